@@ -1,0 +1,57 @@
+"""The contract every executor keeps: one device in this process, many processes, or a cluster, behind the same five verbs."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from octavo.config import EngineConfig
+from octavo.executor.step import StepInput, StepOutput
+
+Progress = Callable[[str, float], None]
+"""Called as (phase, fraction in 0..1) while the executor starts."""
+
+
+class Executor(abc.ABC):
+    """Runs steps on the device(s).
+
+    One thread calls it. `submit` may be called again before an earlier step's future is done: steps run in order, each
+    reading on the device the tokens the one before has sampled.
+    """
+
+    def __init__(self, config: EngineConfig) -> None:
+        self.config = config
+
+    @abc.abstractmethod
+    def start(self, progress: Progress) -> None:
+        """Load the weights and size the KV cache; blocks until both are done.
+
+        Raises:
+            ConfigError: the model or cache does not fit; names the flag to change.
+        """
+
+    @property
+    @abc.abstractmethod
+    def num_blocks(self) -> int:
+        """KV blocks there are; valid after `start`."""
+
+    @abc.abstractmethod
+    def submit(self, step: StepInput) -> Future[StepOutput]:
+        """Queue one step. The future raises what the step raised; the worker then still accepts further steps, the
+        requests of the failed one having to be named in `left` of the next."""
+
+    @abc.abstractmethod
+    def check_health(self) -> None:
+        """Raises: RuntimeError: the device or a worker is gone."""
+
+    @abc.abstractmethod
+    def shutdown(self) -> None:
+        """Stop and give the memory back. May be called twice."""
+
+
+def make_executor(config: EngineConfig) -> Executor:
+    """The executor that `config.device.executor` names, imported only now."""
+    from octavo.executor.uniproc import UniprocExecutor
+
+    return UniprocExecutor(config)

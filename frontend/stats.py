@@ -1,0 +1,44 @@
+"""What the frontend measures of each step, handed to whoever wants to know (log line, Prometheus)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from octavo.core.messages import SchedulerStats
+from octavo.outputs import RequestMetrics
+
+
+@dataclass(slots=True)
+class FinishedRequest:
+    """Facts about a request that has ended."""
+
+    finish_reason: str
+    num_prompt_tokens: int
+    num_cached_tokens: int
+    num_generation_tokens: int
+    max_tokens: int
+    n: int
+    metrics: RequestMetrics
+    finished_ts: float
+
+
+@dataclass(slots=True)
+class IterationStats:
+    """One CoreOutputs message, measured."""
+
+    num_prompt_tokens: int = 0
+    """Prompt tokens of requests that got their first token now."""
+    num_cached_tokens: int = 0
+    num_generation_tokens: int = 0
+    time_to_first_token: list[float] = field(default_factory=list)
+    """Seconds from arrival, for requests that got their first token now."""
+    inter_token_latency: list[float] = field(default_factory=list)
+    """Seconds since the token before, for the other new tokens."""
+    finished: list[FinishedRequest] = field(default_factory=list)
+
+
+class StatLogger(Protocol):
+    """Receives every iteration; must be quick, it runs on the event loop."""
+
+    def record(self, scheduler: SchedulerStats | None, iteration: IterationStats) -> None: ...

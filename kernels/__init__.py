@@ -1,0 +1,1 @@
+"""Kernels: `ops` is the only door."""

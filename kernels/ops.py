@@ -1,0 +1,174 @@
+"""The one door to the kernels: each operation once, with its shapes.
+
+Behind it stand kernel sets: `reference/` (plain torch, the definition of right), `cpu/` (native), `triton/` (GPU). `use`
+picks one; what a set lacks, the reference does. T is tokens, R requests, H hidden size, V vocabulary.
+
+Tensors are contiguous in the last dimension; the stride between rows is free (q, k and v are views into one product).
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from octavo import envs
+
+OPS = (
+    "pack_linear", "linear", "embedding", "rms_norm", "add_rms_norm", "rope_and_cache", "paged_attention", "silu_and_mul",
+    "gelu_and_mul", "argmax", "sample", "top_logprobs",
+)  # fmt: skip
+
+_set = SimpleNamespace()
+_name = ""
+
+
+def use(name: str | None = None, device: str = "cpu") -> str:
+    """Choose the kernel set: `name`, else OCTAVO_KERNELS, else the best that runs on `device`. Returns its name.
+
+    Raises:
+        ConfigError: a set named explicitly cannot run here, and why.
+    """
+    global _name
+    wanted = name or envs.KERNELS
+    chosen = wanted or ("cpu" if device == "cpu" and _available("cpu") else "reference")
+    reference = importlib.import_module("octavo.kernels.reference")
+    module = reference if chosen == "reference" else importlib.import_module(f"octavo.kernels.{chosen}")
+    if chosen != "reference":
+        module.require()
+    for op in OPS:
+        setattr(_set, op, getattr(module, op, None) or getattr(reference, op))
+    _name = chosen
+    return chosen
+
+
+def current() -> str:
+    """Name of the kernel set in use, "" before `use`."""
+    return _name
+
+
+def _available(name: str) -> bool:
+    module = importlib.import_module(f"octavo.kernels.{name}")
+    return bool(module.available())
+
+
+def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Any:
+    """Lay a weight [N, K] (and bias [N]) out as `linear` wants it. Done once at load; the result is opaque and may share
+    the weight's memory."""
+    return _set.pack_linear(weight, bias)
+
+
+def linear(x: torch.Tensor, packed: Any) -> torch.Tensor:
+    """x [T, K] times the packed weight, plus bias -> [T, N] in x's type. Accumulates in float32. An output row depends on
+    its input row alone, not on T (native sets; the reference is torch's and may differ in the last bit)."""
+    return _set.linear(x, packed)
+
+
+def embedding(ids: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Rows of weight [V, H] for ids int32 or int64 [T] -> [T, H]."""
+    return _set.embedding(ids, weight)
+
+
+def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """Root-mean-square norm over the last dimension (Zhang & Sennrich 2019), computed in float32 -> new tensor like x.
+
+    x: [T, H], or [T, n, H] for per-head norms. weight: [H], x's type or float32.
+    """
+    return _set.rms_norm(x, weight, eps)
+
+
+def add_rms_norm(x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """residual += x in place, then the norm of it -> new tensor. x, residual: [T, H]."""
+    return _set.add_rms_norm(x, residual, weight, eps)
+
+
+def rope_and_cache(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    positions: torch.Tensor,
+    cos_sin: torch.Tensor,
+    slot_mapping: torch.Tensor,
+    k_cache: torch.Tensor,
+    v_cache: torch.Tensor,
+) -> None:
+    """Rotate q and k in place (Su et al. 2021, the two-halves form) and write k and v to the cache.
+
+    Args:
+        q: [T, Hq, D]; k, v: [T, Hkv, D].
+        positions: int64 [T], rows of cos_sin.
+        cos_sin: float32 [P, rot], cosines in the first half, sines in the second; rot <= D even, dimensions past rot pass.
+        slot_mapping: int64 [T], block * block_size + offset; a negative slot is not written.
+        k_cache, v_cache: [num_blocks, Hkv, block_size, D], possibly another float type than k.
+    """
+    _set.rope_and_cache(q, k, v, positions, cos_sin, slot_mapping, k_cache, v_cache)
+
+
+def paged_attention(
+    q: torch.Tensor,
+    k_cache: torch.Tensor,
+    v_cache: torch.Tensor,
+    query_starts: torch.Tensor,
+    seq_lens: torch.Tensor,
+    block_tables: torch.Tensor,
+    scale: float,
+    sliding_window: int = 0,
+    soft_cap: float = 0.0,
+) -> torch.Tensor:
+    """Causal attention of new tokens over their requests' paged contexts, softmax in float32 -> new [T, Hq, D].
+
+    Query i of request r (i counts from its first new token) sits at position seq_lens[r] - n_r + i, where n_r is
+    query_starts[r+1] - query_starts[r], and sees keys at positions p <= its own; with sliding_window w > 0 only the last w
+    of them, itself included. soft_cap c > 0 turns a score s into c * tanh(s / c). Query head h reads KV head
+    h // (Hq // Hkv). The order in which a query's keys are reduced depends on its position and block_size alone.
+
+    Args:
+        q: [T, Hq, D]. k_cache, v_cache: [num_blocks, Hkv, block_size, D].
+        query_starts: int32 [R + 1]. seq_lens: int32 [R]. block_tables: int32 [R, B].
+    """
+    return _set.paged_attention(q, k_cache, v_cache, query_starts, seq_lens, block_tables, scale, sliding_window, soft_cap)
+
+
+def silu_and_mul(x: torch.Tensor) -> torch.Tensor:
+    """silu(x[:, :N]) * x[:, N:] for x [T, 2N] -> [T, N], computed in float32."""
+    return _set.silu_and_mul(x)
+
+
+def gelu_and_mul(x: torch.Tensor) -> torch.Tensor:
+    """The same with the tanh approximation of GELU."""
+    return _set.gelu_and_mul(x)
+
+
+def argmax(logits: torch.Tensor) -> torch.Tensor:
+    """Index of each row's largest value, the lowest among equals: [R, V] -> int64 [R]."""
+    return _set.argmax(logits)
+
+
+def sample(
+    logits: torch.Tensor,
+    temperature: torch.Tensor,
+    top_k: torch.Tensor,
+    top_p: torch.Tensor,
+    min_p: torch.Tensor,
+    uniform: torch.Tensor,
+) -> torch.Tensor:
+    """One token a row, by inverting the filtered distribution's cumulative sum at `uniform` -> int64 [R].
+
+    logits [R, V] float32 are divided by temperature; then min_p (relative to the best), top_k (0 = off) and top_p (the
+    smallest set of most likely tokens that reaches it; ties to the lower id) each remove tokens; what is left is
+    renormalized and laid out in order of token id. Rows are independent of one another.
+
+    Args:
+        temperature, top_p, min_p: float32 [R], temperature > 0. top_k: int32 [R]. uniform: float64 [R] in [0, 1).
+    """
+    return _set.sample(logits, temperature, top_k, top_p, min_p, uniform)
+
+
+def top_logprobs(logits: torch.Tensor, chosen: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Log-softmax of each row at `chosen` and at its k largest, and the rank of `chosen` (1 = largest).
+
+    logits [R, V] float32, chosen int64 [R] -> ids int32 [R, 1 + k], logprobs float32 [R, 1 + k], ranks int32 [R].
+    """
+    return _set.top_logprobs(logits, chosen, k)

@@ -1,0 +1,49 @@
+"""Octavo: an LLM serving engine.
+
+The names a program imports from `octavo`; each is loaded when it is first used, so `import octavo` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from octavo.version import __version__
+
+if TYPE_CHECKING:
+    from octavo.config import EngineArgs as EngineArgs
+    from octavo.frontend.async_llm import AsyncLLM as AsyncLLM
+    from octavo.frontend.llm import LLM as LLM
+    from octavo.inputs import PromptType as PromptType
+    from octavo.inputs import TextPrompt as TextPrompt
+    from octavo.inputs import TokensPrompt as TokensPrompt
+    from octavo.outputs import CompletionOutput as CompletionOutput
+    from octavo.outputs import Logprob as Logprob
+    from octavo.outputs import RequestOutput as RequestOutput
+    from octavo.params import RequestOutputKind as RequestOutputKind
+    from octavo.params import SamplingParams as SamplingParams
+
+_HOMES = {
+    "AsyncEngineArgs": ("octavo.config", "EngineArgs"),
+    "AsyncLLM": ("octavo.frontend.async_llm", "AsyncLLM"),
+    "AsyncLLMEngine": ("octavo.frontend.async_llm", "AsyncLLM"),
+    "CompletionOutput": ("octavo.outputs", "CompletionOutput"),
+    "EngineArgs": ("octavo.config", "EngineArgs"),
+    "LLM": ("octavo.frontend.llm", "LLM"),
+    "Logprob": ("octavo.outputs", "Logprob"),
+    "PromptType": ("octavo.inputs", "PromptType"),
+    "RequestOutput": ("octavo.outputs", "RequestOutput"),
+    "RequestOutputKind": ("octavo.params", "RequestOutputKind"),
+    "SamplingParams": ("octavo.params", "SamplingParams"),
+    "TextPrompt": ("octavo.inputs", "TextPrompt"),
+    "TokensPrompt": ("octavo.inputs", "TokensPrompt"),
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'octavo' has no attribute {name!r}")
+    module, attribute = _HOMES[name]
+    return getattr(importlib.import_module(module), attribute)

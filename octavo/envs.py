@@ -1,0 +1,82 @@
+"""Every environment variable Octavo reads, in one table.
+
+`envs.CACHE_DIR` reads the variable when it is used, so tests and embedding programs may set it late. A value that cannot
+be parsed is an error that names the variable, never silently the default.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from octavo.errors import ConfigError
+
+PREFIX = "OCTAVO_"
+
+
+@dataclass(frozen=True)
+class EnvVar:
+    """One variable: how to parse it, its default, and what it is for."""
+
+    parse: Callable[[str], Any]
+    default: Callable[[], Any]
+    doc: str
+
+
+def _cache_home() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "octavo"
+
+
+def _choice(*allowed: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in allowed:
+            raise ValueError(f"allowed values are {', '.join(allowed)}")
+        return text
+
+    return parse
+
+
+def _flag(text: str) -> bool:
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off", ""):
+        return False
+    raise ValueError("allowed values are 0 and 1")
+
+
+TABLE: dict[str, EnvVar] = {
+    "API_KEY": EnvVar(str, lambda: None, "Key that clients must send (same as --api-key)."),
+    "CACHE_DIR": EnvVar(Path, _cache_home, "Where downloaded and converted files are kept."),
+    "KERNELS": EnvVar(_choice("reference", "cpu", "triton"), lambda: None, "Force a kernel set; unset = the best that runs."),
+    "LOG_LEVEL": EnvVar(_choice("debug", "info", "warning", "error"), lambda: "info", "Level of Octavo's loggers."),
+    "LOG_STATS_INTERVAL": EnvVar(float, lambda: 10.0, "Seconds between two lines of statistics in the log."),
+    "NUM_THREADS": EnvVar(int, lambda: None, "Compute threads; unset = the processors this process may use."),
+    "OFFLINE": EnvVar(_flag, lambda: False, "1 = never ask the model hub or a package index."),
+    "START_TIMEOUT": EnvVar(float, lambda: 600.0, "Seconds the engine core may take to become ready."),
+    "STEP_TIMEOUT": EnvVar(float, lambda: 300.0, "Seconds without progress, with work running, before /livez fails."),
+}
+
+
+def get(name: str) -> Any:
+    """Value of `OCTAVO_<name>`, parsed, or its default.
+
+    Raises:
+        ConfigError: the variable is set to something that cannot be parsed.
+    """
+    entry = TABLE[name]
+    text = os.environ.get(PREFIX + name)
+    if text is None:
+        return entry.default()
+    try:
+        return entry.parse(text)
+    except ValueError as error:
+        raise ConfigError(f"environment variable {PREFIX}{name}={text!r}: {error}") from None
+
+
+def __getattr__(name: str) -> Any:
+    if name in TABLE:
+        return get(name)
+    raise AttributeError(name)

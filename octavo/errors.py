@@ -1,0 +1,58 @@
+"""Every error that crosses a room's border.
+
+A client's mistake is a `ValidationError`: it names the parameter, shows the value and says what is allowed, and the
+server answers 4xx. Everything else is ours.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class OctavoError(Exception):
+    """Base of all of Octavo's own errors."""
+
+
+class ValidationError(OctavoError, ValueError):
+    """A value the caller gave is not allowed.
+
+    Attributes:
+        parameter: the field's name as the caller wrote it, or None when no single field is at fault.
+        value: what was given (shortened in the message).
+    """
+
+    def __init__(self, message: str, *, parameter: str | None = None, value: Any = None) -> None:
+        super().__init__(message)
+        self.parameter = parameter
+        self.value = value
+
+
+class ConfigError(OctavoError, ValueError):
+    """The engine cannot be set up as asked; the message names the flag to change."""
+
+
+class QueueFullError(OctavoError):
+    """The waiting queue is at its limit. `retry_after` is a hint in seconds."""
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class RequestTimeoutError(OctavoError):
+    """A request ran past its deadline and was aborted."""
+
+
+class RequestFailedError(OctavoError):
+    """The engine failed while working on this one request; others go on."""
+
+
+class EngineDeadError(OctavoError):
+    """The core process is gone: no request can be served by this engine any more."""
+
+    def __init__(self, message: str = "the engine core process has died") -> None:
+        super().__init__(message)
+
+
+class EngineStartError(OctavoError):
+    """The core process could not start; the message is the root cause."""

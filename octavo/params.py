@@ -1,0 +1,321 @@
+"""How to sample: what a caller says (`SamplingParams`) and what the engine needs of it (`SamplingSpec`)."""
+
+from __future__ import annotations
+
+import enum
+import math
+from typing import Any
+
+import msgspec
+
+from octavo.errors import ValidationError
+
+MAX_N = 16384
+MAX_LOGPROB_TOKEN_IDS = 128
+GREEDY_BELOW = 1e-5
+SMALLEST_TEMPERATURE = 0.01
+
+
+class RequestOutputKind(enum.IntEnum):
+    """What each item that `generate` yields holds."""
+
+    CUMULATIVE = 0
+    DELTA = 1
+    FINAL_ONLY = 2
+
+
+class RepetitionDetection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Stop when the last tokens are one pattern, `min_pattern_size..max_pattern_size` long, `min_count` times over."""
+
+    max_pattern_size: int = 0
+    min_pattern_size: int = 0
+    min_count: int = 0
+
+
+_UNSERVED = (
+    "structured_outputs", "prompt_logprob_token_ids", "prompt_logprob_start", "thinking_token_budget",
+    "trace_decode_token_ids", "watermarking",
+)  # fmt: skip
+
+
+class SamplingParams(msgspec.Struct, kw_only=True):
+    """Sampling parameters, with vLLM's names, defaults and ranges; checked when made.
+
+    Raises:
+        ValidationError: naming the field, its value and what is allowed.
+    """
+
+    n: int = 1
+    """Sequences to return, 1..16384; 1 when greedy."""
+    presence_penalty: float = 0.0
+    """Subtracted once from each token already in the output; [-2, 2]."""
+    frequency_penalty: float = 0.0
+    """Subtracted once per occurrence in the output; [-2, 2]."""
+    repetition_penalty: float = 1.0
+    """Divides (multiplies, when negative) logits of tokens in prompt or output; > 0."""
+    temperature: float = 1.0
+    """[0, 2]; 0 is greedy."""
+    top_p: float = 1.0
+    """(0, 1]."""
+    top_k: int = 0
+    """0 or -1 = off."""
+    min_p: float = 0.0
+    """[0, 1], relative to the most likely token."""
+    seed: int | None = None
+    """Makes the samples reproducible, whatever else is in the batch; -1 = None."""
+    stop: str | list[str] | None = None
+    """Strings that end the output when they appear in its text."""
+    stop_token_ids: list[int] | None = None
+    ignore_eos: bool = False
+    max_tokens: int | None = 16
+    """At least 1; None = up to the model's context."""
+    min_tokens: int = 0
+    """No stop token, EOS or stop string counts before this many tokens."""
+    logprobs: int | None = None
+    """How many top log-probabilities a sampled token comes with; -1 = the vocabulary."""
+    prompt_logprobs: int | None = None
+    prompt_logprob_token_ids: list[list[int]] | None = None
+    prompt_logprob_start: int | None = None
+    logprob_token_ids: list[int] | None = None
+    """Token ids whose log-probabilities to return instead of the top ones; at most 128."""
+    flat_logprobs: bool = False
+    """Return logprobs as one `FlatLogprobs` instead of a list of dicts."""
+    detokenize: bool = True
+    skip_special_tokens: bool = True
+    spaces_between_special_tokens: bool = True
+    include_stop_str_in_output: bool = False
+    output_kind: RequestOutputKind = RequestOutputKind.CUMULATIVE
+    stream_interval: int | None = None
+    """Tokens to gather before an item is yielded; at least 1."""
+    skip_clone: bool = False
+    structured_outputs: Any = None
+    logit_bias: dict[int, float] | None = None
+    allowed_token_ids: list[int] | None = None
+    bad_words: list[str] | None = None
+    extra_args: dict[str, Any] | None = None
+    skip_reading_prefix_cache: bool | None = None
+    thinking_token_budget: int | None = None
+    repetition_detection: RepetitionDetection | None = None
+    routed_experts_prompt_start: int = 0
+    trace_decode_token_ids: list[int] | None = None
+    watermarking: Any = None
+
+    def __post_init__(self) -> None:
+        self._normalize()
+        self._check_unserved()
+        self._check_numbers()
+        self._check_token_lists()
+        self._check_stop()
+        if self.temperature < GREEDY_BELOW:
+            self._make_greedy()
+        elif self.temperature < SMALLEST_TEMPERATURE:
+            self.temperature = SMALLEST_TEMPERATURE
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature < GREEDY_BELOW
+
+    @property
+    def stop_strings(self) -> list[str]:
+        """`stop` as a list without duplicates, in the caller's order."""
+        return list(dict.fromkeys([self.stop] if isinstance(self.stop, str) else self.stop or []))
+
+    def clone(self) -> SamplingParams:
+        """A copy that may be changed without touching this one."""
+        return msgspec.structs.replace(self)
+
+    @classmethod
+    def from_optional(cls, **fields: Any) -> SamplingParams:
+        """Like the constructor, but None means the field's default, and logit_bias is clamped to [-100, 100]."""
+        given = {name: value for name, value in fields.items() if value is not None}
+        if "max_tokens" in fields:
+            given["max_tokens"] = fields["max_tokens"]
+        if isinstance(given.get("logit_bias"), dict):
+            given["logit_bias"] = _clamped_bias(given["logit_bias"])
+        return cls(**given)
+
+    def _normalize(self) -> None:
+        if self.seed == -1:
+            self.seed = None
+        if self.top_k == -1:
+            self.top_k = 0
+        if self.logprobs is True:
+            self.logprobs = 1
+        if self.prompt_logprobs is True:
+            self.prompt_logprobs = 1
+        if isinstance(self.output_kind, int):
+            self.output_kind = RequestOutputKind(self.output_kind)
+
+    def _check_unserved(self) -> None:
+        for name in _UNSERVED:
+            value = getattr(self, name)
+            if value is not None:
+                raise _bad(name, value, "is not supported by this version")
+        if self.routed_experts_prompt_start != 0:
+            raise _bad("routed_experts_prompt_start", self.routed_experts_prompt_start, "must be 0")
+
+    def _check_numbers(self) -> None:
+        _check_int("n", self.n, 1, MAX_N, low_text="must be at least 1")
+        _check_float("presence_penalty", self.presence_penalty, -2.0, 2.0)
+        _check_float("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
+        _check_float("repetition_penalty", self.repetition_penalty, 0.0, math.inf, open_low=True)
+        _check_float("temperature", self.temperature, 0.0, 2.0, low_text="must be non-negative")
+        _check_float("top_p", self.top_p, 0.0, 1.0, open_low=True)
+        _check_int("top_k", self.top_k, 0, 2**31 - 1, low_text="must be 0 (disable), or at least 1")
+        _check_float("min_p", self.min_p, 0.0, 1.0)
+        _check_int("seed", self.seed, -(2**63), 2**64 - 1, optional=True)
+        _check_int("max_tokens", self.max_tokens, 1, 2**31 - 1, optional=True, low_text="must be at least 1")
+        _check_int("min_tokens", self.min_tokens, 0, 2**31 - 1)
+        if self.max_tokens is not None and self.min_tokens > self.max_tokens:
+            raise _bad("min_tokens", self.min_tokens, f"must be less than or equal to max_tokens={self.max_tokens}")
+        _check_int("logprobs", self.logprobs, -1, 2**31 - 1, optional=True)
+        _check_int("prompt_logprobs", self.prompt_logprobs, -1, 2**31 - 1, optional=True)
+        _check_int("stream_interval", self.stream_interval, 1, 2**31 - 1, optional=True)
+
+    def _check_token_lists(self) -> None:
+        self.stop_token_ids = _checked_ids("stop_token_ids", self.stop_token_ids)
+        self.allowed_token_ids = _checked_ids("allowed_token_ids", self.allowed_token_ids)
+        self.logprob_token_ids = _checked_ids("logprob_token_ids", self.logprob_token_ids)
+        if self.allowed_token_ids is not None and not self.allowed_token_ids:
+            raise _bad("allowed_token_ids", [], "must not be empty")
+        if self.logprob_token_ids is not None and len(self.logprob_token_ids) > MAX_LOGPROB_TOKEN_IDS:
+            raise _bad("logprob_token_ids", self.logprob_token_ids, f"may hold at most {MAX_LOGPROB_TOKEN_IDS} ids")
+        if self.logit_bias is not None:
+            _check_logit_bias(self.logit_bias)
+
+    def _check_stop(self) -> None:
+        _check_strings("stop", self.stop if not isinstance(self.stop, str) else [self.stop])
+        _check_strings("bad_words", self.bad_words)
+        if self.stop and not self.detokenize:
+            raise _bad("stop", self.stop, "needs detokenize=True")
+        detection = self.repetition_detection
+        if detection is not None and detection.max_pattern_size > 0:
+            if not 0 <= detection.min_pattern_size <= detection.max_pattern_size:
+                raise _bad("repetition_detection", detection, "needs 0 <= min_pattern_size <= max_pattern_size")
+            if detection.min_count < 2:
+                raise _bad("repetition_detection", detection, "needs min_count >= 2")
+
+    def _make_greedy(self) -> None:
+        if self.n > 1:
+            raise _bad("n", self.n, "must be 1 when using greedy sampling")
+        self.temperature, self.top_p, self.top_k, self.min_p = 0.0, 1.0, 0, 0.0
+
+
+class SamplingSpec(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+    """The text-free, resolved form of `SamplingParams` that core and executor work with.
+
+    The frontend fills it in (`frontend/input_processor.py`): every id is within the vocabulary, every default is
+    applied. New fields go last: the wire carries positions, not names.
+    """
+
+    max_tokens: int
+    """Output tokens at most; prompt + max_tokens never exceeds max_model_len."""
+    seed: int
+    """0..2**64-1. Drawn by the frontend when the caller gave none, so that a request can be replayed."""
+    temperature: float = 1.0
+    """0.0 = greedy."""
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 = off."""
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    min_tokens: int = 0
+    eos_token_ids: tuple[int, ...] = ()
+    """End the output with stop_reason None. Empty with ignore_eos."""
+    stop_token_ids: tuple[int, ...] = ()
+    """End the output with the id as stop_reason."""
+    logit_bias: dict[int, float] | None = None
+    allowed_token_ids: tuple[int, ...] | None = None
+    bad_token_sequences: tuple[tuple[int, ...], ...] = ()
+    """The last id of a sequence is forbidden right after the others."""
+    logprobs: int | None = None
+    """Top k per sampled token; 0 = only the sampled one; vocab_size when the caller said -1."""
+    prompt_logprobs: int | None = None
+    logprob_token_ids: tuple[int, ...] | None = None
+    """Instead of the top k, exactly these ids."""
+    skip_reading_prefix_cache: bool = False
+    repetition_detection: RepetitionDetection | None = None
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0.0
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _bad(name: str, value: Any, rule: str) -> ValidationError:
+    return ValidationError(f"{name} {rule}, got {_shown(value)}.", parameter=name, value=value)
+
+
+def _check_int(name: str, value: Any, low: int, high: int, *, optional: bool = False, low_text: str = "") -> None:
+    if value is None and optional:
+        return
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise _bad(name, value, "must be an integer")
+    if value < low:
+        raise _bad(name, value, low_text or f"must be at least {low}")
+    if value > high:
+        raise _bad(name, value, f"must be at most {high}")
+
+
+def _check_float(name: str, value: Any, low: float, high: float, *, open_low: bool = False, low_text: str = "") -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise _bad(name, value, "must be a number")
+    if not math.isfinite(value):
+        raise _bad(name, value, "must be finite")
+    if value < low and low_text:
+        raise _bad(name, value, low_text)
+    if value < low or value > high or (open_low and value == low):
+        raise _bad(name, value, f"must be in {'(' if open_low else '['}{low:g}, {high:g}{']' if math.isfinite(high) else ')'}")
+
+
+def _checked_ids(name: str, ids: Any) -> list[int] | None:
+    """The ids without duplicates, in order."""
+    if ids is None:
+        return None
+    if not isinstance(ids, list | tuple | set | frozenset):
+        raise _bad(name, ids, "must be a list of token ids")
+    for token_id in ids:
+        if not isinstance(token_id, int) or isinstance(token_id, bool) or not 0 <= token_id < 2**31:
+            raise _bad(name, token_id, "must hold token ids (integers, at least 0)")
+    return list(dict.fromkeys(ids))
+
+
+def _check_logit_bias(bias: Any) -> None:
+    if not isinstance(bias, dict):
+        raise _bad("logit_bias", bias, "must map token ids to numbers")
+    for token_id, value in bias.items():
+        if not isinstance(token_id, int) or isinstance(token_id, bool) or not 0 <= token_id < 2**31:
+            raise _bad("logit_bias", token_id, "keys must be token ids (integers, at least 0)")
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            raise _bad("logit_bias", value, "values must be finite numbers")
+
+
+def _check_strings(name: str, strings: Any) -> None:
+    if strings is None or strings == [None]:
+        return
+    if not isinstance(strings, list | tuple):
+        raise _bad(name, strings, "must be a list of strings")
+    for text in strings:
+        if not isinstance(text, str):
+            raise _bad(name, text, "must hold strings")
+        if not text:
+            raise ValidationError(f"{name} cannot contain an empty string.", parameter=name, value=text)
+
+
+def _clamped_bias(bias: dict[Any, Any]) -> dict[int, float]:
+    clamped = {}
+    for key, value in bias.items():
+        try:
+            token_id, number = int(key), float(value)
+        except (TypeError, ValueError):
+            raise _bad("logit_bias", {key: value}, "must map token ids to numbers") from None
+        if math.isnan(number):
+            raise _bad("logit_bias", number, "values must be finite numbers")
+        clamped[token_id] = min(100.0, max(-100.0, number))
+    return clamped
