@@ -1,0 +1,70 @@
+"""Fixtures that every room's tests share."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))
+
+import tiny_models
+from servers import OctavoServer
+
+
+@pytest.fixture(scope="session")
+def tiny_model_dir(pytestconfig: pytest.Config) -> Path:
+    """Folder of a tiny random Llama with tokenizer, chat template and generation config; kept between sessions."""
+    digest = hashlib.sha256(Path(tiny_models.__file__).read_bytes()).hexdigest()[:16]
+    cache = pytestconfig.cache
+    assert cache is not None
+    return made_once(cache.mkdir("octavo-models") / f"tiny-llama-{digest}", tiny_models.make_tiny_llama)
+
+
+def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """`folder`, filled by `make` unless it exists; whole or not at all, also with two sessions at once."""
+    if not folder.exists():
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            work = Path(scratch) / "work"
+            work.mkdir()
+            make(work)
+            try:
+                work.rename(folder)
+            except OSError:
+                if not folder.exists():
+                    raise
+                shutil.rmtree(work)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> str:
+    """Path of the default model's file on this machine; downloaded when it is not there yet."""
+    from octavo.model_source import DEFAULT_MODEL, find_model
+
+    return find_model(DEFAULT_MODEL).path
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., OctavoServer]]:
+    """Start servers that end with the test: `server = serve(model, ["--flag"], env={...})`."""
+    with ExitStack() as stack:
+
+        def start(model: str | os.PathLike[str], flags: list[str] | tuple[str, ...] = (), **options: object) -> OctavoServer:
+            return stack.enter_context(OctavoServer(model, flags, **options))  # type: ignore[arg-type]
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def tiny_server(tiny_model_dir: Path) -> Iterator[OctavoServer]:
+    """One server with the tiny model for a whole module of tests."""
+    with OctavoServer(tiny_model_dir, ["--served-model-name", "tiny"]) as server:
+        yield server
