@@ -9,6 +9,7 @@ Tensors are contiguous in the last dimension; the stride between rows is free (q
 from __future__ import annotations
 
 import importlib
+import logging
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +21,8 @@ OPS = (
     "pack_linear", "linear", "embedding", "rms_norm", "add_rms_norm", "rope_and_cache", "paged_attention", "silu_and_mul",
     "gelu_and_mul", "argmax", "sample", "top_logprobs",
 )  # fmt: skip
+
+logger = logging.getLogger(__name__)
 
 _set = SimpleNamespace()
 _name = ""
@@ -33,7 +36,7 @@ def use(name: str | None = None, device: str = "cpu") -> str:
     """
     global _name
     wanted = name or envs.KERNELS
-    chosen = wanted or ("cpu" if device == "cpu" and _available("cpu") else "reference")
+    chosen = wanted or _best(device)
     reference = importlib.import_module("octavo.kernels.reference")
     module = reference if chosen == "reference" else importlib.import_module(f"octavo.kernels.{chosen}")
     if chosen != "reference":
@@ -49,9 +52,15 @@ def current() -> str:
     return _name
 
 
-def _available(name: str) -> bool:
-    module = importlib.import_module(f"octavo.kernels.{name}")
-    return bool(module.available())
+def _best(device: str) -> str:
+    """The fastest set that runs on a kind of device."""
+    if device != "cpu":
+        return "reference"
+    cpu = importlib.import_module("octavo.kernels.cpu")
+    if cpu.available():
+        return "cpu"
+    logger.warning("native CPU kernels are missing, plain torch runs instead (much slower): %s", cpu.INSTALL_HINT)
+    return "reference"
 
 
 def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Any:

@@ -1,0 +1,27 @@
+"""Every operation of `kernels/ops.py` in plain torch: the definition of right, and what runs where nothing faster does.
+
+Works on any device and any float type. Each operation computes in float32 (float64 for float64 inputs) and rounds once, at
+the end. Sums are torch's, so results may differ in the last bit from one batch shape to another; the native sets do not.
+"""
+
+from octavo.kernels.reference.activation import gelu_and_mul, silu_and_mul
+from octavo.kernels.reference.attention import paged_attention
+from octavo.kernels.reference.linear import embedding, linear, pack_linear
+from octavo.kernels.reference.norm import add_rms_norm, rms_norm
+from octavo.kernels.reference.rope import rope_and_cache
+from octavo.kernels.reference.sampling import argmax, sample, top_logprobs
+
+__all__ = [
+    "add_rms_norm",
+    "argmax",
+    "embedding",
+    "gelu_and_mul",
+    "linear",
+    "pack_linear",
+    "paged_attention",
+    "rms_norm",
+    "rope_and_cache",
+    "sample",
+    "silu_and_mul",
+    "top_logprobs",
+]

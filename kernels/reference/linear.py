@@ -1,0 +1,31 @@
+"""Matrix products and embedding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+
+@dataclass(frozen=True, slots=True)
+class PackedLinear:
+    """A weight [N, K] as torch has it, and its bias [N]."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+
+
+def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> PackedLinear:
+    """See `ops.pack_linear`."""
+    return PackedLinear(weight, bias)
+
+
+def linear(x: torch.Tensor, packed: PackedLinear) -> torch.Tensor:
+    """See `ops.linear`."""
+    return F.linear(x, packed.weight, packed.bias)
+
+
+def embedding(ids: torch.Tensor, weight: torch.Tensor | PackedLinear) -> torch.Tensor:
+    """See `ops.embedding`."""
+    return F.embedding(ids, weight.weight if isinstance(weight, PackedLinear) else weight)

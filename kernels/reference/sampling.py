@@ -1,0 +1,67 @@
+"""From logits to tokens and their log-probabilities."""
+
+from __future__ import annotations
+
+import torch
+
+
+def argmax(logits: torch.Tensor) -> torch.Tensor:
+    """See `ops.argmax`."""
+    return torch.argmax(logits, dim=-1)
+
+
+def sample(
+    logits: torch.Tensor,
+    temperature: torch.Tensor,
+    top_k: torch.Tensor,
+    top_p: torch.Tensor,
+    min_p: torch.Tensor,
+    uniform: torch.Tensor,
+) -> torch.Tensor:
+    """See `ops.sample`."""
+    scaled = logits / temperature.unsqueeze(1)
+    probs = torch.softmax(scaled, dim=-1)
+    probs = probs.masked_fill(probs < min_p.unsqueeze(1) * probs.amax(dim=-1, keepdim=True), 0.0)
+    if bool(((top_k > 0) | (top_p < 1)).any()):
+        probs = _keep_likely(probs, scaled, top_k, top_p)
+    return _invert(probs.double().cumsum(dim=-1), uniform)
+
+
+def _keep_likely(probs: torch.Tensor, scaled: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
+    """Zero what top-k, then top-p of the rest, remove. Order by logit, ties to the lower id, as probabilities may underflow."""
+    vocab_size = probs.shape[1]
+    order = torch.sort(scaled, dim=-1, descending=True, stable=True).indices
+    ordered = probs.gather(1, order).double()
+    k = torch.where(top_k > 0, top_k.clamp(max=vocab_size), vocab_size).unsqueeze(1)
+    ordered = ordered.masked_fill(torch.arange(vocab_size, device=probs.device) >= k, 0.0)
+    reached = ordered.cumsum(dim=-1)
+    wanted = torch.where(top_p < 1, top_p.double(), 2.0).unsqueeze(1) * reached[:, -1:]
+    ordered = ordered.masked_fill(reached - ordered >= wanted, 0.0)
+    return torch.zeros_like(probs).scatter_(1, order, ordered.to(probs.dtype))
+
+
+def _invert(cumulative: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """First index whose cumulative sum passes `uniform` times the total."""
+    total = cumulative[:, -1:]
+    # Rounding may lift the target to the total itself, which nothing passes.
+    below = torch.nextafter(total, torch.zeros_like(total))
+    target = torch.minimum(uniform.unsqueeze(1) * total, below)
+    return torch.searchsorted(cumulative, target, right=True).squeeze(1)
+
+
+def top_logprobs(logits: torch.Tensor, chosen: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """See `ops.top_logprobs`."""
+    chosen_logits = logits.gather(1, chosen.unsqueeze(1))
+    ids = torch.cat([chosen.unsqueeze(1), _top_ids(logits, k)], dim=1)
+    logprobs = logits.gather(1, ids) - torch.logsumexp(logits, dim=-1, keepdim=True)
+    ranks = (logits > chosen_logits).sum(dim=-1) + 1
+    return ids.int(), logprobs, ranks.int()
+
+
+def _top_ids(logits: torch.Tensor, k: int) -> torch.Tensor:
+    """Ids of each row's k largest, in order, ties to the lower id (which torch.topk leaves open)."""
+    bits = (logits.float() + 0.0).view(torch.int32)
+    # Flipping the magnitude bits of negative floats makes integer order equal float order.
+    ordered = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).long()
+    ids = torch.arange(logits.shape[1], device=logits.device)
+    return torch.topk((ordered << 32) - ids, k, dim=1, sorted=True).indices
