@@ -1,0 +1,57 @@
+"""`octavo complete PROMPT`: one completion from a running server, printed while it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from octavo.config import option
+from octavo.frontend.cli.connection import ConnectionOptions
+from octavo.frontend.cli.flags import Parser, add_flags
+
+
+@dataclass
+class CompleteOptions(ConnectionOptions):
+    """Options of `octavo complete`."""
+
+    quick: str | None = option(None, "The prompt; unset = the words of the command line, or else standard input.", flag="-q")
+
+
+def parse(argv: Sequence[str]) -> CompleteOptions:
+    """The options a command line asks for, the prompt in `quick`."""
+    parser = Parser(prog="octavo complete", usage="octavo complete [OPTIONS] [PROMPT ...]", description="Complete a text with a running server.")
+    parser.add_argument("prompt", nargs="*", metavar="PROMPT", help="Text to continue.")
+    add_flags(parser, CompleteOptions, "completion options")
+    given = vars(parser.parse_args(list(argv)))
+    words = given.pop("prompt")
+    if words:
+        given["quick"] = " ".join(words)
+    return CompleteOptions(**given)
+
+
+async def complete(options: CompleteOptions, prompt: str) -> None:
+    """Print what the server adds to `prompt`.
+
+    Raises:
+        OctavoError: the server refused or cannot be reached.
+    """
+    from octavo.frontend.cli.client import Client
+
+    client = Client(options.url, options.model_name, options.key())
+    try:
+        async for text in client.stream_completion(prompt, options.sampling()):
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        sys.stdout.write("\n")
+    finally:
+        await client.close()
+
+
+def main(argv: Sequence[str]) -> int:
+    """Complete one prompt; returns the exit code."""
+    options = parse(argv)
+    prompt = options.quick if options.quick is not None else sys.stdin.read()
+    asyncio.run(complete(options, prompt))
+    return 0

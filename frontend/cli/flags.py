@@ -1,0 +1,219 @@
+"""Command-line flags made from dataclasses whose fields come from `octavo.config.option`.
+
+Nothing about an option is written twice: name, type, default, help and choices are the field's. Only what the user gave
+ends up in the namespace, so defaults stay where they belong and a file (`--config`) can lie under the command line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import types
+import typing
+from collections.abc import Sequence
+from typing import Any
+
+from octavo.config import ACCEPTED_WITHOUT_EFFECT, flag_name
+
+# Of the accepted arguments without effect, those that are switches; the others take a value.
+SWITCHES_WITHOUT_EFFECT = frozenset(
+    {
+        "trust_remote_code",
+        "enforce_eager",
+        "disable_custom_all_reduce",
+        "multi_step_stream_outputs",
+        "disable_async_output_proc",
+    }
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Flag:
+    """One option as the command line and the docs show it."""
+
+    field: str
+    names: tuple[str, ...]
+    kind: str
+    """One of bool, int, float, str, "number or text", list, json."""
+    default: Any
+    help: str
+    choices: tuple[str, ...]
+
+    @property
+    def metavar(self) -> str:
+        return {"int": "N", "float": "X", "json": "JSON", "number or text": "N", "list": "ITEM"}.get(self.kind, "TEXT")
+
+    @property
+    def shown_default(self) -> str:
+        """The default as a user would write it; "" when unset."""
+        if self.default is None or self.default == "" or (self.kind in ("list", "json") and not self.default):
+            return ""
+        if self.kind == "bool":
+            return "on" if self.default else "off"
+        return " ".join(map(str, self.default)) if self.kind == "list" else str(self.default)
+
+
+def flags_of(cls: type) -> list[Flag]:
+    """The flags of a dataclass, in the order of its fields."""
+    hints = typing.get_type_hints(cls)
+    return [_flag_of(field, hints[field.name]) for field in dataclasses.fields(cls)]
+
+
+def _flag_of(field: dataclasses.Field[Any], hint: Any) -> Flag:
+    other = field.metadata["flag"]
+    default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    return Flag(
+        field=field.name,
+        names=(flag_name(field.name), *((other,) if other else ())),
+        kind=_kind(field.name, hint),
+        default=default,
+        help=field.metadata["help"],
+        choices=tuple(field.metadata["choices"]),
+    )
+
+
+def _kind(name: str, hint: Any) -> str:
+    members = set(typing.get_args(hint)) if isinstance(hint, types.UnionType) else {hint}
+    members.discard(types.NoneType)
+    bases = {typing.get_origin(member) or member for member in members}
+    for wanted, kind in (({bool}, "bool"), ({int}, "int"), ({float}, "float"), ({str}, "str"), ({int, str}, "number or text")):
+        if bases == wanted:
+            return kind
+    if bases == {list}:
+        return "list"
+    if bases == {dict}:
+        return "json"
+    raise TypeError(f"field {name}: no command-line form for the type {hint}")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with `_` for `-` in flags, dotted keys for JSON flags and no guessing of abbreviations."""
+
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("allow_abbrev", False)
+        super().__init__(**options)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does it, on the normalized words."""
+        return super().parse_known_args(normalized(sys.argv[1:] if args is None else args), namespace)
+
+
+def add_flags(parser: argparse.ArgumentParser, cls: type, title: str) -> None:
+    """Add one group with every flag of a dataclass; only flags that are given reach the namespace."""
+    group = parser.add_argument_group(title)
+    for flag in flags_of(cls):
+        _add_flag(group, flag)
+
+
+def _add_flag(group: Any, flag: Flag) -> None:
+    common: dict[str, Any] = {"dest": flag.field, "default": argparse.SUPPRESS, "help": _help_text(flag)}
+    if flag.kind == "bool":
+        group.add_argument(*flag.names, action=argparse.BooleanOptionalAction, **common)
+    elif flag.kind == "list":
+        group.add_argument(*flag.names, nargs="*", action="extend", metavar=flag.metavar, **common)
+    elif flag.kind == "json":
+        group.add_argument(*flag.names, type=_json_object, action=_Merge, metavar=flag.metavar, **common)
+    elif flag.choices:
+        group.add_argument(*flag.names, choices=flag.choices, **common)
+    else:
+        parse = {"int": int, "float": float, "number or text": _number_or_text}.get(flag.kind, str)
+        group.add_argument(*flag.names, type=parse, metavar=flag.metavar, **common)
+
+
+def _help_text(flag: Flag) -> str:
+    text = flag.help.replace("%", "%%")
+    return f"{text} (default: {flag.shown_default.replace('%', '%%')})" if flag.shown_default else text
+
+
+class _Merge(argparse.Action):
+    """Lay each JSON object over those given before."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, merged(getattr(namespace, self.dest, {}), values))
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` laid over it, objects merged key by key and lists joined."""
+    result = dict(base)
+    for key, value in changes.items():
+        old = result.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            value = merged(old, value)
+        elif isinstance(old, list) and isinstance(value, list):
+            value = old + value
+        result[key] = value
+    return result
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"must be a JSON object, got {text}")
+    return value
+
+
+def _number_or_text(text: str) -> int | str:
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
+def add_without_effect(parser: argparse.ArgumentParser) -> None:
+    """Accept, without showing them, the flags of other engines that change nothing here."""
+    short = {"tensor_parallel_size": ("-tp",), "pipeline_parallel_size": ("-pp",), "data_parallel_size": ("-dp",)}
+    for name in ACCEPTED_WITHOUT_EFFECT:
+        options: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
+        if name in SWITCHES_WITHOUT_EFFECT:
+            parser.add_argument(flag_name(name), action=argparse.BooleanOptionalAction, **options)
+        else:
+            parser.add_argument(flag_name(name), *short.get(name, ()), type=_number_or_text, **options)
+
+
+def normalized(argv: Sequence[str]) -> list[str]:
+    """Spell flags the way the parser knows them.
+
+    `--max_model_len 8` becomes `--max-model-len 8`; `--hf-overrides.rope.factor 2` becomes
+    `--hf-overrides={"rope": {"factor": 2}}`, and with `.key+` the value is put into a list.
+    """
+    result: list[str] = []
+    words = iter(argv)
+    for word in words:
+        if word == "--":
+            return [*result, word, *words]
+        flag, equals, value = word.partition("=")
+        name, dot, path = flag.partition(".")
+        if not word.startswith("--"):
+            result.append(word)
+        elif not dot:
+            result.append(name.replace("_", "-") + equals + value)
+        else:
+            text = value if equals else next(words, "")
+            result.append(f"{name.replace('_', '-')}={json.dumps(_nested(path, text))}")
+    return result
+
+
+def _nested(path: str, text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    if path.endswith("+"):
+        path, value = path[:-1], [value]
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return dict(value)
+
+
+def split(given: argparse.Namespace, *classes: type) -> list[dict[str, Any]]:
+    """The given values of each dataclass's fields; what belongs to none of them goes to the first."""
+    values = dict(vars(given))
+    parts = []
+    for cls in reversed(classes[1:]):
+        parts.append({f.name: values.pop(f.name) for f in dataclasses.fields(cls) if f.name in values})
+    return [values, *reversed(parts)]

@@ -1,0 +1,76 @@
+"""The `octavo` command: finds the subcommand, and imports nothing else than that."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from octavo.version import __version__
+
+
+class Command(NamedTuple):
+    """A subcommand: the module whose `main(argv) -> exit code` runs it, and one line of help."""
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    "serve": Command("octavo.frontend.cli.serve", "Start the HTTP server."),
+    "chat": Command("octavo.frontend.cli.chat", "Chat with a running server."),
+    "complete": Command("octavo.frontend.cli.complete", "Complete a text with a running server."),
+    "bench": Command("octavo.frontend.cli.bench", "Measure a server or the engine."),
+}
+
+
+def usage() -> str:
+    """What `octavo --help` prints."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: octavo COMMAND [OPTIONS]",
+            "",
+            "Octavo, an LLM serving engine.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "options:",
+            "  -h, --help  Show this text; octavo COMMAND --help shows a command's own options.",
+            "  --version   Show the version.",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (default: the process's own) and return the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if words else 2
+    if words[0] in ("--version", "-v", "version"):
+        print(__version__)
+        return 0
+    if words[0] not in COMMANDS:
+        print(f"octavo: there is no command {words[0]!r}; commands: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    return _run(COMMANDS[words[0]], words[1:])
+
+
+def _run(command: Command, words: list[str]) -> int:
+    from octavo.errors import OctavoError
+
+    try:
+        return int(importlib.import_module(command.module).main(words))
+    except OctavoError as error:
+        print(f"octavo: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

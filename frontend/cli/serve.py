@@ -1,0 +1,48 @@
+"""`octavo serve [MODEL]`: the HTTP server."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from octavo.config import EngineArgs
+from octavo.frontend.cli.config_file import parse_with_config
+from octavo.frontend.cli.flags import Parser, add_flags, add_without_effect, split
+from octavo.frontend.server.options import ServerOptions
+
+
+def make_parser() -> Parser:
+    """The parser of `octavo serve`."""
+    parser = Parser(
+        prog="octavo serve",
+        usage="octavo serve [MODEL] [OPTIONS]",
+        description="Serve a model over HTTP with the OpenAI API.",
+        epilog="Keys of a JSON flag can be set one by one: --hf-overrides.rope_scaling.factor 2",
+    )
+    parser.add_argument("model_tag", nargs="?", metavar="MODEL", default=argparse.SUPPRESS, help="The same as --model.")
+    parser.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help="File with options (YAML or JSON).")
+    add_flags(parser, ServerOptions, "server options")
+    add_flags(parser, EngineArgs, "engine options")
+    add_without_effect(parser)
+    return parser
+
+
+def parse(argv: Sequence[str]) -> tuple[EngineArgs, ServerOptions]:
+    """The options that a command line asks for; exits with a message when it is not understood."""
+    parser = make_parser()
+    given = parse_with_config(parser, argv)
+    model = vars(given).pop("model_tag", None)
+    if model is not None:
+        if getattr(given, "model", model) != model:
+            parser.error(f"MODEL is {model!r} but --model is {given.model!r}; give one of them")
+        given.model = model
+    engine, server = split(given, EngineArgs, ServerOptions)
+    return EngineArgs.from_kwargs(**engine), ServerOptions(**server)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Serve until stopped; returns the exit code."""
+    engine_args, options = parse(argv)
+    from octavo.frontend.server.run import run_server
+
+    return run_server(engine_args, options)
