@@ -1,0 +1,104 @@
+"""The persistent batch: the worker's mirror of the requests that the core runs, as preallocated arrays with one row each.
+
+A row is written whole when its request joins and appended to afterwards; nothing here costs time for rows that did not
+change. Rows are reused in place. `num_tokens` counts the tokens known so far, sampled ones included; a step computes
+tokens `num_computed .. num_computed + n` of a row, and a row that then has no known token left uncomputed gets one sampled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from octavo.executor.step import NewRequest
+
+
+class InputBatch:
+    """Arrays by row; N = max_num_seqs.
+
+    Attributes:
+        token_ids: int32 [N, max_model_len + 1]. The pages of unused columns are never touched.
+        num_tokens, num_computed, num_prompt: int64 [N].
+        block_tables: int32 [N, blocks of max_model_len].
+        num_blocks: int64 [N], how many entries of a row's block table are valid.
+        row_of: request id -> row.
+        version: changes whenever a request joins or leaves.
+    """
+
+    def __init__(self, max_num_seqs: int, max_model_len: int, block_size: int) -> None:
+        self.max_num_seqs = max_num_seqs
+        self.max_model_len = max_model_len
+        self.block_size = block_size
+        max_blocks = -(-max_model_len // block_size)
+        # np.zeros maps untouched pages. One column more: a token may be sampled ahead for a request that just ended.
+        self.token_ids = np.zeros((max_num_seqs, max_model_len + 1), np.int32)
+        self.num_tokens = np.zeros(max_num_seqs, np.int64)
+        self.num_computed = np.zeros(max_num_seqs, np.int64)
+        self.num_prompt = np.zeros(max_num_seqs, np.int64)
+        self.block_tables = np.zeros((max_num_seqs, max_blocks), np.int32)
+        self.num_blocks = np.zeros(max_num_seqs, np.int64)
+        self.row_of: dict[str, int] = {}
+        self.version = 0
+        self._free_rows = list(range(max_num_seqs - 1, -1, -1))
+
+    def __len__(self) -> int:
+        return len(self.row_of)
+
+    def add(self, request: NewRequest) -> int:
+        """Give `request` a row and fill it.
+
+        Raises:
+            ValueError: it is in the batch already, the batch is full, or it is longer than a row. Nothing has changed then.
+        """
+        self._check(request)
+        row = self._free_rows.pop()
+        self.row_of[request.request_id] = row
+        self.version += 1
+        num_tokens = len(request.token_ids)
+        self.token_ids[row, :num_tokens] = request.token_ids
+        self.num_tokens[row] = num_tokens
+        self.num_computed[row] = request.num_computed_tokens
+        self.num_prompt[row] = request.num_prompt_tokens
+        self.num_blocks[row] = 0
+        self.append_blocks(row, request.block_ids)
+        return row
+
+    def remove(self, request_id: str) -> int | None:
+        """Free the request's row and return it; None when it is not in the batch."""
+        row = self.row_of.pop(request_id, None)
+        if row is not None:
+            self._free_rows.append(row)
+            self.version += 1
+        return row
+
+    def append_blocks(self, row: int, block_ids: Sequence[int]) -> None:
+        """Append to the row's block table.
+
+        Raises:
+            ValueError: more blocks than max_model_len tokens need.
+        """
+        start = int(self.num_blocks[row])
+        stop = start + len(block_ids)
+        if stop > self.block_tables.shape[1]:
+            raise ValueError(
+                f"{stop} blocks for a sequence; max_model_len {self.max_model_len} needs {self.block_tables.shape[1]}"
+            )
+        self.block_tables[row, start:stop] = block_ids
+        self.num_blocks[row] = stop
+
+    def output_tokens(self, row: int) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+        """View of the tokens generated so far."""
+        return self.token_ids[row, self.num_prompt[row] : self.num_tokens[row]]
+
+    def _check(self, request: NewRequest) -> None:
+        if request.request_id in self.row_of:
+            raise ValueError(f"request {request.request_id} is in the batch already")
+        if not self._free_rows:
+            raise ValueError(f"request {request.request_id} joins a full batch of {self.max_num_seqs}")
+        if len(request.token_ids) > self.max_model_len:
+            raise ValueError(
+                f"request {request.request_id} has {len(request.token_ids)} tokens, more than max_model_len {self.max_model_len}"
+            )
+        if len(request.block_ids) > self.block_tables.shape[1]:
+            raise ValueError(f"request {request.request_id} has {len(request.block_ids)} blocks, more than max_model_len needs")

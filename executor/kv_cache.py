@@ -1,0 +1,102 @@
+"""Sizing and allocating the paged KV cache."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import torch
+
+from octavo.config import EngineConfig
+from octavo.errors import ConfigError
+from octavo.executor.attention import KVCache
+
+logger = logging.getLogger(__name__)
+
+CPU_SHARE = 0.5
+"""Most of the available host memory that the cache takes unasked: the machine has other things to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class KVCachePlan:
+    """What fits.
+
+    Attributes:
+        num_blocks: blocks, each of every layer.
+        block_bytes: bytes of one such block.
+        max_model_len: longest sequence; less than configured only with `fit_max_model_len`.
+    """
+
+    num_blocks: int
+    block_bytes: int
+    max_model_len: int
+
+
+def bytes_per_block(config: EngineConfig, layers: list[tuple[int, int]]) -> int:
+    """Bytes of one block over all `layers`, given as (KV heads, head size)."""
+    itemsize: int = getattr(torch, config.cache.dtype).itemsize
+    return sum(2 * heads * size for heads, size in layers) * config.cache.block_size * itemsize
+
+
+def plan_kv_cache(config: EngineConfig, layers: list[tuple[int, int]], available: int, weights: int = 0) -> KVCachePlan:
+    """Decide how many blocks there are.
+
+    Args:
+        layers: (KV heads, head size) of each layer.
+        available: bytes still free on the device, the weights loaded.
+        weights: bytes the weights took of the device; 0 where they do not count against the cache's share.
+
+    Raises:
+        ConfigError: one sequence of max_model_len does not fit, and the length was asked for.
+    """
+    cache, block_bytes = config.cache, bytes_per_block(config, layers)
+    if cache.num_blocks is not None:
+        num_blocks = cache.num_blocks
+    elif cache.memory_bytes is not None:
+        num_blocks = cache.memory_bytes // block_bytes
+    else:
+        num_blocks = min(_budget(config, available, weights) // block_bytes, _most_useful_blocks(config))
+    return KVCachePlan(num_blocks, block_bytes, _checked_length(config, num_blocks, block_bytes))
+
+
+def allocate_kv_cache(
+    config: EngineConfig, layers: list[tuple[int, int]], num_blocks: int, device: torch.device
+) -> list[KVCache]:
+    """One (keys, values) pair a layer, as `executor/attention.py` describes. Pages of host memory are taken when first used."""
+    dtype = getattr(torch, config.cache.dtype)
+
+    def half(heads: int, size: int) -> torch.Tensor:
+        return torch.empty((num_blocks, heads, config.cache.block_size, size), dtype=dtype, device=device)
+
+    return [(half(heads, size), half(heads, size)) for heads, size in layers]
+
+
+def _budget(config: EngineConfig, available: int, weights: int) -> int:
+    if config.device.type == "cpu":
+        return int(available * min(config.cache.memory_utilization, CPU_SHARE))
+    return max(0, int((available + weights) * config.cache.memory_utilization) - weights)
+
+
+def _most_useful_blocks(config: EngineConfig) -> int:
+    """What max_num_seqs sequences of max_model_len could fill."""
+    return config.scheduler.max_num_seqs * -(-config.model.max_model_len // config.cache.block_size)
+
+
+def _checked_length(config: EngineConfig, num_blocks: int, block_bytes: int) -> int:
+    wanted, block_size = config.model.max_model_len, config.cache.block_size
+    fits = min(wanted, num_blocks * block_size)
+    if fits == wanted:
+        return wanted
+    needed = -(-wanted // block_size) * block_bytes
+    if not config.model.fit_max_model_len or fits < 1:
+        advice = f"lower --max-model-len to {fits} or less, or " if fits else ""
+        raise ConfigError(
+            f"the KV cache has room for {fits} tokens, one sequence of --max-model-len {wanted} needs {_shown(needed)}: "
+            f"{advice}raise --kv-cache-memory-bytes to {needed} or more"
+        )
+    logger.warning("max_model_len lowered from %d to %d, which is what the KV cache holds", wanted, fits)
+    return fits
+
+
+def _shown(num_bytes: int) -> str:
+    return f"{num_bytes / (1 << 30):.2f} GiB" if num_bytes >= 1 << 30 else f"{num_bytes / (1 << 20):.1f} MiB"

@@ -1,0 +1,158 @@
+"""How a step's requests lie over the flat token dimension: from rows of the persistent batch to the model's inputs.
+
+Everything is computed by numpy over whole arrays into buffers allocated once. A step over the same requests as the one
+before (steady decode) keeps the gathered rows and block tables and pays only for what moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from octavo.executor.attention import AttentionMetadata
+from octavo.executor.input_batch import InputBatch
+from octavo.executor.transfer import to_device
+
+
+class StepLayout:
+    """The current step's requests, in batch order; R requests, T tokens. All views are valid until the next `arrange`.
+
+    Attributes:
+        request_ids: R ids.
+        rows: int64 [R], rows of the batch.
+        first: int64 [R], position of each request's first new token.
+        stop: int64 [R], one past the position of its last.
+        sampling: bool [R]: the request has no known token left after this step, so it samples one.
+        all_sample: whether that is so for all.
+        same_rows: the requests are those of the step before, in the same order.
+        query_starts: int32 [R + 1].
+    """
+
+    def __init__(self, batch: InputBatch, max_num_batched_tokens: int, device: torch.device) -> None:
+        self._batch = batch
+        self._device = device
+        max_rows = batch.max_num_seqs
+        max_tokens = max(max_num_batched_tokens, max_rows)
+        self._version = -1
+        self._num_block_columns = 0
+        self._counts_are_one = False
+        self._place_of_row = np.full(max_rows, -1, np.int64)
+        self._token_iota = np.arange(max_tokens + 1, dtype=np.int64)
+        self._input_ids = np.zeros(max_tokens, np.int64)
+        self._positions = np.zeros(max_tokens, np.int64)
+        self._slot_mapping = np.zeros(max_tokens, np.int64)
+        self._query_starts = np.zeros(max_rows + 1, np.int32)
+        self._seq_lens = np.zeros(max_rows, np.int32)
+        self._block_tables = np.zeros_like(batch.block_tables)
+        self.request_ids: list[str] = []
+        self.rows = self._token_iota[:0]
+        self.first = self.stop = self._token_iota[:0]
+        self.sampling = np.zeros(0, bool)
+        self.all_sample = False
+        self.same_rows = False
+        self.query_starts = self._query_starts[:1]
+
+    def arrange(
+        self, num_tokens: dict[str, int], extended: Iterable[str]
+    ) -> tuple[torch.Tensor, torch.Tensor, AttentionMetadata]:
+        """Lay out `num_tokens` (request id -> tokens to compute); `extended` names requests that got blocks in this step.
+
+        Returns:
+            input_ids int64 [T], positions int64 [T], and the attention's view of the step, on the device.
+
+        Raises:
+            KeyError: a request is not in the batch.
+            ValueError: a request is to compute tokens it does not have, or that its blocks have no room for.
+        """
+        self._find_rows(list(num_tokens), extended)
+        total = self._spread(num_tokens)
+        return self._inputs(total)
+
+    def _find_rows(self, request_ids: list[str], extended: Iterable[str]) -> None:
+        batch = self._batch
+        self.same_rows = batch.version == self._version and request_ids == self.request_ids
+        if self.same_rows:
+            self._refresh_blocks(extended)
+            return
+        row_of = batch.row_of
+        rows = np.fromiter([row_of[request_id] for request_id in request_ids], np.int64, len(request_ids))
+        self._place_of_row.fill(-1)
+        self._place_of_row[rows] = self._token_iota[: len(rows)]
+        columns = int(batch.num_blocks[rows].max(initial=0))
+        self._block_tables[: len(rows), :columns] = batch.block_tables[rows, :columns]
+        self.rows, self.request_ids, self._version = rows, request_ids, batch.version
+        self._counts_are_one = False
+
+    def _refresh_blocks(self, extended: Iterable[str]) -> None:
+        batch = self._batch
+        for request_id in extended:
+            row = batch.row_of[request_id]
+            place = self._place_of_row[row]
+            columns = batch.num_blocks[row]
+            if place >= 0:
+                self._block_tables[place, :columns] = batch.block_tables[row, :columns]
+
+    def _spread(self, num_tokens: dict[str, int]) -> int:
+        """Query starts, first and stop of each request; returns T."""
+        num_rows = len(self.rows)
+        self.first = self._batch.num_computed[self.rows]
+        self.query_starts = self._query_starts[: num_rows + 1]
+        total = sum(num_tokens.values())
+        if total > len(self._positions):
+            raise ValueError(f"a step of {total} tokens, more than max_num_batched_tokens {len(self._positions)}")
+        if total == num_rows:
+            if not self._counts_are_one:
+                self.query_starts[:] = self._token_iota[: num_rows + 1]
+            self.stop = self.first + 1
+        else:
+            counts = np.fromiter(num_tokens.values(), np.int64, num_rows)
+            np.cumsum(counts, out=self.query_starts[1:])
+            self.stop = self.first + counts
+        self._counts_are_one = total == num_rows
+        self._check()
+        return total
+
+    def _check(self) -> None:
+        """A wrong step must not write over other requests' keys and values."""
+        known = self._batch.num_tokens[self.rows]
+        self.sampling = self.stop == known
+        self.all_sample = bool(self.sampling.all())
+        if not self.all_sample and bool((self.stop > known).any()):
+            raise ValueError(
+                f"request {self.request_ids[int((self.stop > known).argmax())]} is to compute tokens it does not have"
+            )
+        room = self._batch.num_blocks[self.rows] * self._batch.block_size
+        if bool((self.stop > room).any()):
+            raise ValueError(f"request {self.request_ids[int((self.stop > room).argmax())]} has too few blocks for its tokens")
+
+    def _inputs(self, total: int) -> tuple[torch.Tensor, torch.Tensor, AttentionMetadata]:
+        num_rows, device, block_size = len(self.rows), self._device, self._batch.block_size
+        token_rows, positions = self._token_positions(total)
+        self._positions[:total] = positions
+        self._input_ids[:total] = self._batch.token_ids[token_rows, positions]
+        blocks, offsets = np.divmod(positions, block_size)
+        slots = self._slot_mapping[:total]
+        np.multiply(self._batch.block_tables[token_rows, blocks], block_size, out=slots, dtype=np.int64)
+        slots += offsets
+        self._seq_lens[:num_rows] = self.stop
+        max_seq_len = int(self.stop.max(initial=0))
+        attention = AttentionMetadata(
+            query_starts=to_device(self.query_starts, device),
+            seq_lens=to_device(self._seq_lens[:num_rows], device),
+            block_tables=to_device(self._block_tables[:num_rows, : -(-max_seq_len // block_size)], device),
+            slot_mapping=to_device(slots, device),
+            max_query_len=1 if self._counts_are_one else int((self.stop - self.first).max(initial=0)),
+            max_seq_len=max_seq_len,
+        )
+        return to_device(self._input_ids[:total], device), to_device(self._positions[:total], device), attention
+
+    def _token_positions(self, total: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Row and position of each of the T tokens."""
+        if self._counts_are_one:
+            return self.rows, self.first
+        counts = self.stop - self.first
+        shift = self.first - self.query_starts[:-1]
+        return np.repeat(self.rows, counts), self._token_iota[:total] + np.repeat(shift, counts)

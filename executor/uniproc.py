@@ -1,0 +1,44 @@
+"""The executor for one device: a worker on a thread of its own in the core's process."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from octavo.config import EngineConfig
+from octavo.executor.base import Executor, Progress
+from octavo.executor.step import StepInput, StepOutput
+from octavo.executor.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+
+class UniprocExecutor(Executor):
+    """Runs every step on one thread, in order, so that the core can schedule the next one meanwhile."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        super().__init__(config)
+        self._worker = Worker(config)
+        # One thread also for loading: torch's compute threads belong to the thread that first used them.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="octavo-worker")
+        self._running = False
+
+    def start(self, progress: Progress) -> None:
+        self._thread.submit(self._worker.start, progress).result()
+        self._running = True
+
+    @property
+    def num_blocks(self) -> int:
+        return self._worker.num_blocks
+
+    def submit(self, step: StepInput) -> Future[StepOutput]:
+        return self._thread.submit(self._worker.execute, step)
+
+    def check_health(self) -> None:
+        if not self._running:
+            raise RuntimeError("the executor is not running")
+
+    def shutdown(self) -> None:
+        self._running = False
+        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._worker.shutdown()

@@ -1,0 +1,130 @@
+"""The worker: one device with its share of the model, its KV cache, and the runner that works steps off.
+
+The same class runs in the core's own process (`uniproc.py`) and in processes of its own. Everything happens on the thread
+that calls it, which must be one and the same: torch's thread pools belong to the thread that uses them.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Iterator
+
+import torch
+
+from octavo.config import EngineConfig
+from octavo.executor.base import Progress
+from octavo.executor.kv_cache import allocate_kv_cache, plan_kv_cache
+from octavo.executor.memory import available_bytes
+from octavo.executor.model_runner import Model, ModelRunner
+from octavo.executor.step import NewRequest, StepInput, StepOutput
+from octavo.kernels import ops
+from octavo.params import SamplingSpec
+
+logger = logging.getLogger(__name__)
+
+_WARM_UP_TOKENS = 8
+
+
+class Worker:
+    """One device. `start` first, then `execute` as often as you like, `shutdown` last."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._config = config
+        self._device = torch.device(config.device.type)
+        self._runner: ModelRunner | None = None
+        self.num_blocks = 0
+        self.max_model_len = config.model.max_model_len
+
+    def start(self, progress: Progress) -> None:
+        """Set the device up, load the weights, size and allocate the cache, run each kind of step once.
+
+        Raises:
+            ConfigError: the model or the cache does not fit; names the flag to change.
+        """
+        progress("device", 0.0)
+        self._set_up_device()
+        free = available_bytes(self._device)
+        model = self._load_model(progress)
+        self._make_runner(model, free, progress)
+        self._warm_up(progress)
+
+    def execute(self, step: StepInput) -> StepOutput:
+        """See `ModelRunner.execute`.
+
+        Raises:
+            RuntimeError: not started, or shut down.
+        """
+        if self._runner is None:
+            raise RuntimeError("the worker is not running")
+        return self._runner.execute(step)
+
+    def shutdown(self) -> None:
+        """Give model and cache back. May be called twice."""
+        self._runner = None
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _set_up_device(self) -> None:
+        kernels = ops.use(device=self._device.type)
+        if self._device.type == "cpu":
+            torch.set_num_threads(self._config.device.num_threads)
+            _set_native_threads(self._config.device.num_threads)
+        else:
+            torch.cuda.init()  # type: ignore[no-untyped-call]
+        logger.info("%s, %s kernels, %d threads", self._device.type, kernels, self._config.device.num_threads)
+
+    def _load_model(self, progress: Progress) -> Model:
+        from octavo.executor.loader import load_model
+
+        progress("weights", 0.0)
+        model: Model = load_model(self._config, self._device, lambda fraction: progress("weights", fraction))
+        return model
+
+    def _make_runner(self, model: Model, free_before: int, progress: Progress) -> None:
+        progress("kv_cache", 0.0)
+        gc.collect()
+        available = available_bytes(self._device)
+        plan = plan_kv_cache(self._config, model.cache_layers, available, max(0, free_before - available))
+        caches = allocate_kv_cache(self._config, model.cache_layers, plan.num_blocks, self._device)
+        self.num_blocks, self.max_model_len = plan.num_blocks, plan.max_model_len
+        self._runner = ModelRunner(self._config, model, caches, self._device, plan.max_model_len)
+        logger.info(
+            "KV cache: %d blocks of %d tokens, %.2f GiB",
+            plan.num_blocks,
+            self._config.cache.block_size,
+            plan.num_blocks * plan.block_bytes / (1 << 30),
+        )
+
+    def _warm_up(self, progress: Progress) -> None:
+        """Run a small prefill and a decode step, so that the first request pays for nothing lazy."""
+        progress("warm_up", 0.0)
+        for step in _warm_up_steps(self._config, self.max_model_len):
+            self.execute(step)
+        progress("warm_up", 1.0)
+
+
+def _set_native_threads(count: int) -> None:
+    """Size the thread pool of the native kernels, where they are the ones in use."""
+    if ops.current() == "cpu":
+        from octavo.kernels import cpu
+
+        cpu.set_num_threads(count)
+
+
+def _warm_up_steps(config: EngineConfig, max_model_len: int) -> Iterator[StepInput]:
+    """A greedy and a random request of a few tokens, two steps, and their end."""
+    length = max(
+        1, min(_WARM_UP_TOKENS, max_model_len - 1, config.scheduler.max_num_batched_tokens, config.cache.block_size - 1)
+    )
+    specs = {
+        "warm-up-greedy": SamplingSpec(2, seed=0, temperature=0.0),
+        "warm-up-random": SamplingSpec(2, seed=0, temperature=1.0, top_p=0.9, logprobs=1),
+    }
+    for request_id, spec in specs.items():
+        request = NewRequest(request_id, [0] * length, length, 0, [0], spec)
+        yield StepInput(-1, [], [request], {}, {request_id: length}, length)
+        if length + 1 <= min(max_model_len, config.cache.block_size):
+            yield StepInput(-1, [], [], {}, {request_id: 1}, 1)
+        yield StepInput(-1, [request_id], [], {}, {}, 0)

@@ -1,0 +1,213 @@
+"""A fake model whose logits are an exact function of the whole context, read back through the paged cache; and helpers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+
+from octavo.config import CacheConfig, DeviceConfig, EngineConfig, ModelConfig, SchedulerConfig
+from octavo.executor.attention import AttentionMetadata, KVCache
+from octavo.executor.kv_cache import allocate_kv_cache
+from octavo.executor.model_runner import ModelRunner
+from octavo.executor.step import NewRequest, StepInput, StepOutput
+from octavo.kernels import ops
+from octavo.params import SamplingSpec
+
+VOCAB = 97
+BLOCK_SIZE = 4
+PRIME = 8388593
+CPU = torch.device("cpu")
+
+
+def spec(temperature: float = 0.0, seed: int = 0, **fields: object) -> SamplingSpec:
+    """Greedy unless a temperature is given."""
+    return SamplingSpec(1000, seed, temperature, **fields)  # type: ignore[arg-type]
+
+
+def make_config(**changes: object) -> EngineConfig:
+    """A small configuration; `changes` replace fields of any of its parts."""
+    parts = {
+        "model": dict(
+            name="fake", path="", format="dummy", hf_config={}, architecture="Fake", dtype="float32", max_model_len=256,
+            fit_max_model_len=False, vocab_size=VOCAB, eos_token_ids=(2,), generation_config={}, tokenizer_path="",
+            served_model_names=("fake",), max_logprobs=-1, logprobs_mode="raw_logprobs",
+        ),
+        "cache": dict(
+            block_size=BLOCK_SIZE, dtype="float32", memory_utilization=0.9, memory_bytes=None, num_blocks=256,
+            enable_prefix_caching=True,
+        ),
+        "scheduler": dict(
+            max_num_seqs=16, max_num_batched_tokens=512, enable_chunked_prefill=True, long_prefill_token_threshold=0,
+            policy="fcfs", async_scheduling=True, max_num_queued_reqs=0, max_num_queued_tokens=None, stream_interval=1,
+        ),
+        "device": dict(type="cpu", num_threads=1, executor="uni"),
+    }  # fmt: skip
+    for name, value in changes.items():
+        [part] = [fields for fields in parts.values() if name in fields]
+        part[name] = value
+    return EngineConfig(
+        ModelConfig(**parts["model"]),  # type: ignore[arg-type]
+        CacheConfig(**parts["cache"]),  # type: ignore[arg-type]
+        SchedulerConfig(**parts["scheduler"]),  # type: ignore[arg-type]
+        DeviceConfig(**parts["device"]),  # type: ignore[arg-type]
+    )
+
+
+def context_hash(tokens: Iterable[int]) -> int:
+    value = 17
+    for token in tokens:
+        value = (value * 131 + token + 1) % PRIME
+    return value
+
+
+def fake_logits(hashes: torch.Tensor, vocab: int = VOCAB) -> torch.Tensor:
+    """float [R] of exact integers -> float32 [R, vocab], spread over about [-4, 4] and without ties."""
+    ids = torch.arange(1, vocab + 1, dtype=torch.int64)
+    mixed = (hashes.long().unsqueeze(1) * (ids * 7919 + 13) + ids * ids * 104729) % PRIME
+    return (mixed.float() / PRIME - 0.5) * 8
+
+
+class FakeModel:
+    """Writes each token to the cache by slot and hashes what the block table then gives back for each position."""
+
+    cache_layers = [(1, 2)]
+
+    def __init__(self, vocab: int = VOCAB) -> None:
+        self.vocab = vocab
+        self.most_logits_rows = 0
+        self.broken_hashes: set[int] = set()
+        self.fail_next = False
+        self.num_tokens: list[int] = []
+
+    def forward(
+        self, input_ids: torch.Tensor, positions: torch.Tensor, kv_caches: list[KVCache], attn: AttentionMetadata
+    ) -> torch.Tensor:
+        if self.fail_next:
+            self.fail_next = False
+            raise RuntimeError("device lost")
+        keys, _ = kv_caches[0]
+        block_size = keys.shape[2]
+        self.num_tokens.append(len(input_ids))
+        assert input_ids.dtype == positions.dtype == attn.slot_mapping.dtype == torch.int64
+        for token, position, slot in zip(input_ids.tolist(), positions.tolist(), attn.slot_mapping.tolist(), strict=True):
+            keys[slot // block_size, 0, slot % block_size] = torch.tensor([float(token), float(position)])
+        hidden, starts = [], attn.query_starts.tolist()
+        assert attn.max_seq_len == int(attn.seq_lens.max()) and attn.max_query_len == int(np.diff(starts).max())
+        for r, length in enumerate(attn.seq_lens.tolist()):
+            entries = keys[attn.block_tables[r].long(), 0].reshape(-1, 2)[:length]
+            assert entries[:, 1].tolist() == list(range(length)), "the block table gives back other positions"
+            context = entries[:, 0].long().tolist()
+            first = length - (starts[r + 1] - starts[r])
+            hidden += [context_hash(context[: position + 1]) for position in range(first, length)]
+        return torch.tensor(hidden, dtype=torch.float32).unsqueeze(1)
+
+    def compute_logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        self.most_logits_rows = max(self.most_logits_rows, len(hidden))
+        logits = fake_logits(hidden[:, 0], self.vocab)
+        for i, value in enumerate(hidden[:, 0].tolist()):
+            if int(value) in self.broken_hashes:
+                logits[i] = float("nan")
+        return logits
+
+
+def logits_after(tokens: list[int]) -> torch.Tensor:
+    """float32 [VOCAB]: what the fake model says after `tokens`."""
+    return fake_logits(torch.tensor([context_hash(tokens)]))[0]
+
+
+def greedy_tokens(prompt: list[int], count: int) -> list[int]:
+    tokens = list(prompt)
+    for _ in range(count):
+        tokens.append(int(logits_after(tokens).argmax()))
+    return tokens[len(prompt) :]
+
+
+def make_runner(model: FakeModel | None = None, **changes: object) -> ModelRunner:
+    torch.set_num_threads(1)
+    ops.use("reference")
+    config = make_config(**changes)
+    model = model or FakeModel()
+    assert config.cache.num_blocks is not None
+    caches = allocate_kv_cache(config, model.cache_layers, config.cache.num_blocks, CPU)
+    caches[0][0].fill_(float("nan"))
+    return ModelRunner(config, model, caches, CPU, config.model.max_model_len)
+
+
+class Driver:
+    """A minimal core: hands out blocks, chunks prompts, feeds steps; keeps what came out by request."""
+
+    def __init__(self, runner: ModelRunner, num_blocks: int = 256) -> None:
+        self.runner = runner
+        self.free = list(range(num_blocks - 1, -1, -1))
+        self.blocks: dict[str, list[int]] = {}
+        self.known: dict[str, list[int]] = {}
+        self.num_prompt: dict[str, int] = {}
+        self.computed: dict[str, int] = {}
+        self.expected: dict[str, int] = {}
+        self.specs: dict[str, SamplingSpec] = {}
+        self.outputs: dict[str, list[int]] = {}
+        self.steps: list[StepOutput] = []
+        self._joining: list[str] = []
+        self._leaving: list[str] = []
+
+    def join(self, request_id: str, prompt: list[int], sampling: SamplingSpec) -> None:
+        self.known[request_id], self.num_prompt[request_id], self.specs[request_id] = list(prompt), len(prompt), sampling
+        self.outputs[request_id] = []
+        self._rejoin(request_id)
+
+    def preempt(self, request_id: str) -> None:
+        """Free its blocks; it joins again with the next step, everything to be computed anew."""
+        self.leave(request_id)
+        self._rejoin(request_id)
+
+    def leave(self, request_id: str) -> None:
+        self._leaving.append(request_id)
+        self.free += self.blocks.pop(request_id)
+
+    def make_step(self, counts: dict[str, int]) -> StepInput:
+        """A step of at most counts[id] tokens each; tokens still in flight count as known."""
+        joined, new_blocks, num_tokens = [], {}, {}
+        for request_id, count in counts.items():
+            count = min(count, self.expected[request_id] - self.computed[request_id])
+            self.computed[request_id] += count
+            num_tokens[request_id] = count
+            missing = -(-self.computed[request_id] // BLOCK_SIZE) - len(self.blocks[request_id])
+            fresh = [self.free.pop() for _ in range(missing)]
+            self.blocks[request_id] += fresh
+            if request_id in self._joining:
+                joined.append(self._new_request(request_id))
+                self._joining.remove(request_id)
+            elif fresh:
+                new_blocks[request_id] = fresh
+            if self.computed[request_id] == self.expected[request_id]:
+                self.expected[request_id] += 1
+        left, self._leaving = self._leaving, []
+        return StepInput(len(self.steps), left, joined, new_blocks, num_tokens, sum(num_tokens.values()))
+
+    def take(self, output: StepOutput) -> StepOutput:
+        for request_id, tokens in output.sampled.items():
+            self.known[request_id] += tokens
+            self.outputs[request_id] += tokens
+        self.steps.append(output)
+        return output
+
+    def step(self, counts: dict[str, int]) -> StepOutput:
+        return self.take(self.runner.execute(self.make_step(counts)))
+
+    def run(self, count: int, chunk: int = 10_000) -> None:
+        """Step everyone until all have at least `count` outputs."""
+        while lagging := [r for r in self.blocks if len(self.outputs[r]) < count]:
+            self.step(dict.fromkeys(lagging, chunk))
+
+    def _rejoin(self, request_id: str) -> None:
+        self.blocks[request_id], self.computed[request_id] = [], 0
+        self.expected[request_id] = len(self.known[request_id])
+        self._joining.append(request_id)
+
+    def _new_request(self, request_id: str) -> NewRequest:
+        return NewRequest(
+            request_id, list(self.known[request_id]), self.num_prompt[request_id], 0, list(self.blocks[request_id]),
+            self.specs[request_id],
+        )  # fmt: skip
