@@ -1,0 +1,102 @@
+"""A tiny OpenAI-compatible server for tests of clients: says what it is told to say, at the pace it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from aiohttp import web
+
+
+@dataclass
+class FakeOpenAI:
+    """Runs in a thread of its own on a free port; a context manager.
+
+    Attributes:
+        words: the tokens of every answer (cut at the request's max_tokens, repeated with ignore_eos).
+        delay: seconds before each token.
+        fail_with: status of every answer to a POST, when not 200.
+        break_after: tokens after which a stream breaks with an error event.
+        bodies: the bodies of all requests, in order.
+        aborted: number of streams the client left early.
+    """
+
+    words: list[str] = field(default_factory=lambda: ["Paris", " is", " the", " capital"])
+    delay: float = 0.0
+    fail_with: int = 200
+    break_after: int | None = None
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    aborted: int = 0
+    active: int = 0
+    peak_active: int = 0
+    url: str = ""
+
+    def __enter__(self) -> Self:
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
+        self._thread.start()
+        assert self._started.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        app = web.Application()
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_post("/v1/completions", self._generate)
+        app.router.add_post("/v1/chat/completions", self._generate)
+        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        self._started.set()
+        await self._stop.wait()
+        await runner.cleanup()
+
+    async def _models(self, request: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": [{"id": "fake", "object": "model"}]})
+
+    async def _generate(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        self.bodies.append(body)
+        self.headers.append(dict(request.headers))
+        if self.fail_with != 200:
+            return web.json_response({"error": {"message": "the fake refuses", "type": "fake"}}, status=self.fail_with)
+        self.active += 1
+        self.peak_active = max(self.peak_active, self.active)
+        try:
+            return await self._stream(request, body)
+        except (asyncio.CancelledError, ConnectionError):
+            self.aborted += 1
+            raise
+        finally:
+            self.active -= 1
+
+    async def _stream(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        chat = "messages" in body
+        limit = body.get("max_completion_tokens") or body.get("max_tokens") or len(self.words)
+        count = limit if body.get("ignore_eos") else min(limit, len(self.words))
+        await response.write(b": keep-alive\n\n")
+        for index in range(count):
+            await asyncio.sleep(self.delay)
+            if index == self.break_after:
+                await response.write(b'data: {"error": {"message": "broken"}}\n\ndata: [DONE]\n\n')
+                return response
+            word = self.words[index % len(self.words)]
+            choice = {"index": 0, "delta": {"content": word}} if chat else {"index": 0, "text": word}
+            await response.write(f"data: {json.dumps({'choices': [choice]})}\n\n".encode())
+        if (body.get("stream_options") or {}).get("include_usage"):
+            usage = {"prompt_tokens": 7, "completion_tokens": count, "total_tokens": 7 + count}
+            await response.write(f"data: {json.dumps({'choices': [], 'usage': usage})}\n\n".encode())
+        await response.write(b"data: [DONE]\n\n")
+        return response

@@ -1,0 +1,126 @@
+"""Options of `octavo bench serve`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from octavo.config import option
+from octavo.errors import ConfigError
+from octavo.tools.arrivals import ArrivalOptions
+from octavo.tools.client import ENDPOINTS
+from octavo.tools.metrics import LATENCIES, parse_goodput
+from octavo.tools.plot import check_plot_path
+
+SAMPLING = ("temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty")
+
+
+@dataclass
+class BenchServeOptions:
+    """Which server, how many requests at once, and what to do with the numbers."""
+
+    backend: str = option("openai", "Kind of endpoint.", choices=tuple(ENDPOINTS))
+    base_url: str | None = option(None, "URL of the server, without /v1; unset = --host and --port.")
+    host: str = option("127.0.0.1", "Address of the server.")
+    port: int = option(8000, "Port of the server.")
+    endpoint: str | None = option(None, "Path of the endpoint; unset = the backend's usual one.")
+    model: str | None = option(None, "Model, also where its tokenizer is found; unset = the first one the server lists.")
+    served_model_name: str | None = option(None, "Name that requests use; unset = --model.")
+    tokenizer: str | None = option(None, "Hub id, folder or file of the tokenizer; unset = the model's.")
+    api_key: str | None = option(None, "Key to send; unset = the environment's OCTAVO_API_KEY.")
+    max_concurrency: int | None = option(None, "Requests in flight at most; others wait in the client.")
+    sweep_concurrency: str | None = option(None, "Comma-separated values of --max-concurrency: one run for each.")
+    sweep_request_rate: str | None = option(None, "Comma-separated values of --request-rate: one run for each.")
+    plot: str | None = option(None, "Write latency against load to this .html or .png file; needs a sweep.")
+    num_warmups: int = option(0, "Requests sent before the clock starts.")
+    ready_check_timeout_sec: float = option(0.0, "Seconds to wait for the server to answer; 0 = it must be there.")
+    request_timeout: float = option(21600.0, "Seconds after which a request counts as failed.")
+    seed: int = option(0, "Seed of prompts and arrivals.")
+    ignore_eos: bool | None = option(None, "Generate to the full output length; unset = for data sets of random tokens.")
+    temperature: float | None = option(None, "Sent with each request if given.")
+    top_p: float | None = option(None, "Sent with each request if given.")
+    top_k: int | None = option(None, "Sent with each request if given.")
+    min_p: float | None = option(None, "Sent with each request if given.")
+    presence_penalty: float | None = option(None, "Sent with each request if given.")
+    frequency_penalty: float | None = option(None, "Sent with each request if given.")
+    repetition_penalty: float | None = option(None, "Sent with each request if given.")
+    logprobs: int | None = option(None, "Logprobs to ask for.")
+    extra_body: dict[str, Any] = option({}, "JSON merged into each request's body.")
+    header: list[str] = option([], "Headers to send, NAME=VALUE.")
+    goodput: list[str] = option([], "Limits in milliseconds, as ttft:200 tpot:50 e2el:3000, for the goodput.")
+    percentile_metrics: str = option("ttft,tpot,itl", "Latencies to print, comma-separated: " + ", ".join(LATENCIES) + ".")
+    metric_percentiles: str = option("99", "Percentiles to compute, comma-separated.")
+    save_result: bool = option(False, "Write the result to a JSON file.")
+    save_detailed: bool = option(False, "Write every request's timings and text too.")
+    append_result: bool = option(False, "Add to the result file instead of replacing it.")
+    result_dir: str | None = option(None, "Folder of the result file; unset = the current one.")
+    result_filename: str | None = option(None, "Name of the result file; unset = made of label, rate, model and time.")
+    label: str | None = option(None, "Label in the result; unset = the backend.")
+    metadata: list[str] = option([], "Facts to put into the result, KEY=VALUE.")
+    disable_tqdm: bool = option(False, "No progress bar.")
+
+    def check(self) -> None:
+        """Raise ConfigError naming the flag whose value cannot work."""
+        if self.max_concurrency is not None and self.max_concurrency < 1:
+            raise ConfigError(f"--max-concurrency must be at least 1, got {self.max_concurrency}")
+        if self.sweep_concurrency and self.sweep_request_rate:
+            raise ConfigError("--sweep-concurrency and --sweep-request-rate exclude each other")
+        if self.plot:
+            if not (self.sweep_concurrency or self.sweep_request_rate):
+                raise ConfigError("--plot needs --sweep-concurrency or --sweep-request-rate")
+            check_plot_path(Path(self.plot))
+        unknown = [name for name in self.shown() if name not in LATENCIES]
+        if unknown:
+            raise ConfigError(f"--percentile-metrics may hold {', '.join(LATENCIES)}; got {unknown[0]!r}")
+        if not all(0 <= p <= 100 for p in self.percentiles()):
+            raise ConfigError(f"--metric-percentiles must lie in [0, 100], got {self.metric_percentiles}")
+        parse_goodput(self.goodput)
+
+    def url(self) -> str:
+        return (self.base_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    def shown(self) -> list[str]:
+        return [name.strip() for name in self.percentile_metrics.split(",") if name.strip()]
+
+    def percentiles(self) -> list[float]:
+        return numbers("--metric-percentiles", self.metric_percentiles)
+
+
+@dataclass(frozen=True)
+class Load:
+    """One run's load."""
+
+    arrivals: ArrivalOptions
+    max_concurrency: int | None
+
+
+def loads(options: BenchServeOptions, arrivals: ArrivalOptions) -> list[Load]:
+    """The runs to make: one, or one for each value of a sweep."""
+    if options.sweep_concurrency:
+        values = numbers("--sweep-concurrency", options.sweep_concurrency)
+        return [Load(arrivals, max(1, int(value))) for value in values]
+    if options.sweep_request_rate:
+        values = numbers("--sweep-request-rate", options.sweep_request_rate)
+        return [Load(replace(arrivals, request_rate=value), options.max_concurrency) for value in values]
+    return [Load(arrivals, options.max_concurrency)]
+
+
+def pair(flag: str, word: str) -> tuple[str, str]:
+    """"name=value" -> ("name", "value"); ConfigError naming the flag otherwise."""
+    name, equals, value = word.partition("=")
+    if not equals:
+        raise ConfigError(f"{flag} must look like NAME=VALUE, got {word!r}")
+    return name, value
+
+
+def numbers(flag: str, text: str) -> list[float]:
+    """"1,2.5" -> [1.0, 2.5]; ConfigError naming the flag otherwise."""
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"{flag} must be comma-separated numbers, got {text!r}") from None
+    if any(math.isnan(value) or value < 0 for value in values):
+        raise ConfigError(f"{flag} must hold numbers of at least 0, got {text!r}")
+    return values
