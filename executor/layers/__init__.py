@@ -1,0 +1,1 @@
+"""The pieces decoder models are put together from. All mathematics goes through `octavo.kernels.ops`."""

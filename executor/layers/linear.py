@@ -1,0 +1,114 @@
+"""Linear layers: how weights are stacked, and who computes the product."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from octavo.executor.layers.weights import Slot
+from octavo.kernels import ops
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Type and device of weights."""
+
+    dtype: torch.dtype
+    device: torch.device
+
+    def empty(self, *shape: int) -> torch.Tensor:
+        """Uninitialized memory for a weight."""
+        return torch.empty(shape, dtype=self.dtype, device=self.device)
+
+
+class LinearMethod(Protocol):
+    """A quantization method: turns filled weights into something it can multiply with."""
+
+    def pack(self, weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
+        """Weight [N, K] and bias [N] in the method's own form."""
+
+    def apply(self, x: torch.Tensor, packed: Any) -> torch.Tensor:
+        """x [T, K] -> [T, N]."""
+
+
+class PlainMethod:
+    """No quantization: weights in the activations' type."""
+
+    def pack(self, weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
+        return ops.pack_linear(weight, bias)
+
+    def apply(self, x: torch.Tensor, packed: Any) -> torch.Tensor:
+        return ops.linear(x, packed)
+
+
+PLAIN = PlainMethod()
+
+
+class Linear:
+    """y = x W^T + b."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool, place: Placement, method: LinearMethod = PLAIN) -> None:
+        self.method = method
+        self.weight: torch.Tensor | None = place.empty(out_features, in_features)
+        self.bias: torch.Tensor | None = place.empty(out_features) if bias else None
+        self.packed: Any = None
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """x [T, in_features] -> [T, out_features]."""
+        return self.method.apply(x, self.packed)
+
+    def finish(self) -> None:
+        """Pack the weights; from here on only the packed form is kept."""
+        self.packed = self.method.pack(self._filled(), self.bias)
+        self.weight = self.bias = None
+
+    def _filled(self) -> torch.Tensor:
+        if self.weight is None:
+            raise RuntimeError("the layer is packed already")
+        return self.weight
+
+
+class ColumnLinear(Linear):
+    """Several products of the same input as one: q, k and v, or gate and up.
+
+    The parts' rows lie one under the other. Over several devices each part's rows are split and every device computes its
+    own outputs from the whole input.
+    """
+
+    def __init__(
+        self, in_features: int, parts: dict[str, int], bias: bool, place: Placement, method: LinearMethod = PLAIN
+    ) -> None:
+        super().__init__(in_features, sum(parts.values()), bias, place, method)
+        self.parts = parts
+
+    def slots(self) -> Iterator[Slot]:
+        """One tensor a part; `parts` maps names in the checkpoint to numbers of rows."""
+        row = 0
+        for name, rows in self.parts.items():
+            yield Slot(f"{name}.weight", self._filled()[row : row + rows])
+            if self.bias is not None:
+                yield Slot(f"{name}.bias", self.bias[row : row + rows])
+            row += rows
+
+
+class RowLinear(Linear):
+    """The product that follows a ColumnLinear: attention output, or the MLP's way down.
+
+    Over several devices the columns are split; each device computes a partial sum from its own inputs, and all sums are
+    added up.
+    """
+
+    def __init__(
+        self, name: str, in_features: int, out_features: int, bias: bool, place: Placement, method: LinearMethod = PLAIN
+    ) -> None:
+        super().__init__(in_features, out_features, bias, place, method)
+        self.name = name
+
+    def slots(self) -> Iterator[Slot]:
+        """The one weight, and its bias."""
+        yield Slot(f"{self.name}.weight", self._filled())
+        if self.bias is not None:
+            yield Slot(f"{self.name}.bias", self.bias)

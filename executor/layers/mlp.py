@@ -1,0 +1,47 @@
+"""The gated feed-forward block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+
+from octavo.errors import ConfigError
+from octavo.executor.layers.linear import ColumnLinear, Placement, RowLinear
+from octavo.executor.layers.weights import Slot
+from octavo.kernels import ops
+
+_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "silu": ops.silu_and_mul,
+    "swish": ops.silu_and_mul,
+    "gelu_pytorch_tanh": ops.gelu_and_mul,
+    "gelu_new": ops.gelu_and_mul,
+}
+"""Names as in config.json."""
+
+
+class GatedMLP:
+    """down(activation(gate(x)) * up(x))."""
+
+    def __init__(self, name: str, hidden: int, inner: int, activation: str, bias: bool, fused: bool, place: Placement) -> None:
+        """`fused`: the checkpoint holds gate and up in one tensor, gate_up_proj."""
+        if activation not in _ACTIVATIONS:
+            raise ConfigError(f"activation {activation!r} is not one of {', '.join(_ACTIVATIONS)}")
+        parts = {"gate_up_proj": 2 * inner} if fused else {"gate_proj": inner, "up_proj": inner}
+        self.gate_up = ColumnLinear(hidden, {f"{name}.{part}": rows for part, rows in parts.items()}, bias, place)
+        self.down = RowLinear(f"{name}.down_proj", inner, hidden, bias, place)
+        self.activation = _ACTIVATIONS[activation]
+
+    def slots(self) -> Iterator[Slot]:
+        """Gate, up and down."""
+        yield from self.gate_up.slots()
+        yield from self.down.slots()
+
+    def finish(self) -> None:
+        """Pack the weights."""
+        self.gate_up.finish()
+        self.down.finish()
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """x [T, H] -> new tensor [T, H]."""
+        return self.down(self.activation(self.gate_up(x)))

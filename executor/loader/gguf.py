@@ -1,0 +1,122 @@
+"""GGUF files: quantized tensors, turned into the model's type while they are read.
+
+Quantized weights are widened to the activations' type; products on the packed blocks themselves are a quantization
+method's business.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import gguf
+import numpy as np
+import torch
+
+from octavo.errors import ConfigError
+from octavo.gguf_file import GGUFFile, GGUFTensor, read_gguf
+
+_SLAB = 1 << 20
+"""Values dequantized at once. gguf.quants works in small steps of its own unless it is handed a single long row, and then
+makes temporary arrays as long as the row: large enough to keep Python out of the way, small enough to stay in a cache."""
+
+_PERMUTED = {"llama"}
+"""Architectures whose q and k rows are stored in the order that llama.cpp's interleaved rotation wants."""
+
+_NORM_PLUS_ONE = {"gemma", "gemma2"}
+"""Architectures whose norm weights are stored with 1 added."""
+
+_IN_CONFIG = {"rope_freqs", "rope_factors_long", "rope_factors_short"}
+"""Tensors that `octavo.gguf_config` has put into the configuration."""
+
+_OUTSIDE = ("model.embed_tokens", "model.norm", "lm_head")
+_SPLIT = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.gate_proj", "mlp.up_proj")
+_FUSED = ("self_attn.qkv_proj", "mlp.gate_up_proj")
+_LAYER = (
+    "self_attn.o_proj", "self_attn.q_norm", "self_attn.k_norm", "mlp.down_proj", "input_layernorm", "post_attention_layernorm",
+    "pre_feedforward_layernorm", "post_feedforward_layernorm",
+)  # fmt: skip
+
+
+class GGUFCheckpoint:
+    """A single GGUF file under transformers' tensor names."""
+
+    def __init__(self, path: Path, num_heads: int, num_kv_heads: int) -> None:
+        """Raises: ConfigError: not a GGUF file, damaged, or of an architecture that the gguf package does not know."""
+        self._file = read_gguf(path)
+        self._heads = {"q_proj": num_heads, "k_proj": num_kv_heads}
+        self._tensors = dict(_named(self._file))
+        self._data = np.memmap(path, dtype=np.uint8, mode="r")
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shape of every tensor there is."""
+        return {name: tensor.shape for name, tensor in self._tensors.items()}
+
+    def read(self, name: str, target: torch.Tensor) -> None:
+        """See `Checkpoint.read`."""
+        tensor = self._tensors[name]
+        projection = name.split(".")[-2]
+        if self._file.architecture in _PERMUTED and projection in self._heads:
+            rows = torch.empty(tensor.shape)
+            self._dequantize(tensor, rows.view(-1))
+            target.copy_(_rows_in_halves(rows, self._heads[projection]))
+            return
+        self._dequantize(tensor, target.view(-1))
+        if self._file.architecture in _NORM_PLUS_ONE and name.endswith("norm.weight"):
+            target -= 1
+
+    def _dequantize(self, tensor: GGUFTensor, target: torch.Tensor) -> None:
+        """Write a tensor's values in order into flat `target`."""
+        kind, block_values, block_bytes = self._block(tensor)
+        count = math.prod(tensor.shape)
+        step = _SLAB // block_values * block_values
+        for start in range(0, count, step):
+            stop = min(start + step, count)
+            begin, end = (tensor.offset + at // block_values * block_bytes for at in (start, stop))
+            values = gguf.quants.dequantize(np.array(self._data[begin:end]).reshape(1, -1), kind)
+            target[start:stop] = torch.from_numpy(values.reshape(-1))
+
+    def _block(self, tensor: GGUFTensor) -> tuple[gguf.GGMLQuantizationType, int, int]:
+        """Type of a tensor, values a block, bytes a block; checks that the file holds all of it."""
+        try:
+            kind = gguf.GGMLQuantizationType(tensor.type)
+        except ValueError:
+            raise ConfigError(f"{self._file.path}: {tensor.name} is of unknown ggml type {tensor.type}") from None
+        block_values, block_bytes = gguf.GGML_QUANT_SIZES[kind]
+        if tensor.shape and tensor.shape[-1] % block_values:
+            raise ConfigError(
+                f"{self._file.path}: {tensor.name} has rows of {tensor.shape[-1]}, not a multiple of {block_values}"
+            )
+        if tensor.offset + math.prod(tensor.shape) // block_values * block_bytes > self._data.size:
+            raise ConfigError(f"{self._file.path} is incomplete: it ends before {tensor.name}")
+        return kind, block_values, block_bytes
+
+
+def _rows_in_halves(stored: torch.Tensor, heads: int) -> torch.Tensor:
+    """Rows of each head from pairs (2i, 2i + 1) back to halves (i, i + D / 2)."""
+    pairs = stored.view(heads, stored.shape[0] // heads // 2, 2, *stored.shape[1:])
+    return pairs.transpose(1, 2).reshape(stored.shape)
+
+
+def _named(file: GGUFFile) -> Iterator[tuple[str, GGUFTensor]]:
+    """The file's tensors under transformers' names; what has none there keeps its own."""
+    names = _names(file)
+    for tensor in file.tensors.values():
+        stem, _, suffix = tensor.name.rpartition(".")
+        if stem not in _IN_CONFIG:
+            yield f"{names.get(stem, stem)}.{suffix}", tensor
+
+
+def _names(file: GGUFFile) -> dict[str, str]:
+    """GGUF's name of each tensor (without ".weight") -> transformers'."""
+    architecture = next((a for a, name in gguf.MODEL_ARCH_NAMES.items() if name == file.architecture), None)
+    if architecture is None:
+        raise ConfigError(f"{file.path}: the gguf package does not know architecture {file.architecture!r}")
+    layers = int(file.get("block_count"))
+    mapped = gguf.get_tensor_name_map(architecture, layers)
+    wanted = list(_OUTSIDE)
+    inside = _FUSED if "blk.0.attn_qkv.weight" in file.tensors else _SPLIT
+    wanted += [f"model.layers.{i}.{name}" for i in range(layers) for name in (*inside, *_LAYER)]
+    return {stored: name for name in wanted if (stored := mapped.get_name(name))}

@@ -1,0 +1,117 @@
+"""A model with its weights: built, filled part by part from a checkpoint, packed for the kernels."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+from octavo.config import EngineConfig
+from octavo.errors import ConfigError
+from octavo.executor.layers.weights import Slot
+from octavo.executor.loader.checkpoint import Checkpoint
+from octavo.executor.loader.dummy import DummyCheckpoint
+from octavo.executor.loader.safetensors import SafetensorsCheckpoint
+from octavo.executor.models.decoder import DecoderModel
+from octavo.executor.models.registry import build_model
+
+logger = logging.getLogger(__name__)
+
+_NAMED = 8
+"""Tensor names that an error lists at most."""
+
+_SUPERFLUOUS = ("rotary_emb.inv_freq", "lm_head.weight", "masked_bias")
+"""Endings of names that some checkpoints carry though nobody needs them (lm_head.weight beside a tied embedding)."""
+
+
+def load_model(config: EngineConfig, device: torch.device, progress: Callable[[float], None]) -> DecoderModel:
+    """Build the model and read its weights.
+
+    One part (embedding, layer, head) is read and packed after the other, so that memory peaks at the model and one layer.
+    `octavo.kernels.ops.use` must have been called.
+
+    Args:
+        config: the engine's; model, device and seed matter.
+        device: where the weights go.
+        progress: called with the share that is done, 0 to 1.
+
+    Raises:
+        ConfigError: an unknown architecture, or a checkpoint that does not fit it (names the tensors), is quantized in a
+            way not supported, or is damaged.
+    """
+    started = time.perf_counter()
+    _refuse_quantized(config)
+    progress(0.0)
+    model = build_model(config, device)
+    parts = [(part, list(part.slots())) for part in model.parts()]
+    slots = [slot for _, part_slots in parts for slot in part_slots]
+    checkpoint = _open(config, slots)
+    _check(config.model.path, slots, checkpoint)
+    total, done = sum(slot.target.numel() for slot in slots), 0
+    del slots  # they hold the unpacked memory, which each part is to give back as soon as it is packed
+    with ThreadPoolExecutor(config.device.num_threads, thread_name_prefix="load") as pool:
+        while parts:
+            part, part_slots = parts.pop(0)
+            done += _fill(pool, checkpoint, part_slots)
+            part.finish()
+            progress(done / total)
+    logger.info("loaded %s: %.1f million parameters in %.2f s", config.model.name, total / 1e6, time.perf_counter() - started)
+    return model
+
+
+def _fill(pool: ThreadPoolExecutor, checkpoint: Checkpoint, slots: list[Slot]) -> int:
+    """Read one part's tensors; returns how many values they hold."""
+    for _ in pool.map(lambda slot: checkpoint.read(slot.name, slot.target), slots):
+        pass
+    return sum(slot.target.numel() for slot in slots)
+
+
+def _refuse_quantized(config: EngineConfig) -> None:
+    quantization = config.model.hf_config.get("quantization_config")
+    if quantization and config.model.format == "safetensors":
+        method = quantization.get("quant_method", "an unknown method")
+        raise ConfigError(
+            f"{config.model.name} is quantized with {method}, which is not supported; use unquantized weights or GGUF"
+        )
+
+
+def _open(config: EngineConfig, slots: list[Slot]) -> Checkpoint:
+    model = config.model
+    if model.format == "dummy":
+        return DummyCheckpoint({slot.name: tuple(slot.target.shape) for slot in slots}, model.seed)
+    if model.format == "gguf":
+        from octavo.executor.loader.gguf import GGUFCheckpoint
+
+        return GGUFCheckpoint(Path(model.path), model.hf_config["num_attention_heads"], model.hf_config["num_key_value_heads"])
+    return SafetensorsCheckpoint(Path(model.path))
+
+
+def _check(path: str, slots: list[Slot], checkpoint: Checkpoint) -> None:
+    """Compare names and shapes before anything is read."""
+    found = checkpoint.shapes
+    wanted = {slot.name: tuple(slot.target.shape) for slot in slots}
+    missing = [name for name in wanted if name not in found]
+    unexpected = [name for name in found if name not in wanted and not name.endswith(_SUPERFLUOUS)]
+    misshaped = [
+        f"{name} {list(found[name])} instead of {list(shape)}"
+        for name, shape in wanted.items()
+        if name in found and tuple(found[name]) != shape
+    ]
+    problems = {
+        "is missing": missing,
+        "does not belong there": unexpected,
+        "has another shape than config.json says": misshaped,
+    }
+    texts = [f"{_listed(names)} {what}" for what, names in problems.items() if names]
+    if texts:
+        raise ConfigError(f"the weights in {path} do not fit the model: {'; '.join(texts)}")
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

@@ -1,0 +1,135 @@
+"""The architectures that come with Octavo: config.json -> DecoderOptions, a few lines each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from octavo.executor.layers.rotary import rope_parameters
+from octavo.executor.models.options import DecoderOptions, HfConfig, base_options, windows
+
+
+def llama(config: HfConfig) -> DecoderOptions:
+    """Llama 1 to 3, and what is built like it."""
+    bias = bool(config.get("attention_bias"))
+    return base_options(config, qkv_bias=bias, out_bias=bias, mlp_bias=bool(config.get("mlp_bias")))
+
+
+def mistral(config: HfConfig) -> DecoderOptions:
+    """Mistral: a sliding window in every layer, if any."""
+    config = {"sliding_window": 4096} | config
+    return base_options(config, windows=windows(config, [True] * config["num_hidden_layers"]))
+
+
+def qwen2(config: HfConfig) -> DecoderOptions:
+    """Qwen 2 and 2.5: biases on q, k and v."""
+    return base_options(config, qkv_bias=True, windows=_qwen_windows(config))
+
+
+def qwen3(config: HfConfig) -> DecoderOptions:
+    """Qwen 3: a norm on each head of q and k."""
+    bias = bool(config.get("attention_bias"))
+    return base_options(config, head_dim=128, qkv_bias=bias, out_bias=bias, qk_norm="head", windows=_qwen_windows(config))
+
+
+def _qwen_windows(config: HfConfig) -> tuple[int, ...]:
+    layers = config["num_hidden_layers"]
+    if not config.get("use_sliding_window"):
+        return (0,) * layers
+    first = config.get("max_window_layers", 28)
+    return windows(config, [i >= first for i in range(layers)])
+
+
+def phi3(config: HfConfig) -> DecoderOptions:
+    """Phi 3 and 4: fused weights, partial rotation, longrope."""
+    return base_options(config, fused_weights=True, windows=windows(config, [True] * config["num_hidden_layers"]))
+
+
+def gemma(config: HfConfig) -> DecoderOptions:
+    """Gemma 1: scaled embeddings, norms around one."""
+    activation = config.get("hidden_activation") or config.get("hidden_act") or "gelu"
+    bias = bool(config.get("attention_bias"))
+    return base_options(
+        config,
+        tied=True,
+        head_dim=256,
+        qkv_bias=bias,
+        out_bias=bias,
+        # The first releases say "gelu" and were trained with its tanh approximation.
+        activation="gelu_pytorch_tanh" if activation == "gelu" else activation,
+        norm_offset=1.0,
+        embedding_scale=config["hidden_size"] ** 0.5,
+    )
+
+
+def gemma2(config: HfConfig) -> DecoderOptions:
+    """Gemma 2: norms around each block, soft caps, a sliding window in every other layer."""
+    bias = bool(config.get("attention_bias"))
+    config = {"sliding_window": 4096} | config
+    return base_options(
+        config,
+        tied=True,
+        head_dim=256,
+        qkv_bias=bias,
+        out_bias=bias,
+        activation=config.get("hidden_activation") or "gelu_pytorch_tanh",
+        norm_places="sandwich",
+        norm_offset=1.0,
+        embedding_scale=config["hidden_size"] ** 0.5,
+        attention_scale=config.get("query_pre_attn_scalar", 256) ** -0.5,
+        attention_soft_cap=config.get("attn_logit_softcapping", 50.0) or 0.0,
+        logit_soft_cap=config.get("final_logit_softcapping", 30.0) or 0.0,
+        windows=windows(config, [i % 2 == 0 for i in range(config["num_hidden_layers"])]),
+    )
+
+
+def gemma3(config: HfConfig) -> DecoderOptions:
+    """Gemma 3 (text): five local layers to each global one, a RoPE for either, QK norm."""
+    config = {"attn_logit_softcapping": None, "final_logit_softcapping": None} | config
+    every = config.get("sliding_window_pattern") or 6
+    layers = config["num_hidden_layers"]
+    local = windows(config, [(i + 1) % every != 0 for i in range(layers)])
+    ropes = {True: _gemma3_local_rope(config), False: rope_parameters(config, "full_attention", 1_000_000.0)}
+    options = gemma2(config | {"layer_types": None, "sliding_window": None})
+    return replace(options, qk_norm="head", windows=local, ropes=tuple(ropes[w > 0] for w in local))
+
+
+def _gemma3_local_rope(config: HfConfig) -> dict[str, object]:
+    if config.get("rope_parameters"):
+        return rope_parameters(config, "sliding_attention")
+    # Before transformers 5 the scaling was the global layers' alone.
+    return rope_parameters(config | {"rope_scaling": None, "rope_theta": config.get("rope_local_base_freq", 10000.0)})
+
+
+def granite(config: HfConfig) -> DecoderOptions:
+    """Granite 3: Llama with multipliers."""
+    return replace(
+        llama(config),
+        embedding_scale=config.get("embedding_multiplier", 1.0),
+        attention_scale=config.get("attention_multiplier", 1.0),
+        residual_scale=config.get("residual_multiplier", 1.0),
+        logit_scale=1.0 / config.get("logits_scaling", 1.0),
+    )
+
+
+def smollm3(config: HfConfig) -> DecoderOptions:
+    """SmolLM 3: no position embedding in every fourth layer."""
+    layers = config["num_hidden_layers"]
+    every = config.get("no_rope_layer_interval", 4)
+    rotated = config.get("no_rope_layers") or [(i + 1) % every != 0 for i in range(layers)]
+    rope = rope_parameters(config)
+    bias = bool(config.get("attention_bias"))
+    return base_options(
+        config,
+        tied=True,
+        qkv_bias=bias,
+        out_bias=bias,
+        mlp_bias=bool(config.get("mlp_bias")),
+        ropes=tuple(rope if uses else None for uses in rotated),
+        windows=windows(config, [bool(config.get("use_sliding_window")) and not uses for uses in rotated]),
+    )
+
+
+def olmo2(config: HfConfig) -> DecoderOptions:
+    """OLMo 2: norms after the blocks only, QK norm over all heads at once."""
+    bias = bool(config.get("attention_bias"))
+    return base_options(config, qkv_bias=bias, out_bias=bias, norm_places="post", qk_norm="all")

@@ -1,0 +1,198 @@
+"""The decoder: embedding, layers of attention and MLP around a residual stream, final norm, head."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import torch
+
+from octavo.config import ModelConfig
+from octavo.executor.attention import AttentionMetadata, KVCache
+from octavo.executor.layers.attention import Attention, AttentionShape
+from octavo.executor.layers.embedding import LMHead, TokenEmbedding
+from octavo.executor.layers.linear import Placement
+from octavo.executor.layers.mlp import GatedMLP
+from octavo.executor.layers.norm import RMSNorm
+from octavo.executor.layers.rotary import Rope, cos_sin_table
+from octavo.executor.layers.weights import Layer, Slot
+from octavo.executor.models.options import DecoderOptions
+
+_NORM_NAMES = {
+    "pre": ("input_layernorm", None, "post_attention_layernorm", None),
+    "sandwich": (
+        "input_layernorm",
+        "post_attention_layernorm",
+        "pre_feedforward_layernorm",
+        "post_feedforward_layernorm",
+    ),
+    "post": (None, "post_attention_layernorm", None, "post_feedforward_layernorm"),
+}
+"""A layer's norms in the checkpoint: before and after attention, before and after the MLP."""
+
+
+class DecoderLayer:
+    """One layer: x and the residual stream in, x and the residual stream out.
+
+    Every block's output x is added to the residual by whoever needs the sum next, so that addition and norm are one pass
+    over memory.
+    """
+
+    def __init__(self, index: int, options: DecoderOptions, cos_sin: torch.Tensor, place: Placement) -> None:
+        name = f"model.layers.{index}"
+        self.residual_scale = options.residual_scale
+        self.attention = Attention(f"{name}.self_attn", _attention_shape(options, options.windows[index]), cos_sin, place)
+        self.mlp = GatedMLP(
+            f"{name}.mlp",
+            options.hidden_size,
+            options.intermediate_size,
+            options.activation,
+            options.mlp_bias,
+            options.fused_weights,
+            place,
+        )
+        norms = [
+            RMSNorm(f"{name}.{norm}", options.hidden_size, options.norm_eps, place, options.norm_offset) if norm else None
+            for norm in _NORM_NAMES[options.norm_places]
+        ]
+        self.before_attention, self.after_attention, self.before_mlp, self.after_mlp = norms
+
+    def parts(self) -> Iterator[Layer]:
+        """Everything that owns weights."""
+        yield self.attention
+        yield self.mlp
+        for norm in (self.before_attention, self.after_attention, self.before_mlp, self.after_mlp):
+            if norm is not None:
+                yield norm
+
+    def slots(self) -> Iterator[Slot]:
+        """All weights of the layer."""
+        for part in self.parts():
+            yield from part.slots()
+
+    def finish(self) -> None:
+        """Pack all weights of the layer."""
+        for part in self.parts():
+            part.finish()
+
+    def __call__(
+        self, x: torch.Tensor | None, residual: torch.Tensor, positions: torch.Tensor, cache: KVCache, attn: AttentionMetadata
+    ) -> torch.Tensor:
+        """The MLP's output, not yet added to the residual; the attention's already is.
+
+        Args:
+            x: [T, H], the previous layer's return value; None for the first layer.
+            residual: [T, H], changed in place.
+        """
+        x = add(x, residual, self.before_attention)
+        x = self._leave(self.attention(x, positions, cache, attn), self.after_attention)
+        x = add(x, residual, self.before_mlp)
+        return self._leave(self.mlp(x), self.after_mlp)
+
+    def _leave(self, x: torch.Tensor, norm: RMSNorm | None) -> torch.Tensor:
+        if norm is not None:
+            x = norm(x)
+        return x if self.residual_scale == 1.0 else x.mul_(self.residual_scale)
+
+
+def add(x: torch.Tensor | None, residual: torch.Tensor, norm: RMSNorm | None) -> torch.Tensor:
+    """residual += x in place, then the norm of it, or without a norm the residual itself (to be read, not written)."""
+    if norm is None:
+        return residual if x is None else residual.add_(x)
+    return norm(residual) if x is None else norm.add(x, residual)
+
+
+def _attention_shape(options: DecoderOptions, window: int) -> AttentionShape:
+    return AttentionShape(
+        hidden_size=options.hidden_size,
+        num_heads=options.num_heads,
+        num_kv_heads=options.num_kv_heads,
+        head_dim=options.head_dim,
+        scale=options.attention_scale,
+        window=window,
+        soft_cap=options.attention_soft_cap,
+        qkv_bias=options.qkv_bias,
+        out_bias=options.out_bias,
+        fused_qkv=options.fused_weights,
+        qk_norm=options.qk_norm,
+        norm_eps=options.norm_eps,
+        norm_offset=options.norm_offset,
+    )
+
+
+class DecoderModel:
+    """A causal language model over a paged KV cache.
+
+    Attributes:
+        cache_layers: (num_kv_heads, head_dim) of each layer's cache.
+    """
+
+    def __init__(self, options: DecoderOptions, config: ModelConfig, device: torch.device) -> None:
+        """Weights are allocated, not initialized: the loader fills `slots` and calls `finish`, part by part."""
+        self.options = options
+        self.cache_layers = [(options.num_kv_heads, options.head_dim)] * options.num_layers
+        place = Placement(getattr(torch, config.dtype), device)
+        tables = _tables(options, config.max_model_len, device)
+        self.embedding = TokenEmbedding(
+            "model.embed_tokens", options.vocab_size, options.hidden_size, options.embedding_scale, place
+        )
+        self.layers = [DecoderLayer(i, options, table, place) for i, table in enumerate(tables)]
+        self.norm = RMSNorm("model.norm", options.hidden_size, options.norm_eps, place, options.norm_offset)
+        self.head = LMHead(
+            "lm_head",
+            self.embedding if options.tie_embeddings else None,
+            (options.vocab_size, options.hidden_size),
+            options.logit_scale,
+            options.logit_soft_cap,
+            place,
+        )
+
+    def parts(self) -> Iterator[Layer]:
+        """What the loader fills and finishes, one after the other."""
+        yield self.embedding
+        yield from self.layers
+        yield self.norm
+        yield self.head
+
+    @torch.inference_mode()
+    def forward(
+        self, input_ids: torch.Tensor, positions: torch.Tensor, kv_caches: list[KVCache], attn: AttentionMetadata
+    ) -> torch.Tensor:
+        """Hidden states of a step's tokens; their keys and values are written to the caches.
+
+        Args:
+            input_ids, positions: int64 [T].
+            kv_caches: one for each of cache_layers.
+
+        Returns:
+            [T, H], final norm applied.
+        """
+        return self.forward_embeddings(self.embedding(input_ids), positions, kv_caches, attn)
+
+    @torch.inference_mode()
+    def forward_embeddings(
+        self, embeddings: torch.Tensor, positions: torch.Tensor, kv_caches: list[KVCache], attn: AttentionMetadata
+    ) -> torch.Tensor:
+        """`forward` from embeddings [T, H] on, which are used up (they become the residual stream)."""
+        residual, x = embeddings, None
+        for layer, cache in zip(self.layers, kv_caches, strict=True):
+            x = layer(x, residual, positions, cache, attn)
+        return add(x, residual, self.norm)
+
+    @torch.inference_mode()
+    def compute_logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """hidden [R, H] -> float32 [R, V], scaling and soft cap applied."""
+        return self.head(hidden)
+
+
+def _tables(options: DecoderOptions, length: int, device: torch.device) -> list[torch.Tensor]:
+    """Each layer's table of rotations; layers with equal parameters share one."""
+    made: dict[str, torch.Tensor] = {}
+
+    def table(rope: Rope | None) -> torch.Tensor:
+        key = json.dumps(rope, sort_keys=True)
+        if key not in made:
+            made[key] = cos_sin_table(rope, options.head_dim, length).to(device)
+        return made[key]
+
+    return [table(rope) for rope in options.ropes]
