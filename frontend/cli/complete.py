@@ -21,7 +21,8 @@ class CompleteOptions(ConnectionOptions):
 
 def parse(argv: Sequence[str]) -> CompleteOptions:
     """The options a command line asks for, the prompt in `quick`."""
-    parser = Parser(prog="octavo complete", usage="octavo complete [OPTIONS] [PROMPT ...]", description="Complete a text with a running server.")
+    usage = "octavo complete [OPTIONS] [PROMPT ...]"
+    parser = Parser(prog="octavo complete", usage=usage, description="Complete a text with a running server.")
     parser.add_argument("prompt", nargs="*", metavar="PROMPT", help="Text to continue.")
     add_flags(parser, CompleteOptions, "completion options")
     given = vars(parser.parse_args(list(argv)))
