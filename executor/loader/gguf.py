@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 from octavo.errors import ConfigError
+from octavo.executor.loader.gguf_blocks import dequantize
 from octavo.gguf_file import GGUFFile, GGUFTensor, read_gguf
 
-_SLAB = 1 << 20
-"""Values dequantized at once. gguf.quants works in small steps of its own unless it is handed a single long row, and then
-makes temporary arrays as long as the row: large enough to keep Python out of the way, small enough to stay in a cache."""
+_SLAB = 1 << 18
+"""Values dequantized at once: their float32 form stays in a core's cache until it is converted."""
 
 _PERMUTED = {"llama"}
 """Architectures whose q and k rows are stored in the order that llama.cpp's interleaved rotation wants."""
@@ -69,14 +69,15 @@ class GGUFCheckpoint:
 
     def _dequantize(self, tensor: GGUFTensor, target: torch.Tensor) -> None:
         """Write a tensor's values in order into flat `target`."""
-        kind, block_values, block_bytes = self._block(tensor)
-        count = math.prod(tensor.shape)
-        step = _SLAB // block_values * block_values
-        for start in range(0, count, step):
-            stop = min(start + step, count)
-            begin, end = (tensor.offset + at // block_values * block_bytes for at in (start, stop))
-            values = gguf.quants.dequantize(np.array(self._data[begin:end]).reshape(1, -1), kind)
-            target[start:stop] = torch.from_numpy(values.reshape(-1))
+        kind, values, size = self._block(tensor)
+        count = math.prod(tensor.shape) // values
+        step = _SLAB // values
+        slab = torch.empty(min(step, count), values)
+        for first in range(0, count, step):
+            last = min(first + step, count)
+            packed = np.array(self._data[tensor.offset + first * size : tensor.offset + last * size])
+            dequantize(torch.from_numpy(packed).view(-1, size), kind, slab[: last - first])
+            target[first * values : last * values] = slab[: last - first].view(-1)
 
     def _block(self, tensor: GGUFTensor) -> tuple[gguf.GGMLQuantizationType, int, int]:
         """Type of a tensor, values a block, bytes a block; checks that the file holds all of it."""

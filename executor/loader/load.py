@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -53,7 +54,7 @@ def load_model(config: EngineConfig, device: torch.device, progress: Callable[[f
     _check(config.model.path, slots, checkpoint)
     total, done = sum(slot.target.numel() for slot in slots), 0
     del slots  # they hold the unpacked memory, which each part is to give back as soon as it is packed
-    with ThreadPoolExecutor(config.device.num_threads, thread_name_prefix="load") as pool:
+    with _single_threaded_torch(), ThreadPoolExecutor(config.device.num_threads, thread_name_prefix="load") as pool:
         while parts:
             part, part_slots = parts.pop(0)
             done += _fill(pool, checkpoint, part_slots)
@@ -61,6 +62,17 @@ def load_model(config: EngineConfig, device: torch.device, progress: Callable[[f
             progress(done / total)
     logger.info("loaded %s: %.1f million parameters in %.2f s", config.model.name, total / 1e6, time.perf_counter() - started)
     return model
+
+
+@contextmanager
+def _single_threaded_torch() -> Iterator[None]:
+    """Torch works in one thread inside each of ours; teams of its own beside them would fight over the processors."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _fill(pool: ThreadPoolExecutor, checkpoint: Checkpoint, slots: list[Slot]) -> int:
