@@ -78,7 +78,6 @@ class Worker:
     def _load_model(self, progress: Progress) -> Model:
         from octavo.executor.loader import load_model
 
-        progress("weights", 0.0)
         model: Model = load_model(self._config, self._device, lambda fraction: progress("weights", fraction))
         return model
 

@@ -1,0 +1,172 @@
+"""The persistent batch and the step layout against a naive model, under random joins, leaves and growth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from fake_model import CPU, spec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from octavo.executor.input_batch import InputBatch
+from octavo.executor.step import NewRequest
+from octavo.executor.step_layout import StepLayout
+
+ROWS, MAX_LEN, BLOCK = 4, 24, 3
+
+
+@dataclass
+class Naive:
+    """One request as plain lists."""
+
+    tokens: list[int]
+    num_prompt: int
+    computed: int
+    blocks: list[int] = field(default_factory=list)
+
+
+def new_request(request_id: str, tokens: list[int], computed: int = 0, blocks: list[int] | None = None) -> NewRequest:
+    return NewRequest(request_id, tokens, len(tokens), computed, blocks or [], spec())
+
+
+class Machine:
+    """Drives batch and layout as the runner does, and the naive requests beside them."""
+
+    def __init__(self, draw: st.DataObject) -> None:
+        self.batch = InputBatch(ROWS, MAX_LEN, BLOCK)
+        self.layout = StepLayout(self.batch, 64, CPU)
+        self.requests: dict[str, Naive] = {}
+        self.next_id = self.next_block = 0
+        self.draw = draw
+
+    def join(self) -> None:
+        if len(self.requests) == ROWS:
+            return
+        tokens = self.draw.draw(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=MAX_LEN - 4))
+        naive = Naive(tokens, len(tokens), self.draw.draw(st.integers(0, len(tokens) - 1)))
+        naive.blocks = self.fresh_blocks(self.draw.draw(st.integers(-(-naive.computed // BLOCK), MAX_LEN // BLOCK)))
+        name, self.next_id = f"r{self.next_id}", self.next_id + 1
+        self.batch.add(new_request(name, list(tokens), naive.computed, list(naive.blocks)))
+        self.requests[name] = naive
+
+    def leave(self) -> None:
+        if self.requests:
+            name = self.draw.draw(st.sampled_from(sorted(self.requests)))
+            assert self.batch.remove(name) is not None and self.batch.remove(name) is None
+            del self.requests[name]
+
+    def step(self) -> None:
+        counts, extended = {}, []
+        for name, naive in self.requests.items():
+            left = len(naive.tokens) - naive.computed
+            count = self.draw.draw(st.integers(0, left)) if left > 1 else left
+            if count and naive.computed + count <= MAX_LEN:
+                counts[name] = count
+                missing = -(-(naive.computed + count) // BLOCK) - len(naive.blocks)
+                if missing > 0:
+                    fresh = self.fresh_blocks(missing)
+                    naive.blocks += fresh
+                    self.batch.append_blocks(self.batch.row_of[name], fresh)
+                    extended.append(name)
+        if counts:
+            self.check(counts, extended)
+            self.advance(counts)
+
+    def check(self, counts: dict[str, int], extended: list[str]) -> None:
+        ids, positions, attention = self.layout.arrange(counts, extended)
+        active = [self.requests[name] for name in counts]
+        spans = [range(r.computed, r.computed + n) for r, n in zip(active, counts.values(), strict=True)]
+        assert ids.tolist() == [r.tokens[p] for r, span in zip(active, spans, strict=True) for p in span]
+        assert positions.tolist() == [p for span in spans for p in span]
+        assert attention.slot_mapping.tolist() == [
+            r.blocks[p // BLOCK] * BLOCK + p % BLOCK for r, span in zip(active, spans, strict=True) for p in span
+        ]
+        assert attention.query_starts.tolist() == np.cumsum([0, *counts.values()]).tolist()
+        assert attention.seq_lens.tolist() == [span.stop for span in spans]
+        assert attention.max_query_len == max(counts.values())
+        assert attention.max_seq_len == max(span.stop for span in spans)
+        for r, naive, span in zip(range(len(spans)), active, spans, strict=True):
+            used = -(-span.stop // BLOCK)
+            assert attention.block_tables[r, :used].tolist() == naive.blocks[:used]
+        assert self.layout.sampling.tolist() == [s.stop == len(r.tokens) for r, s in zip(active, spans, strict=True)]
+        assert self.layout.all_sample == all(self.layout.sampling)
+
+    def advance(self, counts: dict[str, int]) -> None:
+        rows = self.layout.rows
+        self.batch.num_computed[rows] = self.layout.stop
+        for i, (name, count) in enumerate(counts.items()):
+            naive = self.requests[name]
+            naive.computed += count
+            if self.layout.sampling[i] and len(naive.tokens) < MAX_LEN:
+                naive.tokens.append(self.next_id + naive.computed)
+                self.batch.token_ids[rows[i], self.batch.num_tokens[rows[i]]] = naive.tokens[-1]
+                self.batch.num_tokens[rows[i]] += 1
+
+    def fresh_blocks(self, count: int) -> list[int]:
+        self.next_block += count
+        return list(range(self.next_block - count, self.next_block))
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.data())
+def test_layout_equals_naive_model(data: st.DataObject) -> None:
+    machine = Machine(data)
+    for action in data.draw(st.lists(st.sampled_from(["join", "leave", "step", "step", "step"]), min_size=5, max_size=25)):
+        getattr(machine, action)()
+        assert set(machine.batch.row_of) == set(machine.requests)
+        assert len(set(machine.batch.row_of.values())) == len(machine.requests)
+
+
+def test_rows_are_reused_and_a_full_batch_refuses() -> None:
+    batch = InputBatch(2, MAX_LEN, BLOCK)
+    first = batch.add(new_request("a", [1, 2], blocks=[5]))
+    batch.add(new_request("b", [3]))
+    with pytest.raises(ValueError, match="full batch of 2"):
+        batch.add(new_request("c", [4]))
+    with pytest.raises(ValueError, match="already"):
+        batch.add(new_request("a", [4]))
+    batch.remove("a")
+    assert batch.add(new_request("c", [4])) == first
+    assert batch.num_blocks[first] == 0 and batch.num_tokens[first] == 1
+
+
+def test_too_long_a_request_changes_nothing() -> None:
+    batch = InputBatch(1, MAX_LEN, BLOCK)
+    with pytest.raises(ValueError, match="max_model_len 24"):
+        batch.add(new_request("a", [1] * (MAX_LEN + 1)))
+    with pytest.raises(ValueError, match="blocks"):
+        batch.add(new_request("a", [1], blocks=[0] * 9))
+    assert len(batch) == 0
+    batch.add(new_request("b", [1]))
+
+
+@pytest.mark.parametrize(("count", "message"), [(4, "tokens it does not have"), (3, "too few blocks"), (100, "more than max")])
+def test_wrong_steps_are_refused(count: int, message: str) -> None:
+    batch = InputBatch(2, MAX_LEN, 2)
+    layout = StepLayout(batch, 64, CPU)
+    batch.add(new_request("a", [7, 8, 9], blocks=[0]))
+    with pytest.raises(ValueError, match=message):
+        layout.arrange({"a": count}, [])
+    layout.arrange({"a": 2}, [])
+    with pytest.raises(KeyError):
+        layout.arrange({"b": 1}, [])
+
+
+def test_steady_decode_keeps_what_did_not_change() -> None:
+    batch = InputBatch(3, MAX_LEN, BLOCK)
+    layout = StepLayout(batch, 64, CPU)
+    for name in "ab":
+        batch.add(new_request(name, [1, 2, 3, 4], computed=3, blocks=[ord(name), 9]))
+    layout.arrange({"a": 1, "b": 1}, [])
+    assert not layout.same_rows
+    rows = layout.rows
+    layout.arrange({"a": 1, "b": 1}, [])
+    assert layout.same_rows and layout.rows is rows
+    layout.arrange({"b": 1, "a": 1}, [])
+    assert not layout.same_rows
+    batch.remove("b")
+    batch.add(new_request("b", [5, 6], computed=1, blocks=[4]))
+    ids, _, attention = layout.arrange({"b": 1, "a": 1}, [])
+    assert not layout.same_rows and ids.tolist() == [6, 4] and attention.block_tables[0, 0] == 4
