@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
@@ -17,8 +18,9 @@ class Logprob:
 LogprobsOnePosition = dict[int, Logprob]
 """Token id -> Logprob; holds the sampled (or prompt) token and the top k."""
 
-SampleLogprobs = list[LogprobsOnePosition]
-PromptLogprobs = list[LogprobsOnePosition | None]
+SampleLogprobs = Sequence[LogprobsOnePosition]
+"""One entry a token: a list, or a `FlatLogprobs`."""
+PromptLogprobs = Sequence[LogprobsOnePosition | None]
 """One entry a prompt token; the first is None, for nothing precedes it."""
 
 

@@ -1,0 +1,307 @@
+"""The engine as an asyncio program sees it: `generate` is an async generator, everything else is housekeeping."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from octavo.config import EngineArgs, EngineConfig
+from octavo.core.messages import Progress, Ready
+from octavo.errors import EngineDeadError, RequestTimeoutError
+from octavo.frontend.admission import Admission
+from octavo.frontend.fan_out import FanOut
+from octavo.frontend.input_processor import InputProcessor, ProcessedInput, default_sampling_params
+from octavo.frontend.log_stats import LoggingStatLogger
+from octavo.frontend.output_processor import FollowUp, OutputProcessor
+from octavo.frontend.request_state import RequestState
+from octavo.frontend.stats import StatLogger
+from octavo.frontend.tokenizer import Tokenizer, load_tokenizer
+from octavo.inputs import PromptType
+from octavo.outputs import RequestOutput
+from octavo.params import SamplingParams
+
+if TYPE_CHECKING:
+    from octavo.core.client import CoreClient
+
+logger = logging.getLogger(__name__)
+
+OnProgress = Callable[[Progress], None]
+
+
+class AsyncLLM:
+    """One engine: the core process and the frontend's half of every request. Used from one event loop.
+
+    Make one with `from_engine_args`. It ends with `shutdown`, or with the block in `with` / `async with`.
+
+    Attributes:
+        config: the resolved configuration.
+        tokenizer: None with skip_tokenizer_init.
+        input_processor: checks and converts requests; its `tokenize` is for callers that need token ids.
+        ready: what the core said when it was ready.
+    """
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        client: CoreClient,
+        tokenizer: Tokenizer | None,
+        ready: Ready,
+        stat_loggers: Sequence[StatLogger] = (),
+    ) -> None:
+        self.config = config
+        self.tokenizer = tokenizer
+        self.ready = ready
+        self.input_processor = InputProcessor(config, tokenizer, ready.max_model_len)
+        self._client = client
+        self._admission = Admission(config.scheduler)
+        self._outputs = OutputProcessor(self._admission, stat_loggers, config.scheduler.max_num_seqs)
+        self._ids = itertools.count()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pump: asyncio.Task[None] | None = None
+        self._dead_error: EngineDeadError | None = None
+        self._closed = False
+
+    @classmethod
+    def from_engine_args(
+        cls, engine_args: EngineArgs, *, stat_loggers: Sequence[StatLogger] = (), on_progress: OnProgress | None = None
+    ) -> AsyncLLM:
+        """Start an engine; returns when it is ready.
+
+        Args:
+            engine_args: what to serve and how.
+            stat_loggers: get the measures of every step, beside the log line (unless disable_log_stats).
+            on_progress: hears how the start goes.
+
+        Raises:
+            ConfigError: the arguments do not fit together, or the model cannot be found.
+            EngineStartError: the core could not start.
+        """
+        return cls.from_config(engine_args.create_engine_config(), stat_loggers=stat_loggers, on_progress=on_progress)
+
+    @classmethod
+    def from_config(
+        cls, config: EngineConfig, *, stat_loggers: Sequence[StatLogger] = (), on_progress: OnProgress | None = None
+    ) -> AsyncLLM:
+        """Like `from_engine_args`, from a resolved configuration."""
+        from octavo.core.client import CoreClient
+
+        client = CoreClient(config)
+        client.spawn()
+        try:
+            # The core loads the weights meanwhile.
+            tokenizer = None if config.model.skip_tokenizer_init else load_tokenizer(config.model)
+            ready = client.wait_ready(on_progress)
+        except BaseException:
+            client.close()
+            raise
+        loggers = [LoggingStatLogger(), *stat_loggers] if config.log_stats else list(stat_loggers)
+        return cls(config, client, tokenizer, ready, loggers)
+
+    @property
+    def max_model_len(self) -> int:
+        """Most tokens of prompt and output together."""
+        return self.ready.max_model_len
+
+    @property
+    def num_unfinished(self) -> int:
+        """Requests that have not ended."""
+        return self._outputs.num_unfinished
+
+    @property
+    def errored(self) -> bool:
+        """The core is gone though nobody shut it down."""
+        return not self._closed and (self._dead_error is not None or self._client.dead)
+
+    @property
+    def dead_error(self) -> EngineDeadError:
+        """What a caller is told after the core's death (or after shutdown)."""
+        return EngineDeadError(*(self._dead_error.args if self._dead_error else ()))
+
+    @property
+    def is_running(self) -> bool:
+        return not self._closed and not self.errored
+
+    async def generate(
+        self,
+        prompt: PromptType,
+        sampling_params: SamplingParams,
+        request_id: str,
+        *,
+        priority: int = 0,
+        timeout: float | None = None,
+    ) -> AsyncGenerator[RequestOutput]:
+        """Generate from one prompt; yields outputs of the kind that `sampling_params.output_kind` says.
+
+        Closing the generator (or cancelling who waits for it) aborts the request. A consumer slower than the engine gets
+        fewer, larger items.
+
+        Args:
+            prompt: text, token ids, or a dict with either.
+            sampling_params: not changed.
+            request_id: comes back in the outputs; may be used twice.
+            priority: lower goes first, with scheduling_policy "priority".
+            timeout: seconds the request may take, from now to its last output.
+
+        Raises:
+            ValidationError: prompt or parameters are not allowed (before the first item).
+            QueueFullError: too much is waiting (before the first item).
+            RequestTimeoutError: the timeout is over.
+            RequestFailedError: the engine failed on this request.
+            EngineDeadError: the engine is gone.
+        """
+        arrival_time = time.monotonic()
+        state = await self._submit(prompt, sampling_params, request_id, priority, arrival_time)
+        timer = self._start_timer(state, arrival_time, timeout)
+        try:
+            while True:
+                await state.collector.wait()
+                output = state.take()
+                yield output
+                if output.finished:
+                    return
+        finally:
+            if timer is not None:
+                timer.cancel()
+            self._tell_core(FollowUp(aborts=self._outputs.abort(state)))
+
+    async def abort(self, request_id: str | Sequence[str]) -> None:
+        """End requests by the id they were given; their generators yield what there is, with finish reason "abort"."""
+        for one in [request_id] if isinstance(request_id, str) else request_id:
+            for state in self._outputs.find(one):
+                self._tell_core(FollowUp(aborts=self._outputs.abort(state)))
+
+    async def check_health(self) -> None:
+        """Return if the engine works.
+
+        Raises:
+            EngineDeadError: it does not.
+        """
+        self._ensure_running()
+
+    async def reset_prefix_cache(self) -> bool:
+        """Forget cached prefixes; False when running requests keep that from being done."""
+        self._ensure_running()
+        return bool(await self._client.call("reset_prefix_cache"))
+
+    async def core_stats(self) -> dict[str, Any]:
+        """The core's own numbers, asked for now."""
+        self._ensure_running()
+        return dict(await self._client.call("stats"))
+
+    def get_tokenizer(self) -> Tokenizer | None:
+        """The model's tokenizer; None with skip_tokenizer_init."""
+        return self.tokenizer
+
+    def get_default_sampling_params(self) -> SamplingParams:
+        """Sampling parameters with the model's defaults (generation_config.json)."""
+        return default_sampling_params(self.config)
+
+    def shutdown(self, timeout: float = 5.0) -> None:
+        """Stop the engine; unfinished requests get EngineDeadError. May be called again, and from any thread.
+
+        Args:
+            timeout: seconds the core may take before it is killed.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self._dead_error = self._dead_error or EngineDeadError("the engine has been shut down")
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._stop_pump)
+        self.input_processor.close()
+        self._client.close(timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.shutdown()
+
+    async def __aenter__(self) -> Self:
+        self._ensure_running()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.shutdown)
+
+    async def _submit(
+        self, prompt: PromptType, params: SamplingParams, request_id: str, priority: int, arrival_time: float
+    ) -> RequestState:
+        self._ensure_running()
+        self._admission.check()
+        processed = await self.input_processor.process(prompt, params)
+        self._ensure_running()
+        self._admission.check(len(processed.prompt_token_ids))
+        state = self._new_state(processed, request_id, priority, arrival_time)
+        self._tell_core(FollowUp(requests=self._outputs.add(state)))
+        return state
+
+    def _new_state(self, processed: ProcessedInput, request_id: str, priority: int, arrival_time: float) -> RequestState:
+        internal_id = f"{request_id}-{next(self._ids):x}"
+        fan_out = FanOut(internal_id, processed, arrival_time, priority)
+        interval = self.config.scheduler.stream_interval
+        return RequestState(request_id, internal_id, fan_out, self.tokenizer, arrival_time, interval)
+
+    def _start_timer(self, state: RequestState, arrival_time: float, timeout: float | None) -> asyncio.TimerHandle | None:
+        if timeout is None:
+            return None
+        delay = max(0.0, arrival_time + timeout - time.monotonic())
+        return asyncio.get_running_loop().call_later(delay, self._time_out, state, timeout)
+
+    def _time_out(self, state: RequestState, timeout: float) -> None:
+        error = RequestTimeoutError(f"the request took more than {timeout:g} s")
+        self._tell_core(FollowUp(aborts=self._outputs.fail(state, error)))
+
+    def _ensure_running(self) -> None:
+        """Check that the engine lives and is used from its event loop; start reading the core's outputs."""
+        if self._dead_error is not None:
+            raise self.dead_error
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+            self._pump = loop.create_task(self._pump_outputs(), name="octavo-outputs")
+        elif self._loop is not loop:
+            raise RuntimeError("this AsyncLLM is used from another event loop already; make one engine per event loop")
+        if self._client.dead:
+            self._die(EngineDeadError())
+            raise self.dead_error
+
+    def _tell_core(self, follow_up: FollowUp) -> None:
+        if follow_up.aborts:
+            self._client.abort(follow_up.aborts)
+        try:
+            for request in follow_up.requests:
+                self._client.add(request)
+        except EngineDeadError as error:
+            self._die(error)
+            raise
+
+    async def _pump_outputs(self) -> None:
+        """Hand the core's messages to their requests until the core is gone."""
+        try:
+            while True:
+                self._tell_core(await self._outputs.process(await self._client.outputs()))
+        except EngineDeadError as error:
+            self._die(error)
+        except Exception as error:
+            logger.exception("reading the core's outputs failed")
+            self._die(EngineDeadError(f"reading the core's outputs failed: {error}"))
+
+    def _die(self, error: EngineDeadError) -> None:
+        if self._dead_error is None:
+            self._dead_error = error
+            logger.error("%s; %d requests are lost", error, self.num_unfinished)
+        self._outputs.fail_all(str(self._dead_error))
+
+    def _stop_pump(self) -> None:
+        if self._pump is not None:
+            self._pump.cancel()
+        self._outputs.fail_all(str(self.dead_error))

@@ -1,0 +1,40 @@
+"""The mailbox of one request: wakes the one who waits for its outputs.
+
+It carries no outputs: whoever wakes takes what has gathered in the request's state since the last time, so a slow
+consumer gets one larger output instead of a queue of small ones, and pays for it only when it looks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class Collector:
+    """Used on one event loop, by one consumer."""
+
+    __slots__ = ("_error", "_ready")
+
+    def __init__(self) -> None:
+        self._ready = asyncio.Event()
+        self._error: Exception | None = None
+
+    def notify(self) -> None:
+        """There is something to take."""
+        self._ready.set()
+
+    def fail(self, error: Exception) -> None:
+        """Every wait from now on raises this; the first error stays."""
+        if self._error is None:
+            self._error = error
+        self._ready.set()
+
+    async def wait(self) -> None:
+        """Return when there is something to take.
+
+        Raises:
+            Exception: the one given to `fail`.
+        """
+        await self._ready.wait()
+        if self._error is not None:
+            raise self._error
+        self._ready.clear()

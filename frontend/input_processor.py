@@ -1,0 +1,284 @@
+"""From what a caller says to what the core works with: prompt and SamplingParams in, token ids and SamplingSpec out.
+
+Everything is checked here; nothing that could upset the core passes. Long texts are tokenized in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from octavo.config import EngineConfig, ModelConfig
+from octavo.errors import ValidationError
+from octavo.frontend.tokenizer import Tokenizer
+from octavo.inputs import PromptType
+from octavo.params import SamplingParams, SamplingSpec
+
+MAX_BAD_WORD_SEQUENCES = 128
+_LONG_TEXT = 4000
+"""Characters from which tokenizing (about 1 µs each) moves to a thread."""
+_TOKENIZER_THREADS = 4
+
+_GENERATION_FIELDS = {
+    "repetition_penalty": "repetition_penalty",
+    "temperature": "temperature",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "max_new_tokens": "max_tokens",
+}
+"""Keys of generation_config.json that are sampling defaults, and their names here."""
+
+
+def default_sampling_fields(config: EngineConfig) -> dict[str, Any]:
+    """Sampling defaults of the model (generation_config.json and its overrides), by SamplingParams field."""
+    given = config.model.generation_config
+    return {field: given[key] for key, field in _GENERATION_FIELDS.items() if given.get(key) is not None}
+
+
+def default_sampling_params(config: EngineConfig) -> SamplingParams:
+    """SamplingParams with the model's defaults.
+
+    Raises:
+        ValidationError: the generation config holds a value that is not allowed.
+    """
+    return SamplingParams(**default_sampling_fields(config))
+
+
+@dataclass(slots=True)
+class ProcessedInput:
+    """A prompt and its parameters, ready for the core.
+
+    Attributes:
+        prompt: the text, None when the caller gave ids only.
+        spec: of the first sequence; the others differ in their seed.
+    """
+
+    prompt: str | None
+    prompt_token_ids: list[int]
+    params: SamplingParams
+    spec: SamplingSpec
+    cache_salt: str | None
+
+
+class InputProcessor:
+    """Checks and converts requests for one model.
+
+    Args:
+        config: the engine's.
+        tokenizer: None with skip_tokenizer_init: prompts must be token ids then.
+        max_model_len: as the core reports it; may be less than configured.
+    """
+
+    def __init__(self, config: EngineConfig, tokenizer: Tokenizer | None, max_model_len: int) -> None:
+        self._model = config.model
+        self._tokenizer = tokenizer
+        self.max_model_len = max_model_len
+        self._eos_token_ids = _eos_token_ids(config.model, tokenizer)
+        self._threads = ThreadPoolExecutor(_TOKENIZER_THREADS, thread_name_prefix="octavo-input")
+
+    async def process(self, prompt: PromptType, params: SamplingParams) -> ProcessedInput:
+        """Check and convert one request.
+
+        Raises:
+            ValidationError: naming what is wrong.
+        """
+        if not isinstance(params, SamplingParams):
+            raise ValidationError(f"sampling_params must be SamplingParams, got {type(params).__name__}.", parameter="sampling_params")
+        parts = _prompt_parts(prompt)
+        token_ids = parts.token_ids
+        if token_ids is None:
+            token_ids = await self.tokenize(parts.text or "")
+        self._check_prompt(token_ids)
+        return ProcessedInput(parts.text, token_ids, params, self._spec(params, len(token_ids)), parts.cache_salt)
+
+    async def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Token ids of a text, in a thread when it is long.
+
+        Raises:
+            ValidationError: there is no tokenizer, or the text cannot fit into the model's context.
+        """
+        tokenizer = self._need_tokenizer("prompt", "Prompts must be token ids")
+        if len(text) <= _LONG_TEXT:
+            return tokenizer.encode(text, add_special_tokens)
+        loop = asyncio.get_running_loop()
+        if len(text) > self.max_model_len:
+            limit = self.max_model_len * await loop.run_in_executor(self._threads, getattr, tokenizer, "max_chars_per_token")
+            if len(text) > limit:
+                raise ValidationError(
+                    f"The prompt of {len(text)} characters cannot fit into the maximum context length of "
+                    f"{self.max_model_len} tokens.",
+                    parameter="prompt",
+                )
+        return await loop.run_in_executor(self._threads, tokenizer.encode, text, add_special_tokens)
+
+    @property
+    def threads(self) -> ThreadPoolExecutor:
+        """Where work on inputs that may take long runs, off the event loop."""
+        return self._threads
+
+    def close(self) -> None:
+        """End the threads; what they are working on is not waited for."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _need_tokenizer(self, parameter: str, instead: str) -> Tokenizer:
+        if self._tokenizer is None:
+            raise ValidationError(f"{instead}: the engine runs with skip_tokenizer_init.", parameter=parameter)
+        return self._tokenizer
+
+    def _check_prompt(self, token_ids: list[int]) -> None:
+        if not token_ids:
+            raise ValidationError("The prompt must not be empty.", parameter="prompt", value=token_ids)
+        if len(token_ids) >= self.max_model_len:
+            raise ValidationError(
+                f"This model's maximum context length is {self.max_model_len} tokens, but the prompt has {len(token_ids)}; "
+                "shorten the prompt so that at least one token can be generated.",
+                parameter="prompt",
+                value=len(token_ids),
+            )
+        _check_ids("prompt", token_ids, self._model.vocab_size)
+
+    def _spec(self, params: SamplingParams, num_prompt_tokens: int) -> SamplingSpec:
+        self._check_ids_of(params)
+        room = self.max_model_len - num_prompt_tokens
+        max_tokens = room if params.max_tokens is None else min(params.max_tokens, room)
+        wants_prompt_logprobs = params.prompt_logprobs is not None
+        skip_cache = params.skip_reading_prefix_cache
+        return SamplingSpec(
+            max_tokens=max_tokens,
+            seed=_drawn_seed() if params.seed is None else params.seed % 2**64,
+            temperature=float(params.temperature),
+            top_p=float(params.top_p),
+            top_k=params.top_k if params.top_k < self._model.vocab_size else 0,
+            min_p=float(params.min_p),
+            presence_penalty=float(params.presence_penalty),
+            frequency_penalty=float(params.frequency_penalty),
+            repetition_penalty=float(params.repetition_penalty),
+            min_tokens=min(params.min_tokens, max_tokens),
+            eos_token_ids=() if params.ignore_eos else self._eos_token_ids,
+            stop_token_ids=tuple(params.stop_token_ids or ()),
+            logit_bias=params.logit_bias or None,
+            allowed_token_ids=None if params.allowed_token_ids is None else tuple(params.allowed_token_ids),
+            bad_token_sequences=self._bad_token_sequences(params.bad_words),
+            logprobs=self._num_logprobs(params),
+            prompt_logprobs=self._resolved_logprobs("prompt", params.prompt_logprobs),
+            logprob_token_ids=None if params.logprob_token_ids is None else tuple(params.logprob_token_ids),
+            skip_reading_prefix_cache=wants_prompt_logprobs if skip_cache is None else skip_cache,
+            repetition_detection=params.repetition_detection,
+        )
+
+    def _check_ids_of(self, params: SamplingParams) -> None:
+        for name in ("stop_token_ids", "allowed_token_ids", "logprob_token_ids", "logit_bias"):
+            ids = getattr(params, name)
+            if ids:
+                _check_ids(name, list(ids), self._model.vocab_size)
+        if params.stop:
+            self._need_tokenizer("stop", "Stop strings need a tokenizer")
+
+    def _num_logprobs(self, params: SamplingParams) -> int | None:
+        ids = params.logprob_token_ids
+        if ids is None:
+            return self._resolved_logprobs("sample", params.logprobs)
+        if params.logprobs is not None and params.logprobs != len(ids):
+            raise ValidationError(
+                f"logprobs must be the number of logprob_token_ids ({len(ids)}) when both are given, got {params.logprobs}.",
+                parameter="logprobs",
+                value=params.logprobs,
+            )
+        return len(ids)
+
+    def _resolved_logprobs(self, kind: str, wanted: int | None) -> int | None:
+        """-1 means the vocabulary; at most max_logprobs."""
+        if wanted is None:
+            return None
+        vocab_size = self._model.vocab_size
+        allowed = vocab_size if self._model.max_logprobs == -1 else self._model.max_logprobs
+        number = vocab_size if wanted == -1 else wanted
+        if number > allowed:
+            parameter = "logprobs" if kind == "sample" else "prompt_logprobs"
+            message = f"Requested {kind} logprobs of {number}, which is greater than max allowed: {allowed}"
+            raise ValidationError(message, parameter=parameter, value=wanted)
+        return min(number, vocab_size)
+
+    def _bad_token_sequences(self, words: Sequence[str] | None) -> tuple[tuple[int, ...], ...]:
+        """Each word as it is written at the start of a text and after a space."""
+        if not words:
+            return ()
+        if len(words) > MAX_BAD_WORD_SEQUENCES:
+            raise _too_many_bad_words(len(words))
+        tokenizer = self._need_tokenizer("bad_words", "bad_words need a tokenizer")
+        spellings = [prefix + word.lstrip() for word in words for prefix in ("", " ")]
+        sequences = {tuple(ids): None for ids in tokenizer.encode_batch(spellings, add_special_tokens=False) if ids}
+        if len(sequences) > MAX_BAD_WORD_SEQUENCES:
+            raise _too_many_bad_words(len(sequences))
+        for sequence in sequences:
+            _check_ids("bad_words", list(sequence), self._model.vocab_size)
+        return tuple(sequences)
+
+
+@dataclass(slots=True)
+class _PromptParts:
+    text: str | None
+    token_ids: list[int] | None
+    cache_salt: str | None = None
+
+
+def _prompt_parts(prompt: Any) -> _PromptParts:
+    """What a prompt of any form holds, its types checked."""
+    if isinstance(prompt, str):
+        return _PromptParts(prompt, None)
+    if isinstance(prompt, list | tuple):
+        return _PromptParts(None, list(prompt))
+    if not isinstance(prompt, Mapping):
+        raise ValidationError(
+            f"A prompt must be a string, a list of token ids, or a dict with 'prompt' or 'prompt_token_ids', "
+            f"got {type(prompt).__name__}.",
+            parameter="prompt",
+        )
+    unknown = set(prompt) - {"prompt", "prompt_token_ids", "cache_salt"}
+    if unknown:
+        raise ValidationError(f"Unknown keys in the prompt: {', '.join(sorted(map(str, unknown)))}.", parameter="prompt")
+    text, ids, salt = prompt.get("prompt"), prompt.get("prompt_token_ids"), prompt.get("cache_salt")
+    if text is None and ids is None:
+        raise ValidationError("A prompt dict must have 'prompt' or 'prompt_token_ids'.", parameter="prompt")
+    _check_type("prompt", text, str)
+    _check_type("prompt_token_ids", ids, list | tuple)
+    _check_type("cache_salt", salt, str)
+    if salt == "":
+        raise ValidationError("cache_salt must not be empty.", parameter="cache_salt", value=salt)
+    return _PromptParts(text, None if ids is None else list(ids), salt)
+
+
+def _check_type(name: str, value: Any, kind: Any) -> None:
+    if value is not None and not isinstance(value, kind):
+        raise ValidationError(f"{name} has the wrong type: {type(value).__name__}.", parameter=name)
+
+
+def _check_ids(name: str, ids: Sequence[Any], vocab_size: int) -> None:
+    if set(map(type, ids)) - {int}:
+        raise ValidationError(f"{name} must hold token ids (integers).", parameter=name)
+    if min(ids) < 0 or max(ids) >= vocab_size:
+        wrong = next(i for i in ids if not 0 <= i < vocab_size)
+        message = f"{name} holds the token id {wrong}, which is out of the vocabulary (0 to {vocab_size - 1})."
+        raise ValidationError(message, parameter=name, value=wrong)
+
+
+def _too_many_bad_words(number: int) -> ValidationError:
+    message = f"bad_words may come to at most {MAX_BAD_WORD_SEQUENCES} token sequences, got {number}."
+    return ValidationError(message, parameter="bad_words", value=number)
+
+
+def _eos_token_ids(model: ModelConfig, tokenizer: Tokenizer | None) -> tuple[int, ...]:
+    """The model's, and the tokenizer's own: chat models often name their turn's end only there."""
+    ids = list(model.eos_token_ids)
+    if tokenizer is not None and tokenizer.eos_token_id is not None and tokenizer.eos_token_id < model.vocab_size:
+        ids.append(tokenizer.eos_token_id)
+    return tuple(dict.fromkeys(i for i in ids if 0 <= i < model.vocab_size))
+
+
+def _drawn_seed() -> int:
+    return int.from_bytes(os.urandom(8), "little")

@@ -1,0 +1,217 @@
+"""From the core's messages to what waiting callers get: the only place that loops over a step's updates."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from octavo.core.messages import CoreOutputs, EngineRequest, EventKind, FinishReason, RequestUpdate, SchedulerStats
+from octavo.errors import EngineDeadError, RequestFailedError
+from octavo.frontend.admission import Admission
+from octavo.frontend.request_state import RequestState
+from octavo.frontend.sequence_output import SequenceOutput
+from octavo.frontend.stats import FinishedRequest, IterationStats, StatLogger
+
+logger = logging.getLogger(__name__)
+
+_UPDATES_PER_TURN = 64
+"""Updates processed before other tasks of the event loop get their turn (about 1 ms)."""
+
+
+@dataclass(slots=True)
+class FollowUp:
+    """What the core must be told because of its outputs."""
+
+    aborts: list[str] = field(default_factory=list)
+    requests: list[EngineRequest] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One sequence the core is working on."""
+
+    state: RequestState
+    sequence: SequenceOutput
+
+
+class OutputProcessor:
+    """Knows every unfinished sequence by its id in the core.
+
+    Args:
+        admission: told of every sequence that starts, is scheduled, ends.
+        stat_loggers: get every iteration's measures.
+        max_window: sequences of one request in the core at a time.
+    """
+
+    def __init__(self, admission: Admission, stat_loggers: Sequence[StatLogger], max_window: int) -> None:
+        self._admission = admission
+        self._stat_loggers = stat_loggers
+        self._max_window = max_window
+        self._entries: dict[str, _Entry] = {}
+        self._requests: dict[str, RequestState] = {}
+        self._by_caller_id: dict[str, list[RequestState]] = {}
+        self._iteration = IterationStats()
+
+    @property
+    def num_unfinished(self) -> int:
+        """Requests (not sequences) that have not ended."""
+        return len(self._requests)
+
+    def add(self, state: RequestState) -> list[EngineRequest]:
+        """Take on a request.
+
+        Returns:
+            The core's requests to send now.
+        """
+        self._requests[state.internal_id] = state
+        self._by_caller_id.setdefault(state.request_id, []).append(state)
+        return [self._start_next(state) for _ in range(min(state.params.n, self._max_window))]
+
+    async def process(self, outputs: CoreOutputs) -> FollowUp:
+        """Take in one message of the core's, giving way to other tasks now and then."""
+        follow_up = FollowUp()
+        for number, update in enumerate(outputs.updates, 1):
+            entry = self._entries.get(update.request_id)
+            if entry is not None:
+                self._apply_safely(entry, update, outputs.timestamp, follow_up)
+            if number % _UPDATES_PER_TURN == 0:
+                await asyncio.sleep(0)
+        self._record(outputs.stats)
+        return follow_up
+
+    def abort(self, state: RequestState) -> list[str]:
+        """End a request from our side; its consumer gets a last output.
+
+        Returns:
+            Ids to abort in the core.
+        """
+        if state.finished:
+            return []
+        state.abort()
+        core_ids = self._forget(state)
+        self._record(None)
+        return core_ids
+
+    def fail(self, state: RequestState, error: Exception) -> list[str]:
+        """End a request with an error for its consumer; returns ids to abort in the core."""
+        if state.finished:
+            return []
+        state.collector.fail(error)
+        state.finish_reason = "error"
+        return self._forget(state)
+
+    def fail_all(self, message: str) -> None:
+        """The core is gone: everyone who waits gets an EngineDeadError (each its own, for tracebacks grow)."""
+        for state in list(self._requests.values()):
+            self.fail(state, EngineDeadError(message))
+
+    def find(self, request_id: str) -> list[RequestState]:
+        """Unfinished requests with a caller's id."""
+        return list(self._by_caller_id.get(request_id, ()))
+
+    def _start_next(self, state: RequestState) -> EngineRequest:
+        index, request = state.fan_out.next()
+        self._entries[request.request_id] = _Entry(state, state.start_sequence(index))
+        state.live_ids.add(request.request_id)
+        self._admission.sequence_added(len(state.prompt_token_ids))
+        return request
+
+    def _apply_safely(self, entry: _Entry, update: RequestUpdate, timestamp: float, follow_up: FollowUp) -> None:
+        """A fault in one request's output is that request's alone."""
+        try:
+            self._apply(entry, update, timestamp, follow_up)
+        except Exception as error:
+            logger.exception("request %s: processing its output failed", entry.state.request_id)
+            failure = RequestFailedError(f"processing the output failed: {error}")
+            follow_up.aborts += self.fail(entry.state, failure)
+
+    def _apply(self, entry: _Entry, update: RequestUpdate, timestamp: float, follow_up: FollowUp) -> None:
+        state, sequence = entry.state, entry.sequence
+        self._note_progress(state, sequence, update)
+        if update.finish_reason is FinishReason.ERROR:
+            logger.error("request %s failed in the engine: %s", state.request_id, update.error)
+            follow_up.aborts += self.fail(state, RequestFailedError(update.error or "the engine failed on this request"))
+            return
+        if update.prompt_logprobs is not None:
+            state.add_prompt_logprobs(update.prompt_logprobs)
+        if update.new_token_ids:
+            self._measure_tokens(state, sequence, len(update.new_token_ids), timestamp)
+        stop = sequence.apply(update)
+        if stop is not None and update.finish_reason is None:
+            follow_up.aborts.append(update.request_id)
+        if sequence.finished:
+            self._sequence_finished(update.request_id, entry, follow_up)
+        if state.worth_waking(sequence):
+            state.collector.notify()
+
+    def _note_progress(self, state: RequestState, sequence: SequenceOutput, update: RequestUpdate) -> None:
+        if update.events:
+            state.add_events(update)
+        if update.num_cached_tokens and sequence.index == 0:
+            state.num_cached_tokens = update.num_cached_tokens
+        if not sequence.scheduled and (update.new_token_ids or any(e.kind is EventKind.SCHEDULED for e in update.events)):
+            sequence.scheduled = True
+            self._admission.sequence_scheduled(len(state.prompt_token_ids))
+
+    def _measure_tokens(self, state: RequestState, sequence: SequenceOutput, number: int, timestamp: float) -> None:
+        iteration, metrics = self._iteration, state.metrics
+        iteration.num_generation_tokens += number
+        metrics.num_generation_tokens += number
+        if not metrics.first_token_ts:
+            metrics.first_token_ts = timestamp
+            iteration.num_prompt_tokens += len(state.prompt_token_ids)
+            iteration.num_cached_tokens += state.num_cached_tokens
+            iteration.time_to_first_token.append(timestamp - metrics.arrival_time)
+        if sequence.last_token_ts:
+            gap = (timestamp - sequence.last_token_ts) / number
+            iteration.inter_token_latency.extend([gap] * number)
+        sequence.last_token_ts = metrics.last_token_ts = timestamp
+
+    def _sequence_finished(self, core_id: str, entry: _Entry, follow_up: FollowUp) -> None:
+        state, sequence = entry.state, entry.sequence
+        del self._entries[core_id]
+        state.live_ids.discard(core_id)
+        self._admission.sequence_left(sequence.scheduled, len(state.prompt_token_ids))
+        state.sequence_finished(sequence)
+        if state.finished:
+            self._forget(state)
+        elif not state.fan_out.exhausted:
+            follow_up.requests.append(self._start_next(state))
+
+    def _forget(self, state: RequestState) -> list[str]:
+        """Drop a request that has ended; returns the ids the core may still be working on."""
+        if self._requests.pop(state.internal_id, None) is None:
+            return []
+        same_id = self._by_caller_id[state.request_id]
+        same_id.remove(state)
+        if not same_id:
+            del self._by_caller_id[state.request_id]
+        live = list(state.live_ids)
+        for core_id in live:
+            entry = self._entries.pop(core_id)
+            self._admission.sequence_left(entry.sequence.scheduled, len(state.prompt_token_ids))
+        self._admission.request_left()
+        self._measure_finished(state)
+        return live
+
+    def _measure_finished(self, state: RequestState) -> None:
+        self._iteration.finished.append(
+            FinishedRequest(
+                finish_reason=state.finish_reason or "abort",
+                num_prompt_tokens=len(state.prompt_token_ids),
+                num_cached_tokens=state.num_cached_tokens,
+                num_generation_tokens=state.metrics.num_generation_tokens,
+                max_tokens=state.fan_out.processed.spec.max_tokens,
+                n=state.params.n,
+                metrics=state.metrics,
+                finished_ts=time.monotonic(),
+            )
+        )
+
+    def _record(self, scheduler: SchedulerStats | None) -> None:
+        iteration, self._iteration = self._iteration, IterationStats()
+        for stat_logger in self._stat_loggers:
+            stat_logger.record(scheduler, iteration)
