@@ -1,0 +1,43 @@
+// Gated activations.
+#include "table.h"
+#include "simd.h"
+
+namespace octavo::OCTAVO_ISA {
+namespace {
+
+OCTAVO_INLINE Vec silu(Vec x) { return x / (splat(1.0f) + exp(-x)); }
+
+// The tanh approximation, written with the logistic function: (1 + tanh(u)) / 2 = 1 / (1 + e^-2u).
+OCTAVO_INLINE Vec gelu(Vec x) {
+  const Vec cubic = x * fmadd(x * x, splat(0.044715f), splat(1.0f));
+  return x / (splat(1.0f) + exp(cubic * splat(-1.5957691216f)));
+}
+
+template <typename T, typename Activation>
+void gate_row(T* out, const T* x, int64_t size, const Activation& activation) {
+  int64_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) store(out + i, activation(load(x + i)) * load(x + size + i));
+  if (i < size) {
+    store_some(out + i, activation(load_some(x + i, size - i)) * load_some(x + size + i, size - i), size - i);
+  }
+}
+
+template <typename Activation>
+void gate_rows(const GateArgs& a, const Activation& activation) {
+  OCTAVO_DISPATCH(a.dtype, T, parallel_rows(a.rows, a.size, [&](int64_t row) {
+                    gate_row(static_cast<T*>(a.out.data) + row * a.out.stride,
+                             static_cast<const T*>(a.x.data) + row * a.x.stride, a.size, activation);
+                  }));
+}
+
+}  // namespace
+
+void silu_and_mul(const GateArgs& args) {
+  gate_rows(args, [](Vec x) { return silu(x); });
+}
+
+void gelu_and_mul(const GateArgs& args) {
+  gate_rows(args, [](Vec x) { return gelu(x); });
+}
+
+}  // namespace octavo::OCTAVO_ISA

@@ -1,0 +1,20 @@
+// Which instruction set's kernels run.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "kernels.h"
+
+namespace octavo {
+
+// The kernels in use: at first the best this processor runs.
+const Kernels& kernels();
+
+// Names of the variants this processor runs, best first.
+std::vector<std::string> available_isas();
+
+// Whether the variant exists here; uses it if so.
+bool select_isa(const std::string& name);
+
+}  // namespace octavo

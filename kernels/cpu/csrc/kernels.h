@@ -1,0 +1,83 @@
+// What the library offers to Python: one table of functions per instruction set.
+//
+// Pointers are to tensors' first elements; strides count elements; the last dimension is contiguous everywhere.
+#pragma once
+
+#include <cstdint>
+
+#include "dtypes.h"
+
+namespace octavo {
+
+// A matrix of rows.
+struct Rows {
+  void* data;
+  int64_t stride;
+};
+
+struct NormArgs {
+  DType dtype, weight_dtype;
+  Rows out, x, residual;  // residual.data is null for a plain norm
+  const void* weight;
+  int64_t outer, inner;  // rows = outer * inner: x is [outer, inner, size], rows of one outer index follow each other
+  int64_t x_inner_stride;
+  int64_t size;
+  float eps;
+};
+
+struct GateArgs {
+  DType dtype;
+  Rows out, x;
+  int64_t rows, size;  // x rows hold 2 * size
+};
+
+struct RopeArgs {
+  DType dtype, cache_dtype;
+  void *q, *k;
+  const void* v;
+  int64_t q_stride[2], k_stride[2], v_stride[2];  // token, head
+  const int64_t* positions;
+  const float* cos_sin;
+  int64_t num_positions, rotary_dim;
+  const int64_t* slots;
+  void *k_cache, *v_cache;
+  int64_t k_cache_stride[3], v_cache_stride[3];  // block, head, token
+  int64_t num_tokens, num_heads, num_kv_heads, head_dim, num_blocks, block_size;
+};
+
+struct AttentionArgs {
+  DType dtype, cache_dtype;
+  void* out;  // contiguous [T, Hq, D]
+  const void* q;
+  int64_t q_stride[2];  // token, head
+  const void *k_cache, *v_cache;
+  int64_t k_cache_stride[3], v_cache_stride[3];  // block, head, token
+  const int32_t *query_starts, *seq_lens, *block_tables;
+  int64_t block_table_stride;
+  int64_t num_requests, num_heads, num_kv_heads, head_dim, num_blocks, block_size, max_blocks;
+  float scale, soft_cap;
+  int64_t sliding_window;
+};
+
+struct EmbeddingArgs {
+  int64_t element_size;
+  void* out;  // contiguous
+  const void* ids;
+  bool wide_ids;  // int64, else int32
+  Rows weight;
+  int64_t num_ids, vocab_size, size;
+};
+
+struct Kernels {
+  const char* name;
+  void (*rms_norm)(const NormArgs&);
+  void (*silu_and_mul)(const GateArgs&);
+  void (*gelu_and_mul)(const GateArgs&);
+  // These three return false, having left out the entry at fault, if an index lies outside its table.
+  bool (*rope_and_cache)(const RopeArgs&);
+  bool (*paged_attention)(const AttentionArgs&);
+  bool (*embedding)(const EmbeddingArgs&);
+  void (*argmax)(const float* logits, int64_t stride, int64_t rows, int64_t vocab_size, int64_t* out);
+};
+
+}  // namespace octavo

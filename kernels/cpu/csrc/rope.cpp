@@ -1,0 +1,76 @@
+// Rotary position embedding in place, and the write of keys and values to the paged cache.
+#include <atomic>
+
+#include "simd.h"
+#include "table.h"
+
+namespace octavo::OCTAVO_ISA {
+namespace {
+
+template <typename T>
+void rotate(T* x, const float* cos_sin, int64_t half) {
+  const float *cos = cos_sin, *sin = cos_sin + half;
+  T *first = x, *second = x + half;
+  int64_t i = 0;
+  for (; i + kLanes <= half; i += kLanes) {
+    const Vec a = load(first + i), b = load(second + i), c = load(cos + i), s = load(sin + i);
+    store(first + i, fmadd(a, c, -(b * s)));
+    store(second + i, fmadd(b, c, a * s));
+  }
+  for (; i < half; ++i) {
+    const float a = to_float(first[i]), b = to_float(second[i]);
+    first[i] = from_float<T>(a * cos[i] - b * sin[i]);
+    second[i] = from_float<T>(b * cos[i] + a * sin[i]);
+  }
+}
+
+template <typename C, typename T>
+void copy(C* to, const T* from, int64_t size) {
+  int64_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) store(to + i, load(from + i));
+  for (; i < size; ++i) to[i] = from_float<C>(to_float(from[i]));
+}
+
+template <typename T>
+void rotate_heads(void* x, const int64_t* stride, int64_t token, int64_t heads, const float* cos_sin, int64_t half) {
+  T* row = static_cast<T*>(x) + token * stride[0];
+  for (int64_t head = 0; head < heads; ++head) rotate(row + head * stride[1], cos_sin, half);
+}
+
+template <typename C, typename T>
+void write_heads(void* cache, const int64_t* cache_stride, int64_t slot, const void* x, const int64_t* stride,
+                 int64_t token, const RopeArgs& a) {
+  C* to = static_cast<C*>(cache) + slot / a.block_size * cache_stride[0] + slot % a.block_size * cache_stride[2];
+  const T* from = static_cast<const T*>(x) + token * stride[0];
+  for (int64_t head = 0; head < a.num_kv_heads; ++head) {
+    copy(to + head * cache_stride[1], from + head * stride[1], a.head_dim);
+  }
+}
+
+template <typename T>
+bool rope_token(const RopeArgs& a, int64_t token) {
+  const int64_t position = a.positions[token], slot = a.slots[token];
+  if (position < 0 || position >= a.num_positions || slot >= a.num_blocks * a.block_size) return false;
+  const float* cos_sin = a.cos_sin + position * a.rotary_dim;
+  rotate_heads<T>(a.q, a.q_stride, token, a.num_heads, cos_sin, a.rotary_dim / 2);
+  rotate_heads<T>(a.k, a.k_stride, token, a.num_kv_heads, cos_sin, a.rotary_dim / 2);
+  if (slot < 0) return true;
+  OCTAVO_DISPATCH(a.cache_dtype, C, {
+    write_heads<C, T>(a.k_cache, a.k_cache_stride, slot, a.k, a.k_stride, token, a);
+    write_heads<C, T>(a.v_cache, a.v_cache_stride, slot, a.v, a.v_stride, token, a);
+  });
+  return true;
+}
+
+}  // namespace
+
+bool rope_and_cache(const RopeArgs& a) {
+  std::atomic<bool> valid{true};
+  const int64_t elements = (a.num_heads + 2 * a.num_kv_heads) * a.head_dim;
+  OCTAVO_DISPATCH(a.dtype, T, parallel_rows(a.num_tokens, elements, [&](int64_t token) {
+                    if (!rope_token<T>(a, token)) valid.store(false, std::memory_order_relaxed);
+                  }));
+  return valid;
+}
+
+}  // namespace octavo::OCTAVO_ISA

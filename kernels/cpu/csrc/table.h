@@ -1,0 +1,16 @@
+// The kernels of the instruction set this translation unit is compiled for.
+#pragma once
+
+#include "kernels.h"
+
+namespace octavo::OCTAVO_ISA {
+
+void rms_norm(const NormArgs& args);
+void silu_and_mul(const GateArgs& args);
+void gelu_and_mul(const GateArgs& args);
+bool rope_and_cache(const RopeArgs& args);
+bool paged_attention(const AttentionArgs& args);
+bool embedding(const EmbeddingArgs& args);
+void argmax(const float* logits, int64_t stride, int64_t rows, int64_t vocab_size, int64_t* out);
+
+}  // namespace octavo::OCTAVO_ISA

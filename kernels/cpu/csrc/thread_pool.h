@@ -1,0 +1,22 @@
+// The one pool of threads behind every native kernel.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace octavo {
+
+using TaskFunction = void (*)(void* context, int64_t task);
+
+// Threads a job may use, the calling one included.
+int num_threads();
+void set_num_threads(int count);
+
+// Runs function(context, 0 .. tasks - 1), each once, in any order and on any thread; returns when all are done. A job
+// started while another thread's job runs is worked off by its caller alone.
+void run_tasks(int64_t tasks, TaskFunction function, void* context);
+
+// Memory of the calling thread, 64-byte aligned, at least `bytes`; what it held before is lost.
+void* scratch(size_t bytes);
+
+}  // namespace octavo

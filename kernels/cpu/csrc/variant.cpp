@@ -1,0 +1,14 @@
+// The table of this instruction set's kernels.
+#include "table.h"
+
+#define OCTAVO_STRING_(x) #x
+#define OCTAVO_STRING(x) OCTAVO_STRING_(x)
+
+namespace octavo::OCTAVO_ISA {
+
+extern const Kernels kernels;
+const Kernels kernels = {
+    OCTAVO_STRING(OCTAVO_ISA), rms_norm, silu_and_mul, gelu_and_mul, rope_and_cache, paged_attention, embedding, argmax,
+};
+
+}  // namespace octavo::OCTAVO_ISA
