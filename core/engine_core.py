@@ -1,0 +1,299 @@
+"""The busy loop: take messages, schedule a step, submit it, process the one before."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from octavo.config import EngineConfig
+from octavo.core.admission import RequestChecker
+from octavo.core.core_io import Disconnected, Inbox, Stop
+from octavo.core.messages import (
+    AbortRequests,
+    ClientMessage,
+    ControlCall,
+    ControlReply,
+    CoreMessage,
+    CoreOutputs,
+    EngineRequest,
+    FinishReason,
+    Hello,
+    RequestUpdate,
+)
+from octavo.core.request import Client, Request
+from octavo.core.scheduler import ScheduledStep, Scheduler
+from octavo.errors import ConfigError, ValidationError
+from octavo.executor.base import Executor
+from octavo.executor.step import StepOutput
+
+logger = logging.getLogger(__name__)
+
+MAX_FAILURES = 3
+"""Failed steps in a row that end the core."""
+STATS_INTERVAL = 0.5
+"""Seconds after which a client hears of the scheduler's state although no request of its own has news."""
+
+
+class FatalError(RuntimeError):
+    """The core cannot go on; the message is the root cause."""
+
+
+def served_model_len(config: EngineConfig, num_blocks: int) -> int:
+    """The longest sequence this cache can hold, if the user left the choice to us, else what the user said.
+
+    Raises:
+        ConfigError: the cache is too small for --max-model-len.
+    """
+    wanted, room = config.model.max_model_len, num_blocks * config.cache.block_size
+    if wanted <= room:
+        return wanted
+    if config.model.fit_max_model_len and room > 1:
+        logger.warning("the KV cache holds %d tokens: maximum model length lowered from %d to that", room, wanted)
+        return room
+    raise ConfigError(
+        f"--max-model-len {wanted} does not fit the KV cache of {num_blocks} blocks ({room} tokens): lower it, or raise "
+        "--gpu-memory-utilization, --kv-cache-memory-bytes or --num-gpu-blocks-override"
+    )
+
+
+class EngineCore:
+    """Drives one executor for any number of clients. One thread runs it; the world is behind `inbox` and `send`.
+
+    Args:
+        executor: started.
+        inbox: (client identity, message) pairs; see `core_io`.
+        send: hands a message to the output thread.
+    """
+
+    def __init__(self, config: EngineConfig, executor: Executor, inbox: Inbox, send: Callable[[bytes, CoreMessage], None]) -> None:
+        # fixed
+        self.max_model_len = served_model_len(config, executor.num_blocks)
+        self._executor = executor
+        self._inbox = inbox
+        self._send = send
+        self._by_priority = config.scheduler.policy == "priority"
+        self._checker = RequestChecker(
+            config.model.vocab_size, self.max_model_len, executor.num_blocks * config.cache.block_size
+        )
+        self._max_in_flight = 2 if config.scheduler.async_scheduling else 1
+        # changing
+        self.scheduler = Scheduler(config, executor.num_blocks, self.max_model_len)
+        self._clients: dict[bytes, Client] = {}
+        self._in_flight: deque[tuple[ScheduledStep, Future[StepOutput]]] = deque()
+        self._next_sequence = 0
+        self._failures = 0
+        self._stopping = False
+        self._last_step = time.monotonic()
+
+    def run(self) -> None:
+        """Serve until a Stop message comes.
+
+        Raises:
+            FatalError: the executor is dead, or step after step fails.
+        """
+        while not self._stopping:
+            self._take_messages(wait=not self._in_flight and not self.scheduler.has_requests)
+            self._step()
+
+    # ---- steps ----------------------------------------------------------------------------------------------------
+
+    def _step(self) -> None:
+        """Submit one more step, and process the oldest one when enough are in flight or there is nothing to submit."""
+        if not self._in_flight and not self.scheduler.has_requests:
+            return
+        scheduled = self._submit_next()
+        if self._in_flight and (scheduled is None or len(self._in_flight) >= self._max_in_flight):
+            self._complete_oldest()
+        elif scheduled is None and self.scheduler.has_requests:
+            self._fail_all("the scheduler found nothing to do for the requests it holds")
+        self._flush()
+
+    def _submit_next(self) -> ScheduledStep | None:
+        try:
+            scheduled = self.scheduler.schedule()
+        except Exception as error:
+            self._fail_all(f"scheduling failed: {_described(error)}", error)
+            return None
+        if scheduled is None:
+            return None
+        try:
+            future = self._executor.submit(scheduled.step)
+        except Exception as error:
+            future = Future()
+            future.set_exception(error)
+        self._in_flight.append((scheduled, future))
+        return scheduled
+
+    def _complete_oldest(self) -> None:
+        scheduled, future = self._in_flight.popleft()
+        try:
+            output = future.result()
+        except Exception as error:
+            self._step_failed(scheduled, error)
+            return
+        try:
+            self.scheduler.process(scheduled, output)
+        except Exception as error:
+            self._fail_all(f"processing a step's results failed: {_described(error)}", error)
+            return
+        self._failures = 0
+        self._last_step = time.monotonic()
+
+    def _step_failed(self, failed: ScheduledStep, error: Exception) -> None:
+        message = f"step {failed.step.step_id} failed: {_described(error)}"
+        logger.error("%s (%d requests)", message, len(failed.step.num_tokens), exc_info=error)
+        self.scheduler.fail_step(failed, self._drain(), message)
+        self._count_failure(message)
+
+    def _fail_all(self, message: str, error: Exception | None = None) -> None:
+        logger.error("%s; all requests fail", message, exc_info=error)
+        self._drain()
+        self.scheduler.fail_all(message)
+        self._count_failure(message)
+
+    def _drain(self) -> list[ScheduledStep]:
+        """Wait for the steps in flight, whose results cannot be used any more."""
+        drained = []
+        while self._in_flight:
+            scheduled, future = self._in_flight.popleft()
+            error = future.exception()
+            if error is not None:
+                logger.error("step %d, submitted after a failed one, failed too: %s", scheduled.step.step_id, _described(error))
+            drained.append(scheduled)
+        return drained
+
+    def _count_failure(self, message: str) -> None:
+        self._failures += 1
+        self._flush()
+        try:
+            self._executor.check_health()
+        except Exception as error:
+            raise FatalError(f"the executor is dead: {_described(error)} (after: {message})") from error
+        if self._failures >= MAX_FAILURES:
+            raise FatalError(f"{self._failures} steps failed in a row, the last: {message}")
+
+    # ---- messages -------------------------------------------------------------------------------------------------
+
+    def _take_messages(self, wait: bool) -> None:
+        """Handle what has arrived; with `wait`, sleep until something does."""
+        if wait:
+            self._tell_idle()
+            self._handle(*self._inbox.get())
+        while not self._inbox.empty():
+            self._handle(*self._inbox.get())
+
+    def _handle(self, identity: bytes, message: ClientMessage | Disconnected | Stop) -> None:
+        client = self._clients.get(identity)
+        if isinstance(message, Stop):
+            self._stopping = True
+        elif isinstance(message, Hello):
+            self._clients.setdefault(identity, Client(identity, self.scheduler.counters.snapshot()))
+        elif client is None:
+            logger.debug("message of client %s, which is gone: %s", identity.hex(), type(message).__name__)
+        elif isinstance(message, EngineRequest):
+            self._add(client, message)
+        elif isinstance(message, AbortRequests):
+            self.scheduler.abort([client.requests[i] for i in message.request_ids if i in client.requests])
+        elif isinstance(message, ControlCall):
+            self._send(identity, self._control(message))
+        else:
+            self._disconnect(client)
+
+    def _add(self, client: Client, message: EngineRequest) -> None:
+        twin = client.requests.get(message.request_id)
+        if twin is not None:
+            self.scheduler.abort([twin])
+            fault: str | None = f"request id {message.request_id!r} is in use; both requests end"
+        else:
+            fault = self._checker.fault(message)
+        if fault is None:
+            self.scheduler.add(Request(message, client, self._next_sequence, self.max_model_len, self._by_priority))
+            self._next_sequence += 1
+            return
+        logger.warning("refused request %s: %s", message.request_id, fault)
+        refusal = RequestUpdate(message.request_id, finish_reason=FinishReason.ERROR, error=fault)
+        self._send(client.identity, CoreOutputs([refusal], time.monotonic()))
+
+    def _disconnect(self, client: Client) -> None:
+        logger.info("client %s disconnected; %d requests aborted", client.name, len(client.requests))
+        self.scheduler.abort(list(client.requests.values()))
+        del self._clients[client.identity]
+
+    def _flush(self) -> None:
+        """One message to each client that has news; now and then one to those that have not."""
+        now = time.monotonic()
+        for client in self._clients.values():
+            if client.updates or now - client.told_at > STATS_INTERVAL:
+                self._tell(client, now)
+
+    def _tell_idle(self) -> None:
+        """Before sleeping: whoever saw a busy core hears that it is idle."""
+        now = time.monotonic()
+        for client in self._clients.values():
+            if client.saw_busy:
+                self._tell(client, now)
+
+    def _tell(self, client: Client, now: float) -> None:
+        scheduler = self.scheduler
+        stats = scheduler.counters.since(client.told, scheduler.num_running, scheduler.num_waiting, scheduler.kv.usage)
+        client.told = scheduler.counters.snapshot()
+        client.told_at = now
+        client.saw_busy = scheduler.has_requests
+        self._send(client.identity, CoreOutputs(client.take_updates(), now, stats))
+
+    # ---- control calls --------------------------------------------------------------------------------------------
+
+    def _control(self, call: ControlCall) -> ControlReply:
+        method = CONTROL_METHODS.get(call.method)
+        if method is None:
+            return ControlReply(call.call_id, error=f"unknown method {call.method!r}; known are {', '.join(CONTROL_METHODS)}")
+        try:
+            return ControlReply(call.call_id, method(self, *call.args))
+        except (ValidationError, TypeError) as error:
+            return ControlReply(call.call_id, error=str(error))
+        except Exception as error:
+            logger.exception("control call %s failed", call.method)
+            return ControlReply(call.call_id, error=_described(error))
+
+    def _reset_prefix_cache(self) -> bool:
+        self.scheduler.kv.forget_all()
+        return True
+
+    def _ping(self) -> None:
+        """Answered between two steps: the loop lives."""
+
+    def _stats(self) -> dict[str, Any]:
+        scheduler = self.scheduler
+        return {
+            "num_running": scheduler.num_running,
+            "num_waiting": scheduler.num_waiting,
+            "num_blocks": scheduler.kv.num_blocks,
+            "num_free_blocks": scheduler.kv.num_free_blocks,
+            "num_cached_blocks": scheduler.kv.num_cached_blocks,
+            "num_clients": len(self._clients),
+            "steps": scheduler.counters.num_steps,
+            "num_preemptions": scheduler.counters.num_preemptions,
+            "prefix_queries": scheduler.counters.prefix_queries,
+            "prefix_hits": scheduler.counters.prefix_hits,
+            "last_step_monotonic": self._last_step,
+        }
+
+    def _check_integrity(self) -> None:
+        self.scheduler.check_integrity()
+
+
+CONTROL_METHODS: dict[str, Callable[..., Any]] = {
+    "reset_prefix_cache": EngineCore._reset_prefix_cache,
+    "ping": EngineCore._ping,
+    "stats": EngineCore._stats,
+    "check_integrity": EngineCore._check_integrity,
+}
+"""What a ControlCall may name; called between two steps as method(core, *args)."""
+
+
+def _described(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,0 +1,186 @@
+"""The core process: `python -m octavo.core.process`, with a `Bootstrap` on stdin.
+
+It binds its sockets before it imports anything heavy, so that clients see how the start gets on. It ends when its parent
+does: the end of stdin is the sign, whatever the parent died of.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from octavo import envs
+from octavo.config import EngineConfig
+from octavo.core.bootstrap import Bootstrap, read_bootstrap
+from octavo.core.core_io import CoreIO, Stop
+from octavo.core.messages import WIRE_VERSION, Failed, Progress, Ready
+from octavo.core.transport import remove_socket_directory
+from octavo.errors import OctavoError
+
+if TYPE_CHECKING:
+    from octavo.core.engine_core import EngineCore
+    from octavo.executor.base import Executor
+
+logger = logging.getLogger(__name__)
+
+STOP_TIMEOUT = 0.5
+"""Seconds that a step under way may delay the end of the process."""
+_PARENT_CHECK_INTERVAL = 1.0
+_PROGRESS_INTERVAL = 0.05
+_PR_SET_NAME = 15
+
+
+class StartUp:
+    """Times the phases of the start and announces them."""
+
+    def __init__(self, io: CoreIO, spawned_at: float) -> None:
+        self._io = io
+        self._spawned_at = spawned_at
+        self._phase = ""
+        self._phase_began = spawned_at
+        self._last_told = 0.0
+        self.phases: dict[str, float] = {}
+        """Seconds by finished phase, in order."""
+
+    def progress(self, phase: str, fraction: float) -> None:
+        """A phase is at `fraction`; the first word of a phase ends the one before."""
+        now = time.monotonic()
+        if phase != self._phase:
+            self.end_phase(now)
+            self._phase = phase
+        elif fraction < 1.0 and now - self._last_told < _PROGRESS_INTERVAL:
+            return
+        self._last_told = now
+        self._io.announce(Progress(phase, fraction, now - self._spawned_at))
+
+    def end_phase(self, now: float) -> None:
+        if self._phase:
+            self.phases[self._phase] = self.phases.get(self._phase, 0.0) + now - self._phase_began
+            self._phase_began = now
+
+
+class DeathWatch:
+    """Ends this process soon after its parent's end or a SIGTERM, even while the main thread is in a kernel.
+
+    SIGTERM is blocked in every thread and waited for in one, because a signal handler would have to wait for the kernel.
+    """
+
+    def __init__(self, io: CoreIO) -> None:
+        self._io = io
+        self._parent = os.getppid()
+        self._finished = threading.Event()
+
+    def start(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        for target in (self._wait_for_parent, self._wait_for_sigterm):
+            threading.Thread(target=target, name="octavo-core-watch", daemon=True).start()
+
+    def main_finished(self) -> None:
+        """The main thread is through; no need to force anything."""
+        self._finished.set()
+
+    def _wait_for_parent(self) -> None:
+        """End of stdin is noticed at once; a parent whose pipe lives on in a forked child, within a second."""
+        descriptor = sys.stdin.fileno()
+        while os.getppid() == self._parent:
+            readable, _, _ = select.select([descriptor], [], [], _PARENT_CHECK_INTERVAL)
+            if readable and not os.read(descriptor, 4096):
+                break
+        self._end("the parent process is gone")
+
+    def _wait_for_sigterm(self) -> None:
+        signal.sigwait({signal.SIGTERM})
+        self._end("SIGTERM")
+
+    def _end(self, why: str) -> None:
+        logger.debug("ending: %s", why)
+        self._io.inbox.put((b"", Stop()))
+        self._finished.wait(STOP_TIMEOUT)
+        remove_socket_directory(self._io.addresses)
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def main(make_executor: Callable[[EngineConfig], Executor] | None = None) -> int:
+    """Run a core until it is told to stop; returns the exit code.
+
+    Args:
+        make_executor: instead of the one that the configuration names (tests).
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _set_up_logging()
+    _set_process_name("octavo-core")
+    bootstrap = read_bootstrap(sys.stdin.buffer)
+    io = CoreIO(bootstrap.addresses)
+    watch = DeathWatch(io)
+    watch.start()
+    io.start()
+    try:
+        return _serve(bootstrap, io, make_executor)
+    finally:
+        io.close()
+        watch.main_finished()
+
+
+def _serve(bootstrap: Bootstrap, io: CoreIO, make_executor: Callable[[EngineConfig], Executor] | None) -> int:
+    start_up = StartUp(io, bootstrap.spawned_at)
+    start_up.progress("process", 1.0)
+    executor: Executor | None = None
+    try:
+        start_up.progress("imports", 0.0)
+        executor = (make_executor or _default_executor)(bootstrap.config)
+        executor.start(start_up.progress)
+        core = _make_core(bootstrap.config, executor, io)
+        start_up.end_phase(time.monotonic())
+        io.announce(_ready(bootstrap.config, core, executor, start_up))
+        core.run()
+        return 0
+    except Exception as error:
+        message = str(error) if isinstance(error, OctavoError) else f"{type(error).__name__}: {error}"
+        logger.error("the engine core ends: %s", message, exc_info=None if isinstance(error, OctavoError) else error)
+        io.announce(Failed(message))
+        return 1
+    finally:
+        if executor is not None:
+            executor.shutdown()
+
+
+def _default_executor(config: EngineConfig) -> Executor:
+    from octavo.executor.base import make_executor
+
+    return make_executor(config)
+
+
+def _make_core(config: EngineConfig, executor: Executor, io: CoreIO) -> EngineCore:
+    from octavo.core.engine_core import EngineCore
+
+    return EngineCore(config, executor, io.inbox, io.send)
+
+
+def _ready(config: EngineConfig, core: EngineCore, executor: Executor, start_up: StartUp) -> Ready:
+    return Ready(WIRE_VERSION, os.getpid(), executor.num_blocks, config.cache.block_size, core.max_model_len, start_up.phases)
+
+
+def _set_up_logging() -> None:
+    logging.basicConfig(
+        level=envs.LOG_LEVEL.upper(), format="%(asctime)s %(levelname)s core[%(process)d] %(name)s: %(message)s", stream=sys.stderr
+    )
+
+
+def _set_process_name(name: str) -> None:
+    """Show `name` in ps and top, where the C library allows it."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""What the core knows of a request and of the client it came from."""
+
+from __future__ import annotations
+
+import enum
+
+from octavo.core.messages import EngineRequest, Event, EventKind, RequestUpdate
+from octavo.core.stats import Counters
+
+
+class RequestStatus(enum.IntEnum):
+    WAITING = 0
+    RUNNING = 1
+    FINISHED = 2
+
+
+class Client:
+    """One frontend: its live requests, and the updates gathered for its next message."""
+
+    __slots__ = ("identity", "name", "requests", "saw_busy", "told", "told_at", "updates")
+
+    def __init__(self, identity: bytes, told: Counters | None = None) -> None:
+        self.identity = identity
+        self.name = identity.hex()
+        self.requests: dict[str, Request] = {}
+        self.updates: list[RequestUpdate] = []
+        self.told = told or Counters()
+        """The totals as of its last message."""
+        self.told_at = 0.0
+        self.saw_busy = False
+        """Whether its last message left it with the impression that there is work."""
+
+    def take_updates(self) -> list[RequestUpdate]:
+        updates, self.updates = self.updates, []
+        return updates
+
+
+class Request:
+    """One sequence being generated.
+
+    `token_ids` are the tokens known to the core. `num_expected` also counts those that steps in flight are sampling;
+    `num_computed` counts those whose keys and values are computed by steps handed to the executor. Scheduling is
+    `num_computed` catching up with `num_expected`.
+    """
+
+    __slots__ = (
+        "arrival_time", "block_hashes", "block_ids", "cache_salt", "client", "events", "hash_generation", "key", "max_total",
+        "num_cached_tokens", "num_computed", "num_expected", "num_preemptions", "num_prompt_logprobs", "num_prompt_tokens",
+        "num_published", "num_slots", "order", "request_id", "sampling", "status", "stop_ids", "token_ids", "watch_repetition",
+    )  # fmt: skip
+
+    def __init__(self, message: EngineRequest, client: Client, sequence: int, max_model_len: int, by_priority: bool) -> None:
+        sampling = message.sampling
+        # who and what
+        self.request_id = message.request_id
+        self.key = f"{message.request_id}#{sequence}"
+        """Name towards the executor: unique over all clients and for ever, so that late results cannot be mistaken."""
+        self.client = client
+        self.sampling = sampling
+        self.cache_salt = message.cache_salt
+        self.arrival_time = message.arrival_time
+        self.order = (message.priority if by_priority else 0, sequence)
+        """Smaller goes first, and is preempted last."""
+        # tokens
+        self.token_ids = message.prompt_token_ids
+        self.num_prompt_tokens = len(self.token_ids)
+        self.num_expected = self.num_prompt_tokens
+        self.num_computed = 0
+        self.max_total = min(self.num_prompt_tokens + sampling.max_tokens, max_model_len)
+        """Length at which it ends; the last token of all needs no computing."""
+        self.stop_ids = frozenset(sampling.eos_token_ids + sampling.stop_token_ids)
+        detection = sampling.repetition_detection
+        self.watch_repetition = detection is not None and detection.max_pattern_size > 0
+        # KV blocks, filled by KVCacheManager
+        self.block_ids: list[int] = []
+        self.num_slots = 0
+        self.block_hashes: list[bytes] = []
+        self.hash_generation: int | None = None
+        self.num_published = 0
+        # progress
+        self.status = RequestStatus.WAITING
+        self.num_preemptions = 0
+        self.num_cached_tokens = 0
+        """Prefix hit of the first admission, until it is told."""
+        self.num_prompt_logprobs = 0
+        """Prompt positions scored and sent, from position 1 on."""
+        self.events: list[Event] = []
+
+    @property
+    def num_pending(self) -> int:
+        """Tokens that steps in flight are sampling."""
+        return self.num_expected - len(self.token_ids)
+
+    @property
+    def num_output_tokens(self) -> int:
+        return len(self.token_ids) - self.num_prompt_tokens
+
+    @property
+    def max_prefix_hit(self) -> int:
+        """Tokens that may come from the prefix cache: the last is always computed, for its logits, and so are prompt
+        tokens whose log-probabilities are still owed."""
+        if self.sampling.skip_reading_prefix_cache:
+            return 0
+        owed_from = self.num_prompt_logprobs
+        if self.sampling.prompt_logprobs is not None and owed_from < self.num_prompt_tokens - 1:
+            return owed_from
+        return len(self.token_ids) - 1
+
+    def note(self, kind: EventKind, timestamp: float) -> None:
+        """Add an event to the next update."""
+        self.events.append(Event(kind, timestamp))

@@ -1,0 +1,240 @@
+"""What each step computes.
+
+There is no prefill and no decode phase. Each request has `num_computed` tokens that try to catch up with `num_expected`;
+a step gives each request some of one token budget. Chunked prefill, prefix hits, recompute after preemption and (later)
+speculated tokens are all this arithmetic. A request whose tokens are all computed by a step samples one more in it.
+
+Steps are scheduled ahead: `schedule` takes the tokens sampled by steps in flight for granted (`num_expected` counts them,
+the worker knows them), `process` fills them in. Nothing is scheduled past a request's greatest length; what cannot be
+foreseen - EOS, an abort - makes one computed token superfluous, which is dropped. Blocks of a request that ended are free
+at once, although a step in flight may still write to them: whoever gets them next computes in a later step.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from octavo.config import EngineConfig
+from octavo.core.admission import GrowthReserve
+from octavo.core.kv_cache.manager import KVCacheManager
+from octavo.core.messages import EventKind
+from octavo.core.request import Request
+from octavo.core.request_table import RequestTable
+from octavo.core.stats import Counters
+from octavo.core.step_results import StepResults
+from octavo.executor.step import NewRequest, StepInput, StepOutput
+
+
+@dataclass(slots=True)
+class ScheduledStep:
+    """A step for the executor, with what its result is matched against."""
+
+    step: StepInput
+    sampling: list[str] = field(default_factory=list)
+    """Keys of the requests that sample in it."""
+    prompt_positions: dict[str, int] = field(default_factory=dict)
+    """First prompt position scored, for requests that want prompt logprobs."""
+    preempted: bool = False
+
+
+class Scheduler:
+    """Owns the requests and their KV blocks; one thread uses it.
+
+    Args:
+        num_blocks: KV blocks the executor has.
+        max_model_len: longest sequence; a request that fits it fits the cache.
+    """
+
+    def __init__(self, config: EngineConfig, num_blocks: int, max_model_len: int) -> None:
+        limits = config.scheduler
+        self._max_num_seqs = limits.max_num_seqs
+        self._token_budget = limits.max_num_batched_tokens
+        self._chunked = limits.enable_chunked_prefill
+        self._threshold = limits.long_prefill_token_threshold or self._token_budget
+        self._next_step_id = 0
+        self.counters = Counters()
+        self.kv = KVCacheManager(num_blocks, config.cache.block_size, config.cache.enable_prefix_caching)
+        self.table = RequestTable(self.kv, self.counters, limits.policy)
+        self.reserve = GrowthReserve(config.cache.block_size, max_model_len)
+        self._results = StepResults(self.table)
+
+    @property
+    def num_running(self) -> int:
+        return len(self.table.running)
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self.table.waiting)
+
+    @property
+    def has_requests(self) -> bool:
+        return bool(self.table.live)
+
+    def add(self, request: Request) -> None:
+        """Queue a request that has passed `RequestChecker`."""
+        self.table.add(request)
+
+    def abort(self, requests: Iterable[Request]) -> None:
+        """Forget live requests; no update is made for them."""
+        for request in requests:
+            self.table.finish(request)
+
+    def schedule(self) -> ScheduledStep | None:
+        """The next step, which the caller must now submit; None when nothing can be computed before a step in flight
+        is processed (or at all)."""
+        scheduled = ScheduledStep(StepInput(self._next_step_id, [], [], {}, {}, 0))
+        budget = self._schedule_running(scheduled, self._token_budget)
+        if not scheduled.preempted:
+            budget = self._schedule_waiting(scheduled, budget)
+        step = scheduled.step
+        if not step.num_tokens:
+            return None
+        self._next_step_id += 1
+        step.left = self.table.take_left()
+        step.total_num_tokens = self._token_budget - budget
+        self.counters.num_steps += 1
+        self.counters.num_scheduled_tokens = step.total_num_tokens
+        self.reserve.after_step(scheduled.preempted)
+        return scheduled
+
+    def process(self, scheduled: ScheduledStep, output: StepOutput) -> None:
+        """Take in what a step computed; updates are added to the requests' clients. Steps are processed in order."""
+        self._results.process(scheduled, output)
+
+    def fail_step(self, failed: ScheduledStep, later: list[ScheduledStep], message: str) -> None:
+        """Give up the requests of a step that raised. No step may be in flight any more: `later` are those that were
+        submitted after it, whose results are not used; their other requests are computed again.
+        """
+        live = self.table.live
+        for key in failed.step.num_tokens:
+            if key in live:
+                self.table.fail(live[key], message)
+        for request in live.values():
+            request.num_expected = len(request.token_ids)
+        if any(key in live for scheduled in later for key in scheduled.step.num_tokens):
+            while self.table.running:
+                self.table.preempt_last()
+        self.kv.forget_all()
+
+    def fail_all(self, message: str) -> None:
+        """Give up every request and start with clean books. No step may be in flight any more."""
+        for request in list(self.table.live.values()):
+            self.table.fail(request, message)
+        self.kv.forget_all()
+
+    def check_integrity(self) -> None:
+        """Raises: RuntimeError: blocks are leaked or wrongly shared."""
+        self.kv.check_integrity(self.table.live.values())
+
+    # ---- running requests ----------------------------------------------------------------------------------------
+
+    def _schedule_running(self, scheduled: ScheduledStep, budget: int) -> int:
+        """Give running requests their tokens, first to last; returns the budget left.
+
+        One token is kept for each request further down the list, so a long prompt never stalls those that decode.
+        """
+        running = self.table.running
+        num_tokens, sampling = scheduled.step.num_tokens, scheduled.sampling
+        index = 0
+        while index < len(running):
+            request = running[index]
+            index += 1
+            expected, computed = request.num_expected, request.num_computed
+            if expected >= request.max_total:
+                continue
+            count = expected - computed
+            if count > 1 or computed < request.num_prompt_tokens:
+                count = self._chunk(request, count, budget - (len(running) - index))
+                self._compute(request, count, scheduled)
+                self.kv.publish(request)
+            else:
+                if computed >= request.num_slots and not self._grow(request, scheduled):
+                    break
+                num_tokens[request.key] = 1
+                sampling.append(request.key)
+                request.num_computed = expected
+                request.num_expected = expected + 1
+            budget -= count
+        return budget
+
+    def _chunk(self, request: Request, count: int, limit: int) -> int:
+        """How many of `count` uncomputed prompt tokens to compute now. A prompt that takes several steps lets short ones
+        in beside it: it leaves room for the next waiting request if that needs at most half of what there is."""
+        limit = min(limit, self._threshold) if self._chunked else limit
+        if count <= limit:
+            return count
+        waiting = self.table.waiting.peek()
+        if waiting is None or len(self.table.running) >= self._max_num_seqs or waiting.order[0] > request.order[0]:
+            return limit
+        needed = len(waiting.token_ids)
+        fits = needed <= limit // 2 and self.kv.blocks_for(needed) <= self.kv.num_free_blocks
+        return limit - needed if fits else limit
+
+    def _grow(self, request: Request, scheduled: ScheduledStep) -> bool:
+        """A block more for `request`, preempting from the end of the list; False when it was preempted itself."""
+        while (blocks := self.kv.grow(request, request.num_expected)) is None:
+            scheduled.preempted = True
+            if self.table.preempt_last() is request:
+                return False
+        scheduled.step.new_blocks[request.key] = blocks
+        return True
+
+    # ---- waiting requests ----------------------------------------------------------------------------------------
+
+    def _schedule_waiting(self, scheduled: ScheduledStep, budget: int) -> int:
+        """Start waiting requests in their order, as long as there is room for the next one; returns the budget left."""
+        while budget > 0 and len(self.table.running) < self._max_num_seqs:
+            request = self.table.waiting.peek()
+            if request is None:
+                break
+            count = self._admit(request, scheduled, budget)
+            if count == 0:
+                break
+            budget -= count
+        return budget
+
+    def _admit(self, request: Request, scheduled: ScheduledStep, budget: int) -> int:
+        """Start `request` if budget and blocks allow; returns how many of its tokens are computed, 0 when it must wait."""
+        if request.num_pending:
+            return 0
+        prefix = self.kv.find_prefix(request)
+        hit = len(prefix) * self.kv.block_size
+        count = len(request.token_ids) - hit
+        if self._chunked:
+            count = min(count, budget, self._threshold)
+        if count > budget or not self.kv.admit(request, prefix, self.reserve.blocks(self.table.running, request)):
+            return 0
+        self.table.start(request)
+        self._note_admission(request, hit)
+        request.num_computed = hit
+        scheduled.step.joined.append(
+            NewRequest(
+                request.key, list(request.token_ids), request.num_prompt_tokens, hit, list(request.block_ids), request.sampling
+            )
+        )
+        self._compute(request, count, scheduled)
+        self.kv.publish(request)
+        return count
+
+    def _note_admission(self, request: Request, hit: int) -> None:
+        request.note(EventKind.SCHEDULED, time.monotonic())
+        if request.num_preemptions or not self.kv.enable_prefix_caching:
+            return
+        request.num_cached_tokens = hit
+        if request.max_prefix_hit:
+            self.counters.prefix_queries += request.num_prompt_tokens
+            self.counters.prefix_hits += hit
+
+    def _compute(self, request: Request, count: int, scheduled: ScheduledStep) -> None:
+        """Put `count` of the request's tokens, whose blocks it has, into the step."""
+        scheduled.step.num_tokens[request.key] = count
+        if request.sampling.prompt_logprobs is not None:
+            scheduled.prompt_positions[request.key] = request.num_computed + 1
+        request.num_computed += count
+        if request.num_computed == request.num_expected:
+            request.num_expected += 1
+            scheduled.sampling.append(request.key)
+
+

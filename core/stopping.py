@@ -1,0 +1,55 @@
+"""When a sequence ends: EOS, stop token ids, length, repetition - in this order."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from octavo.core.messages import FinishReason
+from octavo.core.request import Request
+
+
+class Stop(NamedTuple):
+    """Why a sequence ended, and how many of the step's tokens belong to it."""
+
+    reason: FinishReason
+    stop_reason: int | None
+    num_kept: int
+
+
+def check_stop(request: Request, num_new: int) -> Stop | None:
+    """Look at the `num_new` tokens just appended to `request.token_ids`, first to last."""
+    length = len(request.token_ids)
+    for end in range(length - num_new + 1, length + 1):
+        stop = _check_token(request, end)
+        if stop is not None:
+            return Stop(*stop, num_kept=num_new - (length - end))
+    return None
+
+
+def _check_token(request: Request, end: int) -> tuple[FinishReason, int | None] | None:
+    sampling, token = request.sampling, request.token_ids[end - 1]
+    enough = end - request.num_prompt_tokens >= sampling.min_tokens
+    if enough and token in request.stop_ids:
+        if token in sampling.eos_token_ids:
+            return FinishReason.STOP, None
+        return FinishReason.STOP, token
+    if end >= request.max_total:
+        return FinishReason.LENGTH, None
+    if enough and request.watch_repetition and _repeats(request, end):
+        return FinishReason.REPETITION, None
+    return None
+
+
+def _repeats(request: Request, end: int) -> bool:
+    """Whether the output up to `end` closes with one pattern `min_count` times over."""
+    detection = request.sampling.repetition_detection
+    if detection is None:
+        return False
+    token_ids, count = request.token_ids, detection.min_count
+    for size in range(max(1, detection.min_pattern_size), detection.max_pattern_size + 1):
+        start = end - size * count
+        if start < request.num_prompt_tokens:
+            return False
+        if token_ids[end - 1] == token_ids[end - 1 - size] and token_ids[start + size : end] == token_ids[start : end - size]:
+            return True
+    return False

@@ -1,0 +1,223 @@
+"""An executor that computes nothing but checks everything.
+
+Its "KV cache" keeps, for every slot of every block, a hash of all tokens up to there, computed from the slot before - as
+real keys and values depend on all that precedes them. A block that was shared wrongly, lost, reused too early or computed
+twice shows as a difference between what the cache holds and what the request's own tokens give.
+
+A step runs only when its result is asked for (and then all before it), so nothing the core changes after `submit` may
+matter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from octavo.config import EngineConfig
+from octavo.executor.base import Executor
+from octavo.executor.step import NewRequest, StepInput, StepOutput, TokenLogprobs
+
+
+def chain(previous: int, token: int) -> int:
+    """Hash of a sequence from the hash of all but its last token."""
+    return int.from_bytes(hashlib.blake2b(f"{previous},{token}".encode(), digest_size=8).digest(), "little")
+
+
+def next_token(content: int, seed: int, vocab_size: int) -> int:
+    return chain(content, -1 - seed) % vocab_size
+
+
+def expected_tokens(prompt: list[int], count: int, seed: int, vocab_size: int) -> list[int]:
+    """What a request must get, whatever happens around it."""
+    content = 0
+    for token in prompt:
+        content = chain(content, token)
+    tokens = []
+    for _ in range(count):
+        tokens.append(next_token(content, seed, vocab_size))
+        content = chain(content, tokens[-1])
+    return tokens
+
+
+@dataclass
+class Row:
+    """The worker's mirror of a request."""
+
+    tokens: list[int]
+    num_prompt_tokens: int
+    num_computed: int
+    blocks: list[int]
+    seed: int
+    prompt_logprobs: bool
+    logprobs: bool
+
+
+@dataclass
+class Ledger:
+    """What the tests look at afterwards."""
+
+    steps: list[StepInput] = field(default_factory=list)
+    joined: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    num_prompt_tokens_computed: int = 0
+
+
+class LazyFuture(Future[StepOutput]):
+    """Runs the executor up to its step when asked."""
+
+    def __init__(self, run: Callable[[], None]) -> None:
+        super().__init__()
+        self._run = run
+
+    def result(self, timeout: float | None = None) -> StepOutput:
+        self._run()
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        self._run()
+        return super().exception(timeout)
+
+
+class FakeExecutor(Executor):
+    """See the module. `fail_steps` raise; `fail_rows` maps step ids to how many rows report an error of their own."""
+
+    def __init__(self, config: EngineConfig, step_seconds: float = 0.0) -> None:
+        super().__init__(config)
+        self.block_size = config.cache.block_size
+        self.step_seconds = step_seconds
+        self.ledger = Ledger()
+        self.fail_steps: set[int] = set()
+        self.fail_rows: dict[int, int] = {}
+        self.failed_before = False
+        self.healthy = True
+        self._store: dict[tuple[int, int], int] = {}
+        self._rows: dict[str, Row] = {}
+        self._queue: list[tuple[StepInput, LazyFuture]] = []
+        self._last_step = -1
+
+    def start(self, progress: Callable[[str, float], None]) -> None:
+        progress("weights", 0.0)
+        progress("weights", 1.0)
+        progress("kv cache", 1.0)
+
+    @property
+    def num_blocks(self) -> int:
+        return self.config.cache.num_blocks or 64
+
+    def submit(self, step: StepInput) -> Future[StepOutput]:
+        future = LazyFuture(lambda: self._run_until(step.step_id))
+        self._queue.append((step, future))
+        self._check_step(step)
+        return future
+
+    def check_health(self) -> None:
+        if not self.healthy:
+            raise RuntimeError("the device is on fire")
+
+    def shutdown(self) -> None:
+        self._queue.clear()
+
+    def _check_step(self, step: StepInput) -> None:
+        limits = self.config.scheduler
+        assert step.step_id == self._last_step + 1
+        self._last_step = step.step_id
+        assert 0 < step.total_num_tokens <= limits.max_num_batched_tokens
+        assert sum(step.num_tokens.values()) == step.total_num_tokens
+        assert min(step.num_tokens.values()) >= 1
+        assert len(step.num_tokens) <= limits.max_num_seqs
+
+    def _run_until(self, step_id: int) -> None:
+        while self._queue and self._queue[0][0].step_id <= step_id:
+            step, future = self._queue.pop(0)
+            try:
+                future.set_result(self._run(step))
+            except Exception as error:
+                self.failed_before = True
+                future.set_exception(error)
+
+    def _run(self, step: StepInput) -> StepOutput:
+        if self.step_seconds:
+            time.sleep(self.step_seconds)
+        self._apply(step)
+        if step.step_id in self.fail_steps:
+            raise RuntimeError(f"step {step.step_id} was told to fail")
+        output = StepOutput(step.step_id, {}, {}, {}, {}, 0.0)
+        failing = self.fail_rows.get(step.step_id, 0)
+        for key, count in step.num_tokens.items():
+            row = self._rows[key]
+            if failing:
+                failing -= 1
+                output.errors[key] = "this row was told to fail"
+                row.num_computed += count
+                row.tokens.append(0)
+                continue
+            self._compute(key, row, count, output)
+        return output
+
+    def _apply(self, step: StepInput) -> None:
+        ledger = self.ledger
+        ledger.steps.append(step)
+        for key in step.left:
+            assert self._rows.pop(key, None) is not None or self.failed_before, f"{key} left, but was not there"
+            ledger.left.append(key)
+        for new in step.joined:
+            assert new.request_id not in self._rows
+            self._rows[new.request_id] = self._row(new)
+            ledger.joined.append(new.request_id)
+        for key, blocks in step.new_blocks.items():
+            self._rows[key].blocks += blocks
+        assert len(self._rows) <= self.config.scheduler.max_num_seqs
+        for key in step.num_tokens:
+            blocks = self._rows[key].blocks
+            assert len(set(blocks)) == len(blocks)
+
+    def _row(self, new: NewRequest) -> Row:
+        sampling = new.sampling
+        return Row(
+            list(new.token_ids), new.num_prompt_tokens, new.num_computed_tokens, list(new.block_ids), sampling.seed,
+            sampling.prompt_logprobs is not None, sampling.logprobs is not None,
+        )  # fmt: skip
+
+    def _compute(self, key: str, row: Row, count: int, output: StepOutput) -> None:
+        start, end = row.num_computed, row.num_computed + count
+        assert end <= len(row.tokens), f"{key}: asked to compute token {end} of {len(row.tokens)}"
+        assert end <= len(row.blocks) * self.block_size, f"{key}: no block for token {end}"
+        content = self._read_context(key, row, start)
+        for position in range(start, end):
+            content = chain(content, row.tokens[position])
+            self._store[self._slot(row, position)] = content
+        row.num_computed = end
+        scored = range(start + 1, min(end + 1, row.num_prompt_tokens))
+        self.ledger.num_prompt_tokens_computed += max(0, min(end, row.num_prompt_tokens) - start)
+        if row.prompt_logprobs and scored:
+            output.prompt_logprobs[key] = _logprobs([row.tokens[p] for p in scored], list(scored))
+        if end == len(row.tokens):
+            token = next_token(content, row.seed, self.config.model.vocab_size)
+            row.tokens.append(token)
+            output.sampled[key] = [token]
+            if row.logprobs:
+                output.logprobs[key] = _logprobs([token], [end])
+
+    def _read_context(self, key: str, row: Row, length: int) -> int:
+        """Hash of the first `length` tokens, every slot of them compared with what it should hold."""
+        content = 0
+        for position in range(length):
+            content = chain(content, row.tokens[position])
+            found = self._store.get(self._slot(row, position))
+            assert found == content, f"{key}: wrong content at position {position}"
+        return content
+
+    def _slot(self, row: Row, position: int) -> tuple[int, int]:
+        return row.blocks[position // self.block_size], position % self.block_size
+
+
+def _logprobs(tokens: list[int], positions: list[int]) -> TokenLogprobs:
+    """One column; the position serves as the rank, so that order can be checked."""
+    return TokenLogprobs(
+        np.array(tokens, np.int32)[:, None], -np.array(positions, np.float32)[:, None], np.array(positions, np.int32)
+    )
