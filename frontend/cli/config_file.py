@@ -60,13 +60,18 @@ def _json_or_yaml(path: str, text: str, fail: Fail) -> Any:
         fail(f"--config: {path}: {error}")
 
 
-def parse_with_config(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
-    """Parse `argv`, with the options of `--config FILE` beneath it."""
+def parse_with_config(
+    parser: argparse.ArgumentParser, argv: Sequence[str], settle: Callable[[argparse.Namespace], None]
+) -> argparse.Namespace:
+    """Parse `argv`, with the options of `--config FILE` beneath it.
+
+    `settle` is called on what each of the two says, before one is laid over the other.
+    """
     given = parser.parse_args(list(argv))
+    settle(given)
     path = vars(given).pop("config", None)
     if path is None:
         return given
     beneath = parser.parse_args(words_from_options(read_options(path, parser.error), parser.error))
+    settle(beneath)
     return argparse.Namespace(**{**vars(beneath), **vars(given)})
-
-

@@ -30,12 +30,15 @@ def make_parser() -> Parser:
 def parse(argv: Sequence[str]) -> tuple[EngineArgs, ServerOptions]:
     """The options that a command line asks for; exits with a message when it is not understood."""
     parser = make_parser()
-    given = parse_with_config(parser, argv)
-    model = vars(given).pop("model_tag", None)
-    if model is not None:
-        if getattr(given, "model", model) != model:
+
+    def settle_model(given: argparse.Namespace) -> None:
+        model = vars(given).pop("model_tag", None)
+        if model is not None and getattr(given, "model", model) != model:
             parser.error(f"MODEL is {model!r} but --model is {given.model!r}; give one of them")
-        given.model = model
+        if model is not None:
+            given.model = model
+
+    given = parse_with_config(parser, argv, settle_model)
     engine, server = split(given, EngineArgs, ServerOptions)
     return EngineArgs.from_kwargs(**engine), ServerOptions(**server)
 

@@ -1,0 +1,234 @@
+"""EngineArgs: ranges, the defaults it resolves, and what it says about options it cannot honour."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from octavo import envs
+from octavo.config import (
+    ACCEPTED_WITHOUT_EFFECT,
+    EngineArgs,
+    EngineConfig,
+    available_cpus,
+    model_context_length,
+    parse_bytes,
+    parse_length,
+)
+from octavo.errors import ConfigError
+
+
+def make(model: Path, **options: Any) -> EngineConfig:
+    return EngineArgs(model=str(model), **{"device": "cpu", **options}).create_engine_config()
+
+
+BAD_VALUES: list[tuple[str, Any]] = [
+    ("gpu_memory_utilization", 0.0),
+    ("gpu_memory_utilization", 1.01),
+    ("block_size", 0),
+    ("max_num_seqs", 0),
+    ("max_num_batched_tokens", 0),
+    ("num_gpu_blocks_override", 1),
+    ("stream_interval", 0),
+    ("num_threads", 0),
+    ("max_num_queued_reqs", -1),
+    ("max_num_queued_tokens", 0),
+    ("long_prefill_token_threshold", -1),
+    ("max_logprobs", -2),
+    ("dtype", "int4"),
+    ("device", "tpu"),
+    ("load_format", "pickle"),
+    ("kv_cache_dtype", "fp4"),
+    ("scheduling_policy", "random"),
+    ("logprobs_mode", "none"),
+    ("distributed_executor_backend", "ray"),
+    ("max_model_len", 4096),
+    ("max_model_len", "many"),
+    ("max_model_len", 0),
+    ("kv_cache_memory_bytes", "lots"),
+    ("kv_cache_memory_bytes", "0"),
+    ("generation_config", "/no/such/folder"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), BAD_VALUES, ids=[f"{name}={value}" for name, value in BAD_VALUES])
+def test_bad_value_names_the_flag(tiny_model_dir: Path, name: str, value: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make(tiny_model_dir, **{name: value})
+    assert "--" + name.replace("_", "-") in str(caught.value)
+
+
+def test_missing_model_is_named() -> None:
+    with pytest.raises(ConfigError, match="no-such-folder"):
+        make(Path("/no-such-folder/model"))
+
+
+def test_defaults_on_a_cpu(tiny_model_dir: Path) -> None:
+    config = make(tiny_model_dir)
+    assert config.model.max_model_len == 2048
+    assert config.model.fit_max_model_len
+    assert config.model.vocab_size == 576
+    assert config.model.architecture == "LlamaForCausalLM"
+    assert config.model.eos_token_ids == (2,)
+    assert config.model.served_model_names == (str(tiny_model_dir),)
+    assert config.cache.block_size == 32
+    assert config.cache.dtype == config.model.dtype
+    assert config.cache.enable_prefix_caching
+    assert config.scheduler.max_num_seqs == 128
+    assert config.scheduler.max_num_batched_tokens == 2048
+    assert config.scheduler.policy == "fcfs"
+
+
+def test_given_values_arrive(tiny_model_dir: Path) -> None:
+    config = make(
+        tiny_model_dir,
+        max_model_len="1k",
+        served_model_name=["a", "b"],
+        dtype="half",
+        kv_cache_memory_bytes="64M",
+        max_num_seqs=4,
+        max_num_batched_tokens=64,
+        scheduling_policy="priority",
+        seed=7,
+    )
+    assert (config.model.max_model_len, config.model.fit_max_model_len) == (1024, False)
+    assert config.model.served_model_names == ("a", "b")
+    assert config.model.dtype == "float16"
+    assert config.cache.memory_bytes == 64 * 2**20
+    assert (config.scheduler.max_num_seqs, config.scheduler.max_num_batched_tokens) == (4, 64)
+    assert config.scheduler.policy == "priority"
+    assert config.model.seed == 7
+
+
+def test_token_budget_must_hold_the_batch(tiny_model_dir: Path) -> None:
+    with pytest.raises(ConfigError, match="--max-num-batched-tokens 4 .* --max-num-seqs 8"):
+        make(tiny_model_dir, max_num_batched_tokens=4, max_num_seqs=8)
+
+
+def test_without_chunking_the_budget_holds_a_whole_prompt(tiny_model_dir: Path) -> None:
+    config = make(tiny_model_dir, enable_chunked_prefill=False)
+    assert config.scheduler.max_num_batched_tokens >= config.model.max_model_len
+    with pytest.raises(ConfigError, match="--no-enable-chunked-prefill"):
+        make(tiny_model_dir, enable_chunked_prefill=False, max_num_batched_tokens=100, max_num_seqs=8)
+
+
+def test_overrides_are_merged(tiny_model_dir: Path) -> None:
+    config = make(
+        tiny_model_dir,
+        hf_overrides={"max_position_embeddings": 4096, "rope_parameters": {"factor": 2.0}},
+        override_generation_config={"temperature": 0.5},
+    )
+    assert config.model.max_model_len == 4096
+    assert config.model.hf_config["rope_parameters"]["factor"] == 2.0
+    assert config.model.hf_config["rope_parameters"]["rope_type"] == "default"
+    assert config.model.generation_config["temperature"] == 0.5
+
+
+def test_generation_config_from_a_folder_or_not_at_all(tiny_model_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "generation_config.json").write_text(json.dumps({"top_k": 3, "eos_token_id": [2, 5]}))
+    assert make(tiny_model_dir, generation_config=str(tmp_path)).model.generation_config["top_k"] == 3
+    assert make(tiny_model_dir, generation_config=str(tmp_path)).model.eos_token_ids == (2, 5)
+    bare = make(tiny_model_dir, generation_config="octavo", override_generation_config={}).model
+    assert set(bare.generation_config) <= {"eos_token_id"}
+    assert bare.eos_token_ids == (2,)
+
+
+def test_config_survives_the_wire(tiny_model_dir: Path) -> None:
+    config = make(tiny_model_dir, served_model_name=["a"], kv_cache_memory_bytes=2**30)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(config), type=EngineConfig) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [(8192, 8192), ("8192", 8192), ("8k", 8192), ("8K", 8192), ("1.5k", 1536), ("1M", 2**20)]
+    + [(None, None), ("auto", None), (-1, None)],
+)
+def test_parse_length(text: int | str | None, tokens: int | None) -> None:
+    assert parse_length(text) == tokens
+
+
+@pytest.mark.parametrize(("text", "size"), [("1G", 2**30), ("1GiB", 2**30), ("512mb", 2**29), (4096, 4096), (None, None)])
+def test_parse_bytes(text: int | str | None, size: int | None) -> None:
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "-5", "8x", "k", "1e3", "0"])
+def test_parse_bytes_refuses(text: str) -> None:
+    with pytest.raises(ConfigError, match="--kv-cache-memory-bytes"):
+        parse_bytes(text)
+
+
+@pytest.mark.parametrize(
+    ("config", "length"),
+    [
+        ({"max_position_embeddings": 100}, 100),
+        ({"n_positions": 50}, 50),
+        ({"max_position_embeddings": 100, "rope_scaling": {"type": "linear", "factor": 4}}, 400),
+        ({"seq_length": 400, "rope_scaling": {"type": "yarn", "factor": 4, "original_max_position_embeddings": 100}}, 400),
+        ({"max_position_embeddings": 100, "rope_scaling": {"rope_type": "llama3", "factor": 8}}, 100),
+        ({"max_position_embeddings": 100, "rope_scaling": {"rope_type": "default"}}, 100),
+    ],
+)
+def test_context_length(config: dict[str, Any], length: int) -> None:
+    assert model_context_length(config) == length
+
+
+def test_context_length_unknown() -> None:
+    with pytest.raises(ConfigError, match="--hf-overrides"):
+        model_context_length({})
+
+
+def test_unknown_argument() -> None:
+    with pytest.raises(TypeError, match="max_modle_len"):
+        EngineArgs.from_kwargs(max_modle_len=5)
+
+
+def test_arguments_without_effect_say_so(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, logger="octavo.config")
+    args = EngineArgs.from_kwargs(model="m", trust_remote_code=True, tensor_parallel_size=1, quantization=None)
+    assert args == EngineArgs(model="m")
+    assert "--trust-remote-code has no effect" in caplog.text
+
+
+@pytest.mark.parametrize(("name", "value"), [("tensor_parallel_size", 2), ("quantization", "awq"), ("data_parallel_size", 2)])
+def test_what_cannot_be_honoured_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match="--" + name.replace("_", "-")):
+        EngineArgs.from_kwargs(**{name: value})
+
+
+def test_no_option_is_both_known_and_without_effect() -> None:
+    assert not {field.name for field in dataclasses.fields(EngineArgs)} & set(ACCEPTED_WITHOUT_EFFECT)
+
+
+def test_every_option_has_help() -> None:
+    for field in dataclasses.fields(EngineArgs):
+        assert field.metadata["help"].endswith("."), field.name
+
+
+def test_environment_variables_are_parsed_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OCTAVO_NUM_THREADS", "3")
+    assert envs.NUM_THREADS == 3
+    assert available_cpus() == 3
+    monkeypatch.delenv("OCTAVO_NUM_THREADS")
+    assert envs.NUM_THREADS is None
+    assert available_cpus() >= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("NUM_THREADS", "many"), ("KERNELS", "cuda"), ("OFFLINE", "maybe"), ("LOG_STATS_INTERVAL", "often")]
+)
+def test_malformed_environment_variable_is_an_error(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
+    monkeypatch.setenv("OCTAVO_" + name, text)
+    with pytest.raises(ConfigError, match=f"OCTAVO_{name}"):
+        envs.get(name)
+
+
+def test_unknown_environment_variable() -> None:
+    with pytest.raises(AttributeError):
+        _ = envs.NO_SUCH_VARIABLE
