@@ -20,9 +20,10 @@ class NewRequest(msgspec.Struct):
     """Prompt, followed by what was generated before a preemption."""
     num_prompt_tokens: int
     num_computed_tokens: int
-    """Tokens whose keys and values are already in its blocks (prefix hit)."""
+    """Tokens whose keys and values are already in its blocks (prefix hit). The last of these blocks may be filled by this very
+    step, by requests that come earlier in `num_tokens`: each layer writes all keys and values before it attends."""
     block_ids: list[int]
-    """Its whole block table, this step's blocks included."""
+    """Its whole block table: this step's blocks, and as a rule those of all its tokens."""
     sampling: SamplingSpec
 
 
@@ -34,7 +35,8 @@ class StepInput(msgspec.Struct):
 
     step_id: int
     left: list[str]
-    """Requests to drop from the batch: finished, aborted or preempted. Their blocks may already belong to others."""
+    """Requests to drop from the batch: finished, aborted or preempted. Their blocks may already belong to others. After a
+    failed step it may name requests that never made it into the batch."""
     joined: list[NewRequest]
     new_blocks: dict[str, list[int]]
     """Blocks appended to the tables of requests that were in the batch already."""
