@@ -37,9 +37,6 @@ class LogitsFilter(abc.ABC):
     def apply(self, logits: torch.Tensor, index: Mapping[int, int]) -> None:
         """Change logits float32 [S, V] in place; `index` maps rows of the batch to rows of logits."""
 
-    def accept(self, tokens: npt.NDArray[np.int64], index: Mapping[int, int]) -> None:
-        """The tokens int64 [S] were sampled. Called before they are in the batch; most filters need not know."""
-
 
 class AllowedTokens(LogitsFilter):
     """`allowed_token_ids`: every other id is forbidden."""

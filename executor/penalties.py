@@ -15,8 +15,11 @@ from octavo.params import SamplingSpec
 
 
 class Penalties(LogitsFilter):
-    """Logits of tokens in prompt or output: divided by `repetition_penalty` where positive, else multiplied; then those
-    of tokens in the output lose `frequency_penalty` times their count and `presence_penalty` once."""
+    """Makes tokens that were there before less likely.
+
+    Logits of tokens in prompt or output are divided by `repetition_penalty` where positive, else multiplied; then those
+    of tokens in the output lose `frequency_penalty` times their count, and `presence_penalty` once.
+    """
 
     def __init__(self, batch: InputBatch) -> None:
         self._batch = batch
@@ -31,6 +34,7 @@ class Penalties(LogitsFilter):
         self.rows.pop(row, None)
 
     def accept(self, tokens: npt.NDArray[np.int64], index: Mapping[int, int]) -> None:
+        """The tokens int64 [S] were sampled for the rows that `index` maps to them."""
         for row, state in self.rows.items():
             if row in index:
                 state.seen.count(int(tokens[index[row]]))

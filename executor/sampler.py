@@ -54,12 +54,13 @@ class Sampler:
         self._processed = logprobs_mode.startswith("processed")
         self._normalized = logprobs_mode.endswith("logprobs")
         self._params = SamplingRows(batch.max_num_seqs)
+        self._penalties = Penalties(batch)
         self._filters: tuple[LogitsFilter, ...] = (
             AllowedTokens(),
             BadWords(batch),
             MinTokens(batch),
             LogitBias(),
-            Penalties(batch),
+            self._penalties,
         )
 
     def add(self, row: int, spec: SamplingSpec) -> None:
@@ -88,8 +89,8 @@ class Sampler:
         for logits_filter in filters:
             logits_filter.apply(logits, index)
         sampled = self._pick(logits, rows)
-        for logits_filter in filters:
-            logits_filter.accept(sampled.tokens, index)
+        if self._penalties.rows:
+            self._penalties.accept(sampled.tokens, index)
         if len(asking):
             self._score(sampled, logits if self._processed else raw, rows, asking)
         return sampled

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 
@@ -28,31 +30,41 @@ def spec(temperature: float = 0.0, seed: int = 0, **fields: object) -> SamplingS
 
 def make_config(**changes: object) -> EngineConfig:
     """A small configuration; `changes` replace fields of any of its parts."""
-    parts = {
-        "model": dict(
-            name="fake", path="", format="dummy", hf_config={}, architecture="Fake", dtype="float32", max_model_len=256,
-            fit_max_model_len=False, vocab_size=VOCAB, eos_token_ids=(2,), generation_config={}, tokenizer_path="",
-            served_model_names=("fake",), max_logprobs=-1, logprobs_mode="raw_logprobs",
+    parts = (
+        ModelConfig(
+            name="fake",
+            path="",
+            format="dummy",
+            hf_config={},
+            architecture="Fake",
+            dtype="float32",
+            max_model_len=256,
+            fit_max_model_len=False,
+            vocab_size=VOCAB,
+            eos_token_ids=(2,),
+            generation_config={},
+            tokenizer_path="",
+            served_model_names=("fake",),
         ),
-        "cache": dict(
-            block_size=BLOCK_SIZE, dtype="float32", memory_utilization=0.9, memory_bytes=None, num_blocks=256,
-            enable_prefix_caching=True,
+        CacheConfig(BLOCK_SIZE, "float32", 0.9, memory_bytes=None, num_blocks=256, enable_prefix_caching=True),
+        SchedulerConfig(
+            max_num_seqs=16,
+            max_num_batched_tokens=512,
+            enable_chunked_prefill=True,
+            long_prefill_token_threshold=0,
+            policy="fcfs",
+            async_scheduling=True,
+            max_num_queued_reqs=0,
+            max_num_queued_tokens=None,
+            stream_interval=1,
         ),
-        "scheduler": dict(
-            max_num_seqs=16, max_num_batched_tokens=512, enable_chunked_prefill=True, long_prefill_token_threshold=0,
-            policy="fcfs", async_scheduling=True, max_num_queued_reqs=0, max_num_queued_tokens=None, stream_interval=1,
-        ),
-        "device": dict(type="cpu", num_threads=1, executor="uni"),
-    }  # fmt: skip
-    for name, value in changes.items():
-        [part] = [fields for fields in parts.values() if name in fields]
-        part[name] = value
-    return EngineConfig(
-        ModelConfig(**parts["model"]),  # type: ignore[arg-type]
-        CacheConfig(**parts["cache"]),  # type: ignore[arg-type]
-        SchedulerConfig(**parts["scheduler"]),  # type: ignore[arg-type]
-        DeviceConfig(**parts["device"]),  # type: ignore[arg-type]
+        DeviceConfig("cpu", num_threads=1, executor="uni"),
     )
+    return EngineConfig(*(_changed(part, changes) for part in parts))
+
+
+def _changed(part: Any, changes: dict[str, object]) -> Any:
+    return msgspec.structs.replace(part, **{name: value for name, value in changes.items() if hasattr(part, name)})
 
 
 def context_hash(tokens: Iterable[int]) -> int:
@@ -72,9 +84,8 @@ def fake_logits(hashes: torch.Tensor, vocab: int = VOCAB) -> torch.Tensor:
 class FakeModel:
     """Writes each token to the cache by slot and hashes what the block table then gives back for each position."""
 
-    cache_layers = [(1, 2)]
-
     def __init__(self, vocab: int = VOCAB) -> None:
+        self.cache_layers = [(1, 2)]
         self.vocab = vocab
         self.most_logits_rows = 0
         self.broken_hashes: set[int] = set()
@@ -94,7 +105,8 @@ class FakeModel:
         for token, position, slot in zip(input_ids.tolist(), positions.tolist(), attn.slot_mapping.tolist(), strict=True):
             keys[slot // block_size, 0, slot % block_size] = torch.tensor([float(token), float(position)])
         hidden, starts = [], attn.query_starts.tolist()
-        assert attn.max_seq_len == int(attn.seq_lens.max()) and attn.max_query_len == int(np.diff(starts).max())
+        assert attn.max_seq_len == int(attn.seq_lens.max())
+        assert attn.max_query_len == int(np.diff(starts).max())
         for r, length in enumerate(attn.seq_lens.tolist()):
             entries = keys[attn.block_tables[r].long(), 0].reshape(-1, 2)[:length]
             assert entries[:, 1].tolist() == list(range(length)), "the block table gives back other positions"

@@ -54,7 +54,8 @@ class Machine:
     def leave(self) -> None:
         if self.requests:
             name = self.draw.draw(st.sampled_from(sorted(self.requests)))
-            assert self.batch.remove(name) is not None and self.batch.remove(name) is None
+            assert self.batch.remove(name) is not None
+            assert self.batch.remove(name) is None
             del self.requests[name]
 
     def step(self) -> None:
@@ -129,7 +130,8 @@ def test_rows_are_reused_and_a_full_batch_refuses() -> None:
         batch.add(new_request("a", [4]))
     batch.remove("a")
     assert batch.add(new_request("c", [4])) == first
-    assert batch.num_blocks[first] == 0 and batch.num_tokens[first] == 1
+    assert batch.num_blocks[first] == 0
+    assert batch.num_tokens[first] == 1
 
 
 def test_too_long_a_request_changes_nothing() -> None:
@@ -163,10 +165,13 @@ def test_steady_decode_keeps_what_did_not_change() -> None:
     assert not layout.same_rows
     rows = layout.rows
     layout.arrange({"a": 1, "b": 1}, [])
-    assert layout.same_rows and layout.rows is rows
+    assert layout.same_rows
+    assert layout.rows is rows
     layout.arrange({"b": 1, "a": 1}, [])
     assert not layout.same_rows
     batch.remove("b")
     batch.add(new_request("b", [5, 6], computed=1, blocks=[4]))
     ids, _, attention = layout.arrange({"b": 1, "a": 1}, [])
-    assert not layout.same_rows and ids.tolist() == [6, 4] and attention.block_tables[0, 0] == 4
+    assert not layout.same_rows
+    assert ids.tolist() == [6, 4]
+    assert attention.block_tables[0, 0] == 4

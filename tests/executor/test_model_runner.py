@@ -63,8 +63,8 @@ def test_preempted_and_resumed_goes_on_as_if_nothing_happened(sampling: object) 
 
 def test_steps_in_flight_read_tokens_the_host_has_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     executor = UniprocExecutor(make_config())
-    monkeypatch.setattr("octavo.executor.loader.load_model", lambda config, device, progress: FakeModel())
-    executor.start(lambda phase, fraction: None)
+    monkeypatch.setattr("octavo.executor.loader.load_model", lambda *_: FakeModel())
+    executor.start(lambda *_: None)
     driver = Driver(None, executor.num_blocks)  # type: ignore[arg-type]
     for name in "abd":
         driver.join(name, PROMPTS[name], spec())
@@ -128,10 +128,12 @@ def test_broken_logits_fail_one_request_alone() -> None:
     model.broken_hashes = {context_hash(driver.known["b"]), context_hash(driver.known["c"])}
     output = driver.step(dict.fromkeys("abc", 1))
     assert set(output.sampled) == set(output.logprobs) == {"a"}
-    assert set(output.errors) == {"b", "c"} and "not finite" in output.errors["b"]
+    assert set(output.errors) == {"b", "c"}
+    assert "not finite" in output.errors["b"]
     # A step that was queued before the failure was known still names them.
     output = driver.step(dict.fromkeys("abc", 1))
-    assert set(output.sampled) == {"a"} and set(output.errors) == {"b", "c"}
+    assert set(output.sampled) == {"a"}
+    assert set(output.errors) == {"b", "c"}
     model.broken_hashes = set()
     driver.leave("b")
     driver.leave("c")
@@ -146,7 +148,8 @@ def test_all_tokens_forbidden_is_that_requests_error() -> None:
     driver.join("a", PROMPTS["a"], spec(allowed_token_ids=(4,), bad_token_sequences=((4,),)))
     driver.join("b", PROMPTS["b"], spec())
     output = driver.step({"a": 100, "b": 100})
-    assert list(output.sampled) == ["b"] and "forbid every token" in output.errors["a"]
+    assert list(output.sampled) == ["b"]
+    assert "forbid every token" in output.errors["a"]
 
 
 def test_a_failed_step_leaves_a_working_runner() -> None:
@@ -160,7 +163,8 @@ def test_a_failed_step_leaves_a_working_runner() -> None:
         driver.step({"a": 1, "b": 1})
     driver.join("c", PROMPTS["c"], spec())
     output = driver.step({"a": 1, "c": 100})
-    assert list(output.errors) == ["a"] and output.sampled["c"] == greedy_tokens(PROMPTS["c"], 1)
+    assert list(output.errors) == ["a"]
+    assert output.sampled["c"] == greedy_tokens(PROMPTS["c"], 1)
     driver.known["b"] = driver.known["b"][: len(PROMPTS["b"]) + 2]
     driver.leave("a")
     driver.preempt("b")
@@ -177,7 +181,8 @@ def test_a_request_whose_join_failed_can_leave() -> None:
         runner.execute(StepInput(0, [], [bad, good], {}, {"a": 999, "b": 2}, 1001))
     assert set(runner.execute(StepInput(1, [], [], {"a": [3]}, {"a": 1}, 1)).errors) == {"a"}
     output = runner.execute(StepInput(2, ["a", "b"], [good], {}, {"b": 2}, 2))
-    assert output.sampled["b"] == greedy_tokens([1, 2], 1) and not output.errors
+    assert output.sampled["b"] == greedy_tokens([1, 2], 1)
+    assert not output.errors
     assert len(runner.batch) == 1
 
 
@@ -187,7 +192,8 @@ def test_a_step_that_only_drops_requests() -> None:
     driver.run(1)
     driver.leave("a")
     output = driver.step({})
-    assert output.sampled == {} and len(driver.runner.batch) == 0
+    assert output.sampled == {}
+    assert len(driver.runner.batch) == 0
 
 
 # ---- prompt logprobs -------------------------------------------------------------------------------------------------
@@ -221,7 +227,8 @@ def test_prompt_logprobs_equal_naive_log_softmax(chunk: int, k: int, monkeypatch
     assert np.concatenate([part.token_ids for part in parts]).tolist() == ids.tolist()
     np.testing.assert_allclose(np.concatenate([part.logprobs for part in parts]), values, atol=1e-5)
     assert np.concatenate([part.ranks for part in parts]).tolist() == ranks.tolist()
-    assert parts[0].token_ids.dtype == parts[0].ranks.dtype == np.int32 and parts[0].logprobs.dtype == np.float32
+    assert parts[0].token_ids.dtype == parts[0].ranks.dtype == np.int32
+    assert parts[0].logprobs.dtype == np.float32
     assert model.most_logits_rows <= 5, "more rows of logits at once than the bound allows"
 
 
@@ -240,4 +247,5 @@ def test_resumed_request_scores_exactly_the_prompt_tokens_it_computes_again() ->
 @pytest.mark.parametrize(("vocab_size", "k"), [(1000, 0), (151_936, 20), (262_144, 262_144)])
 def test_chunk_of_logits_stays_within_256_mib(vocab_size: int, k: int) -> None:
     rows = logprobs_module.rows_at_once(vocab_size, k)
-    assert rows >= 1 and rows * (48 * vocab_size + 40 * k) <= 256 << 20
+    assert rows >= 1
+    assert rows * (48 * vocab_size + 40 * k) <= 256 << 20
