@@ -1,0 +1,204 @@
+"""Prometheus metrics, with vLLM's names under `octavo:`.
+
+Recording runs on the event loop for every step, so values are kept in plain numbers and lists; they become Prometheus
+objects only when somebody asks for /metrics.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from octavo.core.messages import SchedulerStats
+from octavo.frontend.stats import FinishedRequest, IterationStats
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+PREFIX = "octavo:"
+
+TTFT_BUCKETS = (
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0,
+    2560.0,
+)  # fmt: skip
+TOKEN_LATENCY_BUCKETS = (
+    0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0,
+)  # fmt: skip
+REQUEST_LATENCY_BUCKETS = (
+    0.1, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0, 960.0, 1920.0,
+    7680.0,
+)  # fmt: skip
+N_BUCKETS = (1, 2, 5, 10, 20)
+ITERATION_TOKENS_BUCKETS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+
+
+def token_count_buckets(highest: int) -> tuple[int, ...]:
+    """1, 2, 5, 10, 20, 50, ... up to `highest`."""
+    steps = (base * 10**exponent for exponent in range(len(str(highest))) for base in (1, 2, 5))
+    return tuple(step for step in steps if step <= highest) or (1,)
+
+
+class Histogram:
+    """Counts of observations per bucket."""
+
+    __slots__ = ("_bounds", "_counts", "_help", "_name", "_total")
+
+    def __init__(self, name: str, help_text: str, bounds: Sequence[float]) -> None:
+        self._name, self._help = PREFIX + name, help_text
+        self._bounds = tuple(bounds)
+        self._counts = [0] * (len(self._bounds) + 1)
+        self._total = 0.0
+
+    def observe(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._total += value
+
+    def family(self, model: str) -> Metric:
+        family = HistogramMetricFamily(self._name, self._help, labels=["model_name"])
+        running, buckets = 0, []
+        for bound, count in zip([*map(float, self._bounds), "+Inf"], self._counts, strict=True):
+            running += count
+            buckets.append((str(bound), running))
+        family.add_metric([model], buckets, self._total)
+        return family
+
+
+class PrometheusStats(Collector):
+    """A StatLogger that /metrics reads from.
+
+    Args:
+        max_model_len: bounds the buckets of token counts; may be set later, before the first request (`set_model`).
+    """
+
+    def __init__(self, model_name: str = "", max_model_len: int = 131072) -> None:
+        self.registry = CollectorRegistry(auto_describe=False)
+        self.set_model(model_name, max_model_len)
+        self._gauges = SchedulerStats(num_running=0, num_waiting=0, kv_usage=0.0)
+        self._counts = dict.fromkeys(_COUNTERS, 0)
+        self._finished: dict[str, int] = dict.fromkeys(("stop", "length", "abort", "error", "repetition"), 0)
+        self._http: dict[tuple[str, str, int], int] = {}
+        self.registry.register(self)
+        ProcessCollector(registry=self.registry)
+
+    def set_model(self, model_name: str, max_model_len: int) -> None:
+        """Name the model, once it is known; forgets what histograms hold."""
+        self._model = model_name
+        tokens = token_count_buckets(max_model_len)
+        self._ttft = Histogram("time_to_first_token_seconds", "From arrival to the first token.", TTFT_BUCKETS)
+        self._itl = Histogram("inter_token_latency_seconds", "Between two tokens of a sequence.", TOKEN_LATENCY_BUCKETS)
+        self._tpot = Histogram(
+            "request_time_per_output_token_seconds", "Mean time a token after the first, per request.", TOKEN_LATENCY_BUCKETS
+        )
+        self._e2e = Histogram("e2e_request_latency_seconds", "From arrival to the last token.", REQUEST_LATENCY_BUCKETS)
+        self._queue = Histogram("request_queue_time_seconds", "Spent waiting for the first step.", REQUEST_LATENCY_BUCKETS)
+        self._inference = Histogram("request_inference_time_seconds", "From the first step to the last token.", REQUEST_LATENCY_BUCKETS)
+        self._prefill = Histogram("request_prefill_time_seconds", "From the first step to the first token.", REQUEST_LATENCY_BUCKETS)
+        self._decode = Histogram("request_decode_time_seconds", "From the first token to the last.", REQUEST_LATENCY_BUCKETS)
+        self._prompt_len = Histogram("request_prompt_tokens", "Prompt tokens a request.", tokens)
+        self._output_len = Histogram("request_generation_tokens", "Generated tokens a request.", tokens)
+        self._max_tokens = Histogram("request_params_max_tokens", "max_tokens asked for.", tokens)
+        self._n = Histogram("request_params_n", "n asked for.", N_BUCKETS)
+        self._step_tokens = Histogram("iteration_tokens_total", "Tokens a step.", ITERATION_TOKENS_BUCKETS)
+        self._preemptions = Histogram("request_num_preemptions", "Preemptions a request.", (0, 1, 2, 5, 10))
+
+    # ---- recording -------------------------------------------------------------------------------------------------
+
+    def record(self, scheduler: SchedulerStats | None, iteration: IterationStats) -> None:
+        counts = self._counts
+        if scheduler is not None:
+            self._gauges = scheduler
+            counts["num_preemptions"] += scheduler.num_preemptions
+            counts["prefix_cache_queries"] += scheduler.prefix_queries
+            counts["prefix_cache_hits"] += scheduler.prefix_hits
+            if scheduler.num_steps:
+                self._step_tokens.observe(scheduler.num_scheduled_tokens)
+        counts["prompt_tokens"] += iteration.num_prompt_tokens
+        counts["prompt_tokens_cached"] += iteration.num_cached_tokens
+        counts["generation_tokens"] += iteration.num_generation_tokens
+        for seconds in iteration.time_to_first_token:
+            self._ttft.observe(seconds)
+        for seconds in iteration.inter_token_latency:
+            self._itl.observe(seconds)
+        for request in iteration.finished:
+            self._record_finished(request)
+
+    def _record_finished(self, request: FinishedRequest) -> None:
+        self._finished[request.finish_reason] = self._finished.get(request.finish_reason, 0) + 1
+        self._prompt_len.observe(request.num_prompt_tokens)
+        self._output_len.observe(request.num_generation_tokens)
+        self._max_tokens.observe(request.max_tokens)
+        self._n.observe(request.n)
+        times = request.metrics
+        self._preemptions.observe(times.num_preemptions)
+        self._e2e.observe(max(0.0, request.finished_ts - times.arrival_time))
+        if times.scheduled_ts:
+            self._queue.observe(max(0.0, times.scheduled_ts - times.queued_ts))
+        if times.first_token_ts:
+            decode = max(0.0, times.last_token_ts - times.first_token_ts)
+            self._prefill.observe(max(0.0, times.first_token_ts - times.scheduled_ts))
+            self._decode.observe(decode)
+            self._inference.observe(max(0.0, times.last_token_ts - times.scheduled_ts))
+            if request.num_generation_tokens > 1:
+                self._tpot.observe(decode / (request.num_generation_tokens - 1))
+
+    def count_http(self, method: str, route: str, status: int) -> None:
+        """One HTTP request was answered."""
+        key = (method, route, status)
+        self._http[key] = self._http.get(key, 0) + 1
+
+    def count_rejection(self) -> None:
+        """A request was refused because too much was waiting."""
+        self._counts["admission_rejections"] += 1
+
+    def count_disconnect(self) -> None:
+        """A client went away before its answer was complete."""
+        self._counts["http_disconnects"] += 1
+
+    # ---- reading ---------------------------------------------------------------------------------------------------
+
+    def text(self) -> bytes:
+        """All metrics in Prometheus's text format."""
+        return generate_latest(self.registry)
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._gauge_families()
+        for name, help_text in _COUNTERS.items():
+            counter = CounterMetricFamily(PREFIX + name, help_text, labels=["model_name"])
+            counter.add_metric([self._model], self._counts[name])
+            yield counter
+        success = CounterMetricFamily(PREFIX + "request_success", "Requests that ended.", labels=["model_name", "finished_reason"])
+        for reason, count in self._finished.items():
+            success.add_metric([self._model, reason], count)
+        yield success
+        http = CounterMetricFamily(PREFIX + "http_requests", "HTTP requests answered.", labels=["method", "handler", "status"])
+        for (method, route, status), count in self._http.items():
+            http.add_metric([method, route, str(status)], count)
+        yield http
+        for value in list(vars(self).values()):
+            if isinstance(value, Histogram):
+                yield value.family(self._model)
+
+    def _gauge_families(self) -> Iterator[Metric]:
+        gauges = {
+            "num_requests_running": ("Sequences in the running batch.", self._gauges.num_running),
+            "num_requests_waiting": ("Sequences waiting to run.", self._gauges.num_waiting),
+            "kv_cache_usage_perc": ("Share of KV blocks in use; 1 = all.", self._gauges.kv_usage),
+        }
+        for name, (help_text, value) in gauges.items():
+            gauge = GaugeMetricFamily(PREFIX + name, help_text, labels=["model_name"])
+            gauge.add_metric([self._model], value)
+            yield gauge
+
+
+_COUNTERS = {
+    "prompt_tokens": "Prompt tokens processed.",
+    "prompt_tokens_cached": "Prompt tokens found in the prefix cache.",
+    "generation_tokens": "Tokens generated.",
+    "num_preemptions": "Sequences put back because KV blocks ran out.",
+    "prefix_cache_queries": "Prompt tokens looked up in the prefix cache.",
+    "prefix_cache_hits": "Prompt tokens found there.",
+    "admission_rejections": "Requests refused because too much was waiting.",
+    "http_disconnects": "Clients that went away before their answer was complete.",
+}

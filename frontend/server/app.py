@@ -1,0 +1,47 @@
+"""The application: every route in one table."""
+
+from __future__ import annotations
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from octavo.frontend.server import middleware, probes
+from octavo.frontend.server.chat.serving import chat_completions
+from octavo.frontend.server.completions.serving import completions
+from octavo.frontend.server.generate.serving import generate
+from octavo.frontend.server.models.serving import get_model, list_models
+from octavo.frontend.server.state import STATE, ServerState
+from octavo.frontend.server.tokenize.serving import detokenize, tokenize
+
+ROUTES: list[tuple[str, str, Handler]] = [
+    ("GET", "/health", probes.health),
+    ("GET", "/livez", probes.livez),
+    ("GET", "/readyz", probes.readyz),
+    ("GET", "/ping", probes.health),
+    ("POST", "/ping", probes.health),
+    ("GET", "/version", probes.version),
+    ("GET", "/load", probes.load),
+    ("GET", "/metrics", probes.metrics),
+    ("GET", "/v1/models", list_models),
+    ("GET", "/v1/models/{model:.+}", get_model),
+    ("POST", "/v1/chat/completions", chat_completions),
+    ("POST", "/v1/completions", completions),
+    ("POST", "/generate", generate),
+    ("POST", "/tokenize", tokenize),
+    ("POST", "/detokenize", detokenize),
+]
+
+OPEN_PATHS = frozenset({"/health", "/livez", "/readyz"})
+"""Answered without a key: a load balancer has none."""
+
+
+def make_app(state: ServerState) -> web.Application:
+    """All routes, with and without --root-path before them."""
+    app = web.Application(client_max_size=state.options.max_body_size)
+    app[STATE] = state
+    prefixes = dict.fromkeys(("", state.options.prefix))
+    for prefix in prefixes:
+        for method, path, handler in ROUTES:
+            app.router.add_route(method, prefix + path, handler)
+    middleware.install(app, frozenset(prefix + path for prefix in prefixes for path in OPEN_PATHS))
+    return app

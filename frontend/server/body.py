@@ -1,0 +1,121 @@
+"""Request bodies: bytes -> the endpoint's Struct, with every misfit named.
+
+A field is served (it is in the Struct), refused (known, but this version cannot honour it), accepted without effect, or
+unknown: then the answer carries a warning header, or the request is refused with --strict-params.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from octavo.errors import ValidationError
+from octavo.frontend.server.errors import SchemaError
+from octavo.frontend.server.record import RECORD
+from octavo.frontend.server.state import STATE
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+_PATH = re.compile(r"`\$\.?([^`]*)`")
+_MISSING = re.compile(r"missing required field `([^`]+)`")
+_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A known field that must keep one of its neutral values, and why."""
+
+    why: str
+    neutral: tuple[Any, ...] = (None,)
+
+
+class BodyType(Generic[T]):
+    """How to read one endpoint's body.
+
+    Args:
+        struct: the served fields.
+        refused: known fields this version cannot honour.
+        without_effect: fields that may be sent and change nothing.
+    """
+
+    def __init__(
+        self, struct: type[T], *, refused: dict[str, Refused] | None = None, without_effect: frozenset[str] = frozenset()
+    ) -> None:
+        self.names = frozenset(struct.__struct_encode_fields__)
+        self.refused = refused or {}
+        self._without_effect = without_effect
+        self._decoder = msgspec.json.Decoder(struct)
+
+    def decode(self, data: bytes) -> tuple[T, list[str]]:
+        """The body, and the names of its unknown fields.
+
+        Raises:
+            SchemaError: no JSON, or a field is missing or of the wrong type.
+            ValidationError: a field of `refused` asks for something.
+        """
+        try:
+            # Skipped values are not checked for UTF-8 by the decoder.
+            data.decode()
+            body = self._decoder.decode(data)
+            others = {name: raw for name, raw in _raw_fields.decode(data).items() if name not in self.names}
+            for name in others.keys() & self.refused.keys():
+                self._check_neutral(name, others[name])
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            raise _schema_error(error) from None
+        return body, [name for name in others if name not in self.refused and name not in self._without_effect]
+
+    def _check_neutral(self, name: str, raw: msgspec.Raw) -> None:
+        value = msgspec.json.decode(raw)
+        rule = self.refused[name]
+        if not any(value == neutral and type(value) is type(neutral) for neutral in rule.neutral):
+            raise ValidationError(f"{name} is not supported: {rule.why}.", parameter=name, value=value)
+
+
+async def read_body(request: web.Request, body_type: BodyType[T]) -> T:
+    """Read, decode and check a request's JSON body.
+
+    Raises:
+        SchemaError, ValidationError: see `BodyType.decode`; also unknown fields with --strict-params.
+        web.HTTPRequestEntityTooLarge: more than --max-body-size.
+    """
+    options = request.app[STATE].options
+    if request.content_length is not None and request.content_length > options.max_body_size:
+        raise web.HTTPRequestEntityTooLarge(options.max_body_size, request.content_length)
+    if "Content-Type" in request.headers and not _is_json(request.content_type):
+        raise SchemaError(f"the Content-Type must be application/json, got {request.content_type!r}")
+    body, unknown = body_type.decode(await request.read())
+    if unknown:
+        shown = ", ".join(_printable(name) for name in unknown[:20])
+        if options.strict_params:
+            raise ValidationError(f"unknown fields: {shown} (--strict-params)", parameter=unknown[0])
+        request[RECORD].warnings.append(f"unknown fields: {shown}")
+    return body
+
+
+def _is_json(content_type: str) -> bool:
+    return content_type == "application/json" or content_type.endswith("+json")
+
+
+def _printable(name: str) -> str:
+    return re.sub(r"[^!-~]", "?", name[:64])
+
+
+def _schema_error(error: Exception) -> SchemaError:
+    """A decoder's complaint, with its "$.path" as the parameter."""
+    if isinstance(error, RecursionError):
+        return SchemaError("the body is nested too deeply")
+    if isinstance(error, UnicodeDecodeError):
+        return SchemaError(f"the body is not valid UTF-8 (byte {error.start})")
+    message = str(error)
+    if not isinstance(error, msgspec.ValidationError):
+        return SchemaError(f"the body is not valid JSON: {message}")
+    path = _PATH.search(message)
+    names = [path[1]] if path and path[1] else []
+    if missing := _MISSING.search(message):
+        names.append(missing[1])
+    parameter = re.sub(r"\[[^\]]*\]", "", ".".join(names)).strip(".") or None
+    return SchemaError(message, parameter=parameter)

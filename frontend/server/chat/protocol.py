@@ -1,0 +1,128 @@
+"""`/v1/chat/completions`: what comes in and what goes out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from octavo.frontend.server.body import BodyType, Refused
+from octavo.frontend.server.fields import REFUSED, WITHOUT_EFFECT, GenerationFields
+from octavo.frontend.server.logprobs import PromptLogprob
+from octavo.frontend.server.per_request_metrics import PerRequestMetrics
+from octavo.frontend.server.usage import Usage
+
+
+class ChatMessage(msgspec.Struct):
+    """One turn of a conversation."""
+
+    role: str
+    content: str | list[str | dict[str, Any]] | None = None
+    name: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    """Older spelling of `reasoning`."""
+
+
+class ChatRequest(GenerationFields, kw_only=True):
+    """Body of a chat completion."""
+
+    messages: list[ChatMessage]
+    max_completion_tokens: int | None = None
+    """Wins over max_tokens."""
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    add_special_tokens: bool | None = None
+    chat_template: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    documents: list[dict[str, Any]] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    reasoning_effort: str | None = None
+
+
+_TEXT_ONLY = "this version answers with text only"
+
+CHAT_BODY = BodyType(
+    ChatRequest,
+    refused={
+        **REFUSED,
+        "audio": Refused(_TEXT_ONLY),
+        "modalities": Refused(_TEXT_ONLY, (None, ["text"])),
+        "functions": Refused("this version does not call tools", (None, [])),
+        "function_call": Refused("this version does not call tools", (None, "none")),
+        "best_of": Refused("it is a field of /v1/completions", (None, 1)),
+        "return_prompt_text": Refused("use /v1/completions with echo", (None, False)),
+    },
+    without_effect=WITHOUT_EFFECT | {"parallel_tool_calls", "include_reasoning", "verbosity", "prediction"},
+)
+
+
+class TopLogprob(msgspec.Struct):
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprob(msgspec.Struct):
+    token: str
+    logprob: float
+    bytes: list[int]
+    top_logprobs: list[TopLogprob]
+
+
+class ChoiceLogprobs(msgspec.Struct):
+    content: list[TokenLogprob]
+
+
+class AnswerMessage(msgspec.Struct):
+    role: str
+    content: str
+    refusal: None = None
+
+
+class ChatChoice(msgspec.Struct):
+    index: int
+    message: AnswerMessage
+    logprobs: ChoiceLogprobs | None
+    finish_reason: str | None
+    stop_reason: int | str | None
+    token_ids: list[int] | UnsetType = UNSET
+
+
+class ChatResponse(msgspec.Struct):
+    """The whole answer."""
+
+    id: str
+    object: str
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage
+    system_fingerprint: str
+    prompt_logprobs: list[dict[str, PromptLogprob] | None] | None = None
+    prompt_token_ids: list[int] | UnsetType = UNSET
+    metrics: PerRequestMetrics | UnsetType = UNSET
+
+
+class Delta(msgspec.Struct):
+    """What a chunk adds to the message."""
+
+    content: str
+    role: str | UnsetType = UNSET
+
+
+class DeltaChoice(msgspec.Struct):
+    """One choice's news in a chunk."""
+
+    index: int
+    delta: Delta
+    logprobs: ChoiceLogprobs | None = None
+    finish_reason: str | None = None
+    stop_reason: int | str | None | UnsetType = UNSET
+    token_ids: list[int] | UnsetType = UNSET

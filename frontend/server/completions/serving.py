@@ -1,0 +1,168 @@
+"""`POST /v1/completions`."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, cast
+
+from aiohttp import web
+from msgspec import UNSET
+
+from octavo.config import EngineConfig
+from octavo.errors import ValidationError
+from octavo.frontend.server.body import read_body
+from octavo.frontend.server.completions.choices import ChoiceMaker
+from octavo.frontend.server.completions.protocol import (
+    COMPLETION_BODY,
+    DEFAULT_MAX_TOKENS,
+    CompletionRequest,
+    CompletionResponse,
+)
+from octavo.frontend.server.completions.stream import CompletionStream
+from octavo.frontend.server.generation import Generation, token_spelling
+from octavo.frontend.server.options import ServerOptions
+from octavo.frontend.server.per_request_metrics import per_request_metrics
+from octavo.frontend.server.prompts import detokenize, engine_prompt
+from octavo.frontend.server.record import RECORD
+from octavo.frontend.server.responses import json_response
+from octavo.frontend.server.sampling import named_by_client, sampling_params
+from octavo.frontend.server.state import STATE
+from octavo.frontend.server.streaming import stream_response
+from octavo.frontend.server.usage import UsageCounter
+from octavo.outputs import CompletionOutput, RequestOutput
+from octavo.params import SamplingParams
+
+if TYPE_CHECKING:
+    from octavo.frontend.async_llm import AsyncLLM
+
+MAX_PROMPTS = 1024
+
+
+async def completions(request: web.Request) -> web.StreamResponse:
+    """Continue one or several prompts."""
+    state = request.app[STATE]
+    with state.admit() as engine:
+        body = await read_body(request, COMPLETION_BODY)
+        model = state.check_model(body.model)
+        prompts = split_prompts(body)
+        with named_by_client({"prompt_token_ids": "prompt", **({"n": "best_of"} if body.best_of is not None else {})}):
+            params = completion_params(body, engine.config)
+            add = body.add_special_tokens is not False
+            inputs = [await engine_prompt(engine, body, p, add_special_tokens=add, max_tokens=params.max_tokens) for p in prompts]
+            generation = Generation(state, request[RECORD], "cmpl-", body, model, inputs, params)
+            texts = [await echo_text(engine, prompt) for prompt in prompts] if body.echo else []
+            maker = ChoiceMaker(body, token_spelling(body, engine, state.options), texts, _num_answered(body))
+            if body.stream:
+                encoder = CompletionStream(body, generation, state.options, maker)
+                return await stream_response(request, engine, generation, encoder)
+            outputs = await generation.final_outputs(engine)
+        return json_response(completion_response(body, generation, outputs, state.options, maker))
+
+
+def split_prompts(body: CompletionRequest) -> list[str | list[int]]:
+    """The request's prompts, one text or list of token ids each.
+
+    Raises:
+        ValidationError: none, too many, or a mixture.
+    """
+    if isinstance(body.prompt, str):
+        return [body.prompt]
+    kinds = set(map(type, body.prompt))
+    if not kinds:
+        raise ValidationError("prompt must not be empty.", parameter="prompt", value=[])
+    if len(kinds) > 1:
+        raise ValidationError("prompt must hold texts, or token ids, or lists of token ids, not a mixture.", parameter="prompt")
+    if kinds == {int}:
+        return [cast(list[int], body.prompt)]
+    if len(body.prompt) > MAX_PROMPTS:
+        raise ValidationError(f"prompt may hold at most {MAX_PROMPTS} prompts, got {len(body.prompt)}.", parameter="prompt")
+    return cast(list[str | list[int]], body.prompt)
+
+
+def completion_params(body: CompletionRequest, config: EngineConfig) -> SamplingParams:
+    """The sampling parameters of a completion request.
+
+    Raises:
+        ValidationError: a value out of range.
+    """
+    logprobs, prompt_logprobs = body.logprobs, body.prompt_logprobs
+    if logprobs is not None and logprobs < 0:
+        raise ValidationError(f"logprobs must be at least 0, got {logprobs}.", parameter="logprobs", value=logprobs)
+    if body.echo and logprobs is not None and prompt_logprobs is None:
+        prompt_logprobs = logprobs
+    if body.echo and logprobs is not None and body.stream and (body.n or 1) > 1:
+        raise ValidationError("echo with logprobs cannot be streamed for n > 1.", parameter="echo")
+    max_tokens = DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
+    if body.echo and max_tokens == 0:
+        max_tokens = 1
+    num_made = check_best_of(body.best_of, body.n, bool(body.stream))
+    if body.best_of is not None and logprobs is None:
+        logprobs = 0
+    return sampling_params(
+        body, config, max_tokens=max_tokens, logprobs=logprobs, prompt_logprobs=prompt_logprobs, n=num_made
+    )
+
+
+def _num_answered(body: CompletionRequest) -> int:
+    """Choices a prompt in the answer; `best_of` makes more and keeps these."""
+    return body.n if body.n is not None else 1
+
+
+def check_best_of(best_of: int | None, n: int | None, stream: bool) -> int:
+    """How many sequences to make a prompt.
+
+    Raises:
+        ValidationError: best_of is below n, or streamed.
+    """
+    n = 1 if n is None else n
+    if best_of is None:
+        return n
+    if n < 1:
+        raise ValidationError(f"n must be at least 1, got {n}.", parameter="n", value=n)
+    if best_of < n:
+        raise ValidationError(f"best_of must be at least n={n}, got {best_of}.", parameter="best_of", value=best_of)
+    if stream and best_of > n:
+        raise ValidationError("best_of cannot be streamed.", parameter="best_of", value=best_of)
+    return best_of
+
+
+async def echo_text(engine: AsyncLLM, prompt: str | list[int]) -> str:
+    """The prompt as `echo` repeats it."""
+    return prompt if isinstance(prompt, str) else await detokenize(engine, prompt)
+
+
+def best_completions(output: RequestOutput, n: int) -> list[CompletionOutput]:
+    """The `n` sequences with the highest cumulative log-probability, best first; all, in order, when there are no more."""
+    if len(output.outputs) <= n:
+        return output.outputs
+    return sorted(output.outputs, key=_likelihood, reverse=True)[:n]
+
+
+def _likelihood(completion: CompletionOutput) -> float:
+    return -math.inf if completion.cumulative_logprob is None else completion.cumulative_logprob
+
+
+def completion_response(
+    body: CompletionRequest, generation: Generation, outputs: list[RequestOutput], options: ServerOptions, maker: ChoiceMaker
+) -> CompletionResponse:
+    """The whole answer, not streamed; choices are ordered by prompt, then by sequence."""
+    n = _num_answered(body)
+    usage = UsageCounter(options.enable_prompt_tokens_details)
+    choices = []
+    for output in outputs:
+        usage.add_prompt(output)
+        usage.completion_tokens += sum(map(maker.num_generated, output.outputs))
+        choices += [maker.choice(len(choices) + i, output, best) for i, best in enumerate(best_completions(output, n))]
+    record = generation.record
+    record.num_prompt_tokens, record.num_generation_tokens = usage.prompt_tokens, usage.completion_tokens
+    with_metrics = options.enable_per_request_metrics and generation.num_sequences == 1 and record.metrics is not None
+    return CompletionResponse(
+        id=generation.id,
+        object="text_completion",
+        created=generation.created,
+        model=generation.model,
+        choices=choices,
+        usage=usage.usage(),
+        system_fingerprint=generation.fingerprint,
+        metrics=per_request_metrics(record.metrics) if with_metrics and record.metrics else UNSET,
+    )

@@ -1,0 +1,67 @@
+"""`POST /generate`."""
+
+from __future__ import annotations
+
+import msgspec
+from aiohttp import web
+
+from octavo.frontend.server.body import read_body
+from octavo.frontend.server.completions.protocol import DEFAULT_MAX_TOKENS
+from octavo.frontend.server.completions.serving import best_completions, check_best_of
+from octavo.frontend.server.errors import ApiError, error_body
+from octavo.frontend.server.generate.protocol import GENERATE_BODY, GenerateRequest, GenerateResponse
+from octavo.frontend.server.generation import Generation
+from octavo.frontend.server.prompts import engine_prompt
+from octavo.frontend.server.record import RECORD
+from octavo.frontend.server.responses import json_response
+from octavo.frontend.server.sampling import named_by_client, sampling_params
+from octavo.frontend.server.state import STATE
+from octavo.frontend.server.streaming import stream_response
+from octavo.outputs import RequestOutput
+
+
+async def generate(request: web.Request) -> web.StreamResponse:
+    """Continue one prompt."""
+    state = request.app[STATE]
+    with state.admit() as engine:
+        body = await read_body(request, GENERATE_BODY)
+        model = state.check_model(body.model)
+        num_made = check_best_of(body.best_of, body.n, bool(body.stream))
+        with named_by_client({"n": "best_of"} if body.best_of is not None else {}):
+            limit = DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
+            logprobs = 0 if body.best_of is not None else body.logprobs
+            params = sampling_params(body, engine.config, max_tokens=limit, logprobs=logprobs, n=num_made)
+            prompt = await engine_prompt(engine, body, body.prompt, add_special_tokens=True, max_tokens=limit)
+            generation = Generation(state, request[RECORD], "gen-", body, model, [prompt], params)
+            if body.stream:
+                return await stream_response(request, engine, generation, GenerateStream(body, generation))
+            [output] = await generation.final_outputs(engine)
+        generation.record.num_prompt_tokens = len(output.prompt_token_ids)
+        generation.record.num_generation_tokens = sum(len(sequence.token_ids) for sequence in output.outputs)
+        best = best_completions(output, body.n or 1)
+        return json_response(GenerateResponse([body.prompt + sequence.text for sequence in best]))
+
+
+class GenerateStream:
+    """The StreamEncoder of the plain protocol: one JSON document a line, each with the whole text so far."""
+
+    content_type = "application/json"
+    keep_alive = b""
+
+    def __init__(self, body: GenerateRequest, generation: Generation) -> None:
+        self._texts = [body.prompt] * generation.num_sequences
+        self._record = generation.record
+        self._encode = msgspec.json.Encoder().encode
+
+    def chunk(self, index: int, output: RequestOutput) -> bytes:
+        self._record.num_prompt_tokens = len(output.prompt_token_ids)
+        for sequence in output.outputs:
+            self._texts[sequence.index] += sequence.text
+            self._record.num_generation_tokens += len(sequence.token_ids)
+        return self._encode(GenerateResponse(self._texts)) + b"\n"
+
+    def end(self) -> bytes:
+        return b""
+
+    def error(self, error: ApiError) -> bytes:
+        return error_body(error) + b"\n"

@@ -1,0 +1,148 @@
+"""One HTTP request's work in the engine: its prompts, its parameters, its outputs as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from octavo.errors import ValidationError
+from octavo.frontend.server.fields import GenerationFields
+from octavo.frontend.server.logprobs import TokenSpelling
+from octavo.frontend.server.options import ServerOptions
+from octavo.frontend.server.record import RequestRecord, is_good_id
+from octavo.frontend.server.state import ServerState
+from octavo.inputs import PromptType
+from octavo.outputs import RequestOutput
+from octavo.params import MAX_N, SamplingParams
+
+if TYPE_CHECKING:
+    from octavo.frontend.async_llm import AsyncLLM
+
+Outputs = AsyncGenerator[tuple[int, RequestOutput], None]
+"""(index of the prompt, what is new of it)"""
+
+
+class Generation:
+    """A request to the model, ready to run.
+
+    Attributes:
+        id: the id in the answer.
+        created: Unix seconds.
+        model: the name to answer with.
+        fingerprint: `system_fingerprint` of the answer.
+        num_sequences: choices that the engine makes, over all prompts.
+    """
+
+    def __init__(
+        self,
+        state: ServerState,
+        record: RequestRecord,
+        prefix: str,
+        body: GenerationFields,
+        model: str,
+        prompts: list[PromptType],
+        params: SamplingParams,
+    ) -> None:
+        self.id = f"{prefix}{_request_id(body, record)}"
+        self.created = int(time.time())
+        self.model = model
+        self.fingerprint = state.fingerprint
+        self.params = params
+        self.record = record
+        self.num_sequences = len(prompts) * params.n
+        if self.num_sequences > MAX_N:
+            raise ValidationError(f"prompts times n may be at most {MAX_N}, got {self.num_sequences}.", parameter="n")
+        self._state = state
+        self._prompts = prompts
+        self._priority = body.priority or 0
+        self._timeout = _timeout(body, state.options)
+
+    async def outputs(self, engine: AsyncLLM) -> Outputs:
+        """Run all prompts; closing the generator aborts what has not ended.
+
+        Raises:
+            ValidationError, QueueFullError, RequestTimeoutError, RequestFailedError, EngineDeadError: as `AsyncLLM.generate`.
+        """
+        unique = f"{self.id}-{uuid4().hex[:8]}"
+        ids = [f"{unique}-{index}" for index in range(len(self._prompts))]
+        streams = [
+            engine.generate(prompt, self.params, request_id, priority=self._priority, timeout=self._timeout)
+            for prompt, request_id in zip(self._prompts, ids, strict=True)
+        ]
+        with self._state.active(ids):
+            if len(streams) == 1:
+                async with aclosing(streams[0]) as stream:
+                    async for output in stream:
+                        self.record.saw(output)
+                        yield 0, output
+                return
+            async with aclosing(merged(streams)) as both:
+                async for index, output in both:
+                    self.record.saw(output)
+                    yield index, output
+
+    async def final_outputs(self, engine: AsyncLLM) -> list[RequestOutput]:
+        """Run all prompts to the end; one output a prompt, in order."""
+        finals: dict[int, RequestOutput] = {}
+        async with aclosing(self.outputs(engine)) as outputs:
+            async for index, output in outputs:
+                finals[index] = output
+        return [finals[index] for index in range(len(self._prompts))]
+
+
+async def merged(streams: list[AsyncGenerator[RequestOutput, None]]) -> Outputs:
+    """The items of several streams as they come; the first failure ends them all."""
+    # One place a stream: a slow reader makes each stream wait, and the engine merges what comes meanwhile.
+    queue: asyncio.Queue[tuple[int, RequestOutput | BaseException | None]] = asyncio.Queue(len(streams))
+    tasks = [asyncio.create_task(_pump(index, stream, queue)) for index, stream in enumerate(streams)]
+    running = len(tasks)
+    try:
+        while running:
+            index, item = await queue.get()
+            if item is None:
+                running -= 1
+            elif isinstance(item, BaseException):
+                raise item
+            else:
+                yield index, item
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _pump(
+    index: int, stream: AsyncGenerator[RequestOutput, None], queue: asyncio.Queue[tuple[int, RequestOutput | BaseException | None]]
+) -> None:
+    """Move one stream's items into the queue, then None, or the exception that ended it."""
+    end: BaseException | None = None
+    async with aclosing(stream):
+        try:
+            async for output in stream:
+                await queue.put((index, output))
+        except Exception as error:
+            end = error
+    await queue.put((index, end))
+
+
+def token_spelling(body: GenerationFields, engine: AsyncLLM, options: ServerOptions) -> TokenSpelling:
+    """How the answer to `body` writes tokens in logprobs."""
+    as_ids = options.return_tokens_as_token_ids if body.return_tokens_as_token_ids is None else body.return_tokens_as_token_ids
+    return TokenSpelling(engine.tokenizer, as_ids)
+
+
+def _request_id(body: GenerationFields, record: RequestRecord) -> str:
+    if body.request_id is not None:
+        if not is_good_id(body.request_id):
+            raise ValidationError("request_id must be 1 to 128 printable ASCII characters.", parameter="request_id")
+        record.request_id = body.request_id
+    return record.request_id
+
+
+def _timeout(body: GenerationFields, options: ServerOptions) -> float | None:
+    limits = [limit for limit in (body.timeout, options.request_timeout) if limit]
+    return min(limits) if limits else None

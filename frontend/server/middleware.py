@@ -1,0 +1,94 @@
+"""What happens around every handler: request id, browser rules, key, errors as JSON, counting and logging."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+
+from octavo.frontend.server.access_log import log_request
+from octavo.frontend.server.cors import CorsPolicy
+from octavo.frontend.server.errors import ApiError, describe, error_response
+from octavo.frontend.server.options import KeyRing
+from octavo.frontend.server.record import RECORD, REQUEST_ID_HEADER, RequestRecord, new_record
+from octavo.frontend.server.state import STATE, ServerState
+
+WARNING_HEADER = "X-Octavo-Warning"
+CLIENT_CLOSED_REQUEST = 499
+"""Status in logs and metrics of a request whose client went away; nobody is sent it."""
+
+_CORS: web.AppKey[CorsPolicy] = web.AppKey("cors", CorsPolicy)
+_BEARER = "bearer "
+
+
+def install(app: web.Application, open_paths: frozenset[str]) -> None:
+    """Put the middleware around an application's routes; routes in `open_paths` need no key."""
+    state = app[STATE]
+    app[_CORS] = CorsPolicy(state.options)
+    app.on_response_prepare.append(_add_headers)
+
+    @web.middleware
+    async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
+        request[RECORD] = record = new_record(request)
+        status = CLIENT_CLOSED_REQUEST
+        try:
+            response = await _answer(request, handler, state, open_paths)
+            status = CLIENT_CLOSED_REQUEST if record.outcome == "disconnected" else response.status
+            return response
+        except asyncio.CancelledError:
+            record.outcome = "disconnected"
+            raise
+        finally:
+            _account(request, status, record, state)
+
+    app.middlewares.append(around)
+
+
+async def _answer(
+    request: web.Request, handler: Handler, state: ServerState, open_paths: frozenset[str]
+) -> web.StreamResponse:
+    try:
+        preflight = request.app[_CORS].preflight(request)
+        if preflight is not None:
+            return preflight
+        if state.keys and _route(request) not in open_paths:
+            _check_key(request, state.keys)
+        return await handler(request)
+    except Exception as error:
+        response = error_response(describe(error))
+        if isinstance(error, web.HTTPMethodNotAllowed):
+            response.headers[hdrs.ALLOW] = ",".join(sorted(error.allowed_methods))
+        return response
+
+
+def _check_key(request: web.Request, keys: KeyRing) -> None:
+    header = request.headers.get(hdrs.AUTHORIZATION, "")
+    if not header.lower().startswith(_BEARER) or not keys.accepts(header[len(_BEARER) :].strip()):
+        raise ApiError(401, "a valid API key is needed: Authorization: Bearer KEY", kind="AuthenticationError")
+
+
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Headers that every answer gets, streams too."""
+    record = request.get(RECORD)
+    if record is None:
+        return
+    request.app[_CORS].mark(request, response)
+    if request.app[STATE].options.enable_request_id_headers:
+        response.headers[REQUEST_ID_HEADER] = record.request_id
+    if record.warnings:
+        response.headers[WARNING_HEADER] = "; ".join(record.warnings)
+
+
+def _account(request: web.Request, status: int, record: RequestRecord, state: ServerState) -> None:
+    state.metrics.count_http(request.method, _route(request) or "unknown", status)
+    if status == CLIENT_CLOSED_REQUEST:
+        state.metrics.count_disconnect()
+    if not state.options.disable_access_log:
+        log_request(request, status, record)
+
+
+def _route(request: web.Request) -> str:
+    """Pattern of the route that serves a request; "" when none does."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else ""

@@ -1,0 +1,97 @@
+"""Options of the HTTP server, one field each; `octavo serve` makes its flags from them."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from pathlib import Path
+
+from octavo import envs
+from octavo.config import flag_name, option
+from octavo.errors import ConfigError
+
+DEFAULT_MAX_BODY_SIZE = 32 * 1024 * 1024
+
+
+@dataclass
+class ServerOptions:
+    """Where the server listens, whom it lets in, and how it answers."""
+
+    host: str = option("127.0.0.1", "Address to listen on; 0.0.0.0 = every interface.")
+    port: int = option(8000, "TCP port; 0 = any free one.")
+    uds: str | None = option(None, "Listen on this Unix socket instead of a TCP port.")
+    api_key: list[str] = option([], "Keys of which clients must send one as a bearer token; also OCTAVO_API_KEY.")
+    allowed_origins: list[str] = option([], "Origins that browsers may call from (CORS); * = any, none = no browser.")
+    allowed_methods: list[str] = option(["*"], "Methods that browsers may use (CORS).")
+    allowed_headers: list[str] = option(["*"], "Request headers that browsers may send (CORS).")
+    root_path: str = option("", "Path prefix under which a proxy publishes the server; routes answer with and without it.")
+    ssl_keyfile: str | None = option(None, "Private key file; serves HTTPS together with --ssl-certfile.")
+    ssl_certfile: str | None = option(None, "Certificate chain file.")
+    ssl_ca_certs: str | None = option(None, "CA file; clients must then show a certificate signed by it.")
+    max_body_size: int = option(DEFAULT_MAX_BODY_SIZE, "Largest request body in bytes; a larger one is refused with 413.")
+    request_timeout: float = option(0.0, "Seconds a request may take before it is ended with 504; 0 = no limit.")
+    shutdown_timeout: float = option(30.0, "Seconds that running requests get to finish after SIGTERM.")
+    keep_alive_timeout: float = option(75.0, "Seconds an idle connection is kept open.")
+    max_concurrent_requests: int = option(
+        0, "Requests to the model that may be in flight; one more is refused with 429. 0 = only the engine's queue limits."
+    )
+    strict_params: bool = option(False, "Refuse unknown fields of a request body with 400 instead of warning in a header.")
+    disable_access_log: bool = option(False, "No log line per request.")
+    enable_request_id_headers: bool = option(True, "Send every answer's request id in X-Request-Id.")
+    response_role: str = option("assistant", "Role of the messages that the server answers with.")
+    trust_request_chat_template: bool = option(False, "Let requests bring their own chat template.")
+    enable_prompt_tokens_details: bool = option(False, "Report cached prompt tokens in usage.")
+    enable_force_include_usage: bool = option(False, "End every stream with usage, as if the client had asked for it.")
+    enable_per_request_metrics: bool = option(False, "Report a request's timings in its answer (n = 1, not streamed).")
+    return_tokens_as_token_ids: bool = option(False, "Spell tokens in logprobs as token_id:N, for tokens that are no valid text.")
+    sse_keep_alive_interval: float = option(0.0, "Seconds of silence after which a stream gets a comment line; 0 = never.")
+
+    def check(self) -> None:
+        """Raise ConfigError naming the flag whose value cannot work."""
+        for name, low in _LOWEST.items():
+            if not getattr(self, name) >= low:
+                raise ConfigError(f"{flag_name(name)} must be at least {low}, got {getattr(self, name)}")
+        if self.port > 65535:
+            raise ConfigError(f"--port must be at most 65535, got {self.port}")
+        if bool(self.ssl_keyfile) != bool(self.ssl_certfile):
+            raise ConfigError("--ssl-keyfile and --ssl-certfile must be given together")
+        for name in ("ssl_keyfile", "ssl_certfile", "ssl_ca_certs"):
+            path = getattr(self, name)
+            if path and not Path(path).is_file():
+                raise ConfigError(f"{flag_name(name)}: no file {path}")
+        if any(not key for key in self.api_key):
+            raise ConfigError("--api-key must not be empty")
+        if self.root_path and not self.root_path.startswith("/"):
+            raise ConfigError(f"--root-path must begin with /, got {self.root_path!r}")
+
+    @property
+    def prefix(self) -> str:
+        """`root_path` without its closing slash."""
+        return self.root_path.rstrip("/")
+
+    def key_ring(self) -> KeyRing:
+        """The keys of --api-key and OCTAVO_API_KEY."""
+        from_environment = envs.API_KEY
+        return KeyRing([*self.api_key, *([from_environment] if from_environment else [])])
+
+
+class KeyRing:
+    """API keys, kept as digests and compared in constant time; an empty ring lets everyone in."""
+
+    def __init__(self, keys: list[str]) -> None:
+        self._digests = [hashlib.sha256(key.encode()).digest() for key in keys]
+
+    def __bool__(self) -> bool:
+        return bool(self._digests)
+
+    def accepts(self, key: str) -> bool:
+        digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+        matches = [hmac.compare_digest(digest, known) for known in self._digests]
+        return any(matches)
+
+
+_LOWEST = {
+    "port": 0, "max_body_size": 1, "request_timeout": 0, "shutdown_timeout": 0, "keep_alive_timeout": 0,
+    "max_concurrent_requests": 0, "sse_keep_alive_interval": 0,
+}  # fmt: skip

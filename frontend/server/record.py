@@ -1,0 +1,54 @@
+"""What is known of one HTTP request while it is served: its id, its warnings, its timings for the access log."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from aiohttp import web
+
+from octavo.outputs import RequestMetrics, RequestOutput
+
+REQUEST_ID_HEADER = "X-Request-Id"
+_GOOD_ID = re.compile(r"[!-~]{1,128}")
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """Facts about one HTTP request.
+
+    Attributes:
+        request_id: the client's X-Request-Id (or body's request_id), else a random one.
+        warnings: sent in X-Octavo-Warning.
+        outcome: for requests that did not end as their status says: "disconnected", or an error in mid-stream.
+        metrics: timings of the request's first prompt.
+    """
+
+    request_id: str
+    started: float = field(default_factory=time.monotonic)
+    warnings: list[str] = field(default_factory=list)
+    num_prompt_tokens: int = 0
+    num_generation_tokens: int = 0
+    outcome: str = ""
+    metrics: RequestMetrics | None = None
+
+    def saw(self, output: RequestOutput) -> None:
+        """Keep an engine output's timings."""
+        if self.metrics is None and output.metrics is not None:
+            self.metrics = output.metrics
+
+
+RECORD: web.RequestKey[RequestRecord] = web.RequestKey("record", RequestRecord)
+
+
+def new_record(request: web.Request) -> RequestRecord:
+    """The record of a request that has just come in."""
+    given = request.headers.get(REQUEST_ID_HEADER, "")
+    return RequestRecord(given if is_good_id(given) else uuid4().hex)
+
+
+def is_good_id(text: str) -> bool:
+    """Whether a client's request id can be logged and sent back as it is."""
+    return _GOOD_ID.fullmatch(text) is not None

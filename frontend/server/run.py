@@ -1,0 +1,178 @@
+"""The server process: opens the port, starts the engine beside it, serves, drains, ends with an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+
+import uvloop
+from aiohttp import web
+
+from octavo.config import EngineArgs
+from octavo.frontend.async_llm import AsyncLLM
+from octavo.frontend.metrics import PrometheusStats
+from octavo.frontend.server.app import make_app
+from octavo.frontend.server.listener import (
+    BACKLOG,
+    close_socket,
+    open_socket,
+    ssl_context,
+    url_of,
+    warn_if_open_to_all,
+)
+from octavo.frontend.server.logs import set_up_logging
+from octavo.frontend.server.options import ServerOptions
+from octavo.frontend.server.startup import EngineStarter, PhaseClock, StartCancelled
+from octavo.frontend.server.state import Phase, ServerState
+
+logger = logging.getLogger(__name__)
+
+EXIT_OK, EXIT_ENGINE_DIED = 0, 1
+DEATH_CHECK_INTERVAL = 0.1
+ANSWER_TIME = 1.0
+"""Seconds that requests get to be answered with an error after the engine's death, or an abort at the end of draining."""
+
+
+def run_server(engine_args: EngineArgs, options: ServerOptions) -> int:
+    """Serve until a signal or the engine's death ends it.
+
+    Returns:
+        The exit code: 0 after SIGTERM or SIGINT, 1 when the engine died.
+
+    Raises:
+        ConfigError: an option cannot work, or the address is taken.
+        EngineStartError: the engine could not start.
+    """
+    set_up_logging()
+    options.check()
+    clock = PhaseClock()
+    sock = open_socket(options)
+    try:
+        warn_if_open_to_all(options)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_Server(engine_args, options, sock, clock).run())
+    finally:
+        close_socket(options, sock)
+
+
+class _Server:
+    """One run of the server."""
+
+    def __init__(self, engine_args: EngineArgs, options: ServerOptions, sock: socket.socket, clock: PhaseClock) -> None:
+        self._options = options
+        self._sock = sock
+        self._clock = clock
+        self._metrics = PrometheusStats()
+        self._state = ServerState(options, self._metrics)
+        self._starter = EngineStarter(engine_args, [self._metrics, self._state.watch], clock)
+        self._engine: AsyncLLM | None = None
+        self._stop = asyncio.Event()
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+        runner = await self._listen()
+        try:
+            return await self._serve()
+        except StartCancelled:
+            return EXIT_OK
+        finally:
+            await runner.cleanup()
+            if self._engine is not None:
+                await asyncio.to_thread(self._engine.shutdown)
+            logger.info("stopped")
+
+    async def _listen(self) -> web.AppRunner:
+        """Answer probes from now on, and everything else with 503 until the engine is there."""
+        runner = web.AppRunner(
+            make_app(self._state),
+            handler_cancellation=True,
+            access_log=None,
+            keepalive_timeout=self._options.keep_alive_timeout,
+            shutdown_timeout=ANSWER_TIME,
+        )
+        await runner.setup()
+        await web.SockSite(runner, self._sock, ssl_context=ssl_context(self._options), backlog=BACKLOG).start()
+        logger.info("listening on %s, starting the engine", url_of(self._options, self._sock))
+        return runner
+
+    async def _serve(self) -> int:
+        engine = self._engine = await self._started_engine()
+        self._metrics.set_model(engine.config.model.served_model_names[0], engine.max_model_len)
+        await engine.check_health()
+        self._state.started(engine)
+        # What start-up made stays; the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        logger.info("start-up took\n%s", self._clock.table())
+        logger.info("Octavo is ready at %s", url_of(self._options, self._sock))
+        while not self._stop.is_set():
+            if engine.errored:
+                return await self._end_dead(engine)
+            await _wait(self._stop, DEATH_CHECK_INTERVAL)
+        return await self._drain(engine)
+
+    async def _started_engine(self) -> AsyncLLM:
+        """Raises StartCancelled when the server is stopped first."""
+        start = asyncio.ensure_future(self._starter.start())
+        stop = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait({start, stop}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if start.done():
+            return start.result()
+        self._starter.cancel()
+        await asyncio.wait({start}, timeout=ANSWER_TIME)
+        start.cancel()
+        raise StartCancelled("stopped while starting")
+
+    async def _end_dead(self, engine: AsyncLLM) -> int:
+        logger.error("%s; the server ends", engine.dead_error)
+        self._state.phase = Phase.DEAD
+        await _wait(self._state.idle, ANSWER_TIME)
+        return EXIT_ENGINE_DIED
+
+    async def _drain(self, engine: AsyncLLM) -> int:
+        """Let running requests finish, up to --shutdown-timeout."""
+        state, timeout = self._state, self._options.shutdown_timeout
+        logger.info("draining: %d requests may take up to %g s; a second signal ends at once", state.in_flight, timeout)
+        deadline = asyncio.get_running_loop().time() + timeout
+        while not state.idle.is_set():
+            if engine.errored:
+                return await self._end_dead(engine)
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                logger.warning("%d requests did not finish in %g s and are aborted", state.in_flight, timeout)
+                await state.abort_active()
+                await _wait(state.idle, ANSWER_TIME)
+                break
+            await _wait(state.idle, min(left, DEATH_CHECK_INTERVAL))
+        return EXIT_OK
+
+    def _on_signal(self, number: int) -> None:
+        if self._stop.is_set():
+            self._force_exit(number)
+        logger.info("%s: stopping", signal.Signals(number).name)
+        self._state.phase = Phase.DRAINING
+        self._stop.set()
+
+    def _force_exit(self, number: int) -> None:
+        """End now, whatever runs; the core is killed."""
+        logger.warning("%s again: ending at once", signal.Signals(number).name)
+        close_socket(self._options, self._sock)
+        if self._engine is not None:
+            self._engine.shutdown(timeout=0.5)
+        logging.shutdown()
+        os._exit(128 + number)
+
+
+async def _wait(event: asyncio.Event, timeout: float) -> None:
+    """Until the event is set, or time is up."""
+    try:
+        await asyncio.wait_for(event.wait(), timeout)
+    except TimeoutError:
+        return

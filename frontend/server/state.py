@@ -1,0 +1,172 @@
+"""What all handlers share: the engine, the server's phase, who is in flight, and the answers of the probes."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from octavo import envs
+from octavo.core.messages import SchedulerStats
+from octavo.errors import QueueFullError
+from octavo.frontend.metrics import PrometheusStats
+from octavo.frontend.server.errors import model_not_found, unavailable
+from octavo.frontend.server.options import ServerOptions
+from octavo.frontend.server.responses import fingerprint
+from octavo.frontend.stats import IterationStats
+
+if TYPE_CHECKING:
+    from octavo.frontend.async_llm import AsyncLLM
+
+
+class Phase(enum.Enum):
+    """The server's life, in order."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    DEAD = "dead"
+
+
+class StepWatch:
+    """A StatLogger that remembers when the core last reported a step."""
+
+    def __init__(self) -> None:
+        self.last_progress = time.monotonic()
+        self.num_waiting = 0
+
+    def record(self, scheduler: SchedulerStats | None, iteration: IterationStats) -> None:
+        if scheduler is not None:
+            self.num_waiting = scheduler.num_waiting
+        # Without scheduler and tokens it is the frontend's own news, such as an abort.
+        if scheduler is not None or iteration.num_generation_tokens:
+            self.last_progress = time.monotonic()
+
+
+class ServerState:
+    """One server's state; lives on the event loop's thread.
+
+    Attributes:
+        in_flight: requests to the model that have not been answered to the end.
+        idle: set while nothing is in flight.
+        created: Unix seconds of the start.
+        fingerprint: `system_fingerprint` of every answer.
+    """
+
+    def __init__(self, options: ServerOptions, metrics: PrometheusStats) -> None:
+        self.options = options
+        self.metrics = metrics
+        self.watch = StepWatch()
+        self.keys = options.key_ring()
+        self.phase = Phase.STARTING
+        self.fingerprint = ""
+        self.created = int(time.time())
+        self.in_flight = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._engine: AsyncLLM | None = None
+        self._active_ids: set[str] = set()
+
+    def started(self, engine: AsyncLLM) -> None:
+        """The engine is up: let requests in, unless the server was told to stop meanwhile."""
+        self._engine = engine
+        self.fingerprint = fingerprint(engine.config)
+        self.watch.last_progress = time.monotonic()
+        if self.phase is Phase.STARTING:
+            self.phase = Phase.READY
+
+    @property
+    def engine(self) -> AsyncLLM:
+        """The engine, for any request that needs it.
+
+        Raises:
+            ApiError: 503 while the server starts, or once the engine is dead.
+        """
+        if self._engine is None:
+            raise unavailable("the engine is starting")
+        if self._engine.errored:
+            raise unavailable("the engine is dead")
+        return self._engine
+
+    @contextmanager
+    def admit(self) -> Iterator[AsyncLLM]:
+        """Count one request to the model as in flight for the duration of the block.
+
+        Raises:
+            ApiError: 503 while starting, draining or dead.
+            QueueFullError: --max-concurrent-requests are in flight.
+        """
+        engine = self.engine
+        if self.phase is not Phase.READY:
+            raise unavailable("the server is shutting down")
+        limit = self.options.max_concurrent_requests
+        if limit and self.in_flight >= limit:
+            self.metrics.count_rejection()
+            raise QueueFullError(f"{limit} requests are in flight already (--max-concurrent-requests)")
+        if self.in_flight == 0:
+            self.watch.last_progress = time.monotonic()
+        self.in_flight += 1
+        self.idle.clear()
+        try:
+            yield engine
+        finally:
+            self.in_flight -= 1
+            if self.in_flight == 0:
+                self.idle.set()
+
+    @contextmanager
+    def active(self, request_ids: list[str]) -> Iterator[None]:
+        """Remember engine requests for the block, so that `abort_active` finds them."""
+        self._active_ids.update(request_ids)
+        try:
+            yield
+        finally:
+            self._active_ids.difference_update(request_ids)
+
+    async def abort_active(self) -> None:
+        """End everything that runs; the requests are answered with finish_reason "abort"."""
+        if self._engine is not None and self._active_ids:
+            await self._engine.abort(list(self._active_ids))
+
+    def check_model(self, model: str | None) -> str:
+        """The name to answer with: the one asked for, or the first served one when none was.
+
+        Raises:
+            ApiError: 404, nothing of that name is served.
+        """
+        served = self.engine.config.model.served_model_names
+        if not model:
+            return served[0]
+        if model not in served:
+            raise model_not_found(model, served)
+        return model
+
+    def why_not_alive(self) -> str | None:
+        """None while a restart would not help; else what is wrong."""
+        if self.phase is Phase.DEAD or (self._engine is not None and self._engine.errored):
+            return "the engine is dead"
+        silence = time.monotonic() - self.watch.last_progress
+        if self.in_flight and self.phase is not Phase.STARTING and silence > envs.STEP_TIMEOUT:
+            return f"no step finished for {silence:.0f} s with work running"
+        return None
+
+    def why_not_ready(self) -> str | None:
+        """None while new requests are welcome; else why not."""
+        wrong = self.why_not_alive()
+        if wrong or self._engine is None or self.phase is not Phase.READY:
+            return wrong or self.phase.value
+        limit = self._engine.config.scheduler.max_num_queued_reqs
+        if limit and self.watch.num_waiting >= limit:
+            return "the queue is full"
+        limit = self.options.max_concurrent_requests
+        if limit and self.in_flight >= limit:
+            return "as many requests as allowed are in flight"
+        return None
+
+
+STATE: web.AppKey[ServerState] = web.AppKey("state", ServerState)

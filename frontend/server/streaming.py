@@ -1,0 +1,120 @@
+"""Streams: engine outputs -> bytes on the socket, one write an output.
+
+The status line is held back until the first output, so that a request refused by the engine still gets its proper
+status. A client that goes away cancels the handler (aiohttp's handler_cancellation), which closes the engine's
+generator, which aborts the request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Protocol
+
+from aiohttp import web
+
+from octavo.frontend.server.errors import ApiError, describe, error_body
+from octavo.frontend.server.generation import Generation, Outputs
+from octavo.frontend.server.record import RequestRecord
+from octavo.frontend.server.state import STATE
+from octavo.outputs import RequestOutput
+
+if TYPE_CHECKING:
+    from octavo.frontend.async_llm import AsyncLLM
+
+SSE_END = b"data: [DONE]\n\n"
+SSE_KEEP_ALIVE = b": keep-alive\n\n"
+
+
+class StreamEncoder(Protocol):
+    """An endpoint's way to write its stream."""
+
+    content_type: str
+    keep_alive: bytes
+    """Sent when nothing else was for a while; empty = the format has no such thing."""
+
+    def chunk(self, index: int, output: RequestOutput) -> bytes:
+        """What is new of prompt `index`; may be empty."""
+
+    def end(self) -> bytes:
+        """After the last chunk."""
+
+    def error(self, error: ApiError) -> bytes:
+        """Instead of the rest of the stream."""
+
+
+def sse_event(data: bytes) -> bytes:
+    """One server-sent event."""
+    return b"data: " + data + b"\n\n"
+
+
+def sse_error(error: ApiError) -> bytes:
+    """The last events of a stream that fails half way."""
+    return sse_event(error_body(error)) + SSE_END
+
+
+async def stream_response(
+    request: web.Request, engine: AsyncLLM, generation: Generation, encoder: StreamEncoder
+) -> web.StreamResponse:
+    """Run a generation and stream it to the client.
+
+    Raises:
+        whatever the engine raises before its first output; later failures become part of the stream.
+    """
+    response = web.StreamResponse(headers={"Content-Type": encoder.content_type, "Cache-Control": "no-cache"})
+    interval = request.app[STATE].options.sse_keep_alive_interval if encoder.keep_alive else 0.0
+    outputs = generation.outputs(engine)
+    async with aclosing(_with_pauses(outputs, interval) if interval else outputs) as items:
+        try:
+            async for item in items:
+                data = encoder.keep_alive if item is None else encoder.chunk(*item)
+                if not response.prepared:
+                    await response.prepare(request)
+                if data:
+                    await response.write(data)
+            await response.write(encoder.end())
+            await response.write_eof()
+        except ConnectionError:
+            return _abandoned(generation.record, response)
+        except Exception as error:
+            if not response.prepared:
+                raise
+            await _write_error(response, encoder, describe(error), generation.record)
+    return response
+
+
+async def _write_error(response: web.StreamResponse, encoder: StreamEncoder, error: ApiError, record: RequestRecord) -> None:
+    record.outcome = f"{error.status} in mid-stream"
+    try:
+        await response.write(encoder.error(error))
+    except ConnectionError:
+        _abandoned(record, response)
+
+
+def _abandoned(record: RequestRecord, response: web.StreamResponse) -> web.StreamResponse:
+    record.outcome = "disconnected"
+    return response
+
+
+async def _with_pauses(outputs: Outputs, interval: float) -> AsyncGenerator[tuple[int, RequestOutput] | None, None]:
+    """`outputs`, with a None for each `interval` seconds of silence."""
+    following: asyncio.Future[tuple[int, RequestOutput]] | None = None
+    async with aclosing(outputs):
+        try:
+            while True:
+                following = following or asyncio.ensure_future(anext(outputs))
+                done, _ = await asyncio.wait({following}, timeout=interval)
+                if not done:
+                    yield None
+                    continue
+                try:
+                    item = following.result()
+                except StopAsyncIteration:
+                    return
+                following = None
+                yield item
+        finally:
+            if following is not None and not following.done():
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)

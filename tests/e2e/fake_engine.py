@@ -1,0 +1,102 @@
+"""An engine without a core: says a fixed text, as fast as it is asked, so that the server alone is tested."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from octavo.config import EngineArgs
+from octavo.errors import EngineDeadError, ValidationError
+from octavo.frontend.tokenizer import load_tokenizer
+from octavo.outputs import CompletionOutput, Logprob, RequestMetrics, RequestOutput
+from octavo.params import RequestOutputKind, SamplingParams
+
+TEXT = "one two three four five six seven eight nine ten"
+
+
+class FakeEngine:
+    """Has what the server uses of AsyncLLM.
+
+    Attributes:
+        delay: seconds a token.
+        fail_with: raised by `generate` after `fail_after` tokens.
+        aborted: ids of generators that were closed early.
+    """
+
+    def __init__(self, model: Path) -> None:
+        self.config = EngineArgs(model=str(model), served_model_name=["tiny", "also-tiny"]).create_engine_config()
+        self.tokenizer = load_tokenizer(self.config.model)
+        self.max_model_len = self.config.model.max_model_len
+        self.input_processor = SimpleNamespace(threads=ThreadPoolExecutor(1))
+        self.errored = False
+        self.delay = 0.0
+        self.fail_with: Exception | None = None
+        self.fail_after = 0
+        self.aborted: list[str] = []
+        self.calls: list[SimpleNamespace] = []
+
+    async def check_health(self) -> None:
+        if self.errored:
+            raise EngineDeadError()
+
+    async def abort(self, request_ids: list[str]) -> None:
+        self.aborted += request_ids
+
+    async def generate(
+        self, prompt: Any, params: SamplingParams, request_id: str, *, priority: int = 0, timeout: float | None = None
+    ) -> AsyncGenerator[RequestOutput]:
+        self.calls.append(SimpleNamespace(prompt=prompt, params=params, id=request_id, priority=priority, timeout=timeout))
+        ids = prompt.get("prompt_token_ids") or self.tokenizer.encode(prompt["prompt"])
+        if not ids:
+            raise ValidationError("The prompt must not be empty.", parameter="prompt")
+        finished = False
+        try:
+            async for output in self._outputs(ids, params, request_id):
+                finished = output.finished
+                yield output
+        finally:
+            if not finished:
+                self.aborted.append(request_id)
+
+    async def _outputs(self, prompt_ids: list[int], params: SamplingParams, request_id: str) -> AsyncGenerator[RequestOutput]:
+        said = self.tokenizer.encode(TEXT)[: params.max_tokens]
+        delta = params.output_kind is RequestOutputKind.DELTA
+        metrics = RequestMetrics(arrival_time=time.monotonic(), queued_ts=1.0, scheduled_ts=1.5)
+        for number, token in enumerate(said):
+            if self.fail_with is not None and number == self.fail_after:
+                raise self.fail_with
+            if self.delay or number % 16 == 0:
+                await asyncio.sleep(self.delay)
+            last = number == len(said) - 1
+            if not delta and not last:
+                continue
+            tokens = [token] if delta else said
+            metrics.num_generation_tokens = number + 1
+            metrics.first_token_ts = metrics.first_token_ts or time.monotonic()
+            metrics.last_token_ts = time.monotonic()
+            outputs = [self._completion(index, tokens, params, last) for index in range(params.n)]
+            scores = self._prompt_logprobs(prompt_ids) if params.prompt_logprobs is not None and (number == 0 or not delta) else None
+            yield RequestOutput(request_id, None, prompt_ids, outputs, last, scores, num_cached_tokens=3, metrics=metrics)
+
+    def _completion(self, index: int, tokens: list[int], params: SamplingParams, last: bool) -> CompletionOutput:
+        text = "".join(map(self.tokenizer.token_text, tokens))
+        logprobs = None if params.logprobs is None else [self._position(t, params.logprobs) for t in tokens]
+        total = None if params.logprobs is None else -10.0 + index
+        return CompletionOutput(index, text, tokens, total, logprobs, "length" if last else None)
+
+    def _position(self, token: int, count: int) -> dict[int, Logprob]:
+        """The token, and `count` rivals of which the last is impossible."""
+        position = {token: Logprob(-1.5, 2, self.tokenizer.token_text(token))}
+        for rank in range(count):
+            other = (token + rank + 1) % 500
+            logprob = -0.5 - rank if rank < count - 1 else float("-inf")
+            position[other] = Logprob(logprob, rank + 1, self.tokenizer.token_text(other))
+        return position
+
+    def _prompt_logprobs(self, ids: list[int]) -> list[dict[int, Logprob] | None]:
+        return [None, *(self._position(token, 0) for token in ids[1:])]
