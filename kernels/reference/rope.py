@@ -33,5 +33,6 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> None:
     half = cos.shape[-1]
     wide = x[..., : 2 * half].to(compute_type(x.dtype))
     first, second = wide[..., :half], wide[..., half:]
-    x[..., :half] = (first * cos - second * sin).to(x.dtype)
-    x[..., half : 2 * half] = (second * cos + first * sin).to(x.dtype)
+    # Both halves before either is written: `wide` may be x itself.
+    rotated = torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    x[..., : 2 * half] = rotated.to(x.dtype)
