@@ -107,7 +107,7 @@ def test_given_values_arrive(tiny_model_dir: Path) -> None:
 
 
 def test_token_budget_must_hold_the_batch(tiny_model_dir: Path) -> None:
-    with pytest.raises(ConfigError, match="--max-num-batched-tokens 4 .* --max-num-seqs 8"):
+    with pytest.raises(ConfigError, match=r"--max-num-batched-tokens 4 .* --max-num-seqs 8"):
         make(tiny_model_dir, max_num_batched_tokens=4, max_num_seqs=8)
 
 
@@ -146,8 +146,7 @@ def test_config_survives_the_wire(tiny_model_dir: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "tokens"),
-    [(8192, 8192), ("8192", 8192), ("8k", 8192), ("8K", 8192), ("1.5k", 1536), ("1M", 2**20)]
-    + [(None, None), ("auto", None), (-1, None)],
+    [(8192, 8192), ("8192", 8192), ("8k", 8192), ("8K", 8192), ("1.5k", 1536), ("1M", 2**20), (None, None), ("auto", None)],
 )
 def test_parse_length(text: int | str | None, tokens: int | None) -> None:
     assert parse_length(text) == tokens

@@ -48,7 +48,7 @@ def arrival_times(options: ArrivalOptions, count: int, seed: int) -> list[float]
     at exactly count/rate: a run's length then does not depend on the seed.
     """
     options.check()
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311
     shape = options.burstiness
     rates = [_rate(options, index / count) for index in range(count)]
     gaps = [0.0 if math.isinf(rate) else rng.gammavariate(shape, 1.0 / (rate * shape)) for rate in rates]

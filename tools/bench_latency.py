@@ -79,7 +79,7 @@ def bench(engine_args: EngineArgs, options: LatencyOptions) -> dict[str, Any]:
     )
     with LLM.from_engine_args(engine_args) as llm:
         vocabulary = llm.llm_engine_config.model.vocab_size
-        rng = random.Random(engine_args.seed)
+        rng = random.Random(engine_args.seed)  # noqa: S311
         prompts = [[rng.randrange(vocabulary) for _ in range(options.input_len)] for _ in range(options.batch_size)]
 
         def run() -> float:

@@ -25,6 +25,7 @@ from octavo.tools.plot import write_plot
 from octavo.tools.report import result_document, result_path, save, table
 from octavo.tools.tokenization import BenchTokenizer
 
+
 def make_parser() -> Parser:
     """The parser of `octavo bench serve`."""
     parser = Parser(
@@ -143,9 +144,7 @@ async def _find_target(
     return target, options.tokenizer or model
 
 
-async def _models(
-    session: aiohttp.ClientSession, options: BenchServeOptions, headers: dict[str, str]
-) -> dict[str, Any]:
+async def _models(session: aiohttp.ClientSession, options: BenchServeOptions, headers: dict[str, str]) -> dict[str, Any]:
     """The first model the server lists, waiting for the server if asked; {} when it lists none."""
     deadline = time.monotonic() + options.ready_check_timeout_sec
     while True:

@@ -108,7 +108,7 @@ def loads(options: BenchServeOptions, arrivals: ArrivalOptions) -> list[Load]:
 
 
 def pair(flag: str, word: str) -> tuple[str, str]:
-    """"name=value" -> ("name", "value"); ConfigError naming the flag otherwise."""
+    """Split "name=value" into its two parts; ConfigError naming the flag when it is something else."""
     name, equals, value = word.partition("=")
     if not equals:
         raise ConfigError(f"{flag} must look like NAME=VALUE, got {word!r}")
@@ -116,7 +116,7 @@ def pair(flag: str, word: str) -> tuple[str, str]:
 
 
 def numbers(flag: str, text: str) -> list[float]:
-    """"1,2.5" -> [1.0, 2.5]; ConfigError naming the flag otherwise."""
+    """Parse "1,2.5" to [1.0, 2.5]; ConfigError naming the flag when it is something else."""
     try:
         values = [float(part) for part in text.split(",")]
     except ValueError:

@@ -98,7 +98,7 @@ def load_requests(options: DatasetOptions, tokenizer: BenchTokenizer, seed: int)
         "prefix_repetition": prefix_repetition_requests,
         "custom": custom_requests,
     }
-    return makers[options.dataset_name](options, tokenizer, random.Random(seed))
+    return makers[options.dataset_name](options, tokenizer, random.Random(seed))  # noqa: S311
 
 
 def random_requests(options: DatasetOptions, tokenizer: BenchTokenizer, rng: random.Random) -> list[BenchRequest]:
@@ -189,18 +189,17 @@ def aligned(tokenizer: BenchTokenizer, rng: random.Random, ids: list[int]) -> tu
     text with the nearest length is taken and its true length reported.
     """
     target = len(ids)
-    best: tuple[int, str, list[int]] | None = None
+    text = tokenizer.decode(ids)
+    best = (text, tokenizer.encode(text))
     for _ in range(ALIGN_ROUNDS):
+        if len(best[1]) == target:
+            break
+        ids = best[1][:target] + tokenizer.random_ids(rng, target - len(best[1]))
         text = tokenizer.decode(ids)
         again = tokenizer.encode(text)
-        off = abs(len(again) - target)
-        if best is None or off < best[0]:
-            best = (off, text, again)
-        if off == 0:
-            break
-        ids = again[:target] + tokenizer.random_ids(rng, target - len(again))
-    assert best is not None
-    return best[1], best[2]
+        if abs(len(again) - target) <= abs(len(best[1]) - target):
+            best = (text, again)
+    return best
 
 
 def _usable(prompt_len: int, output_len: int, fixed_output: bool) -> bool:

@@ -55,9 +55,7 @@ class BenchMetrics:
 
     def as_dict(self) -> dict[str, Any]:
         """Flat, with keys such as mean_ttft_ms and p99_itl_ms."""
-        flat: dict[str, Any] = {
-            name: getattr(self, name) for name in self.__dataclass_fields__ if name != "latencies"
-        }
+        flat: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "latencies"}
         for key, summary in self.latencies.items():
             flat |= {f"mean_{key}_ms": summary.mean, f"median_{key}_ms": summary.median, f"std_{key}_ms": summary.std}
             flat |= {f"p{percentile:g}_{key}_ms": value for percentile, value in summary.percentiles.items()}

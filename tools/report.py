@@ -57,9 +57,7 @@ def _row(label: str, value: float) -> str:
     return f"{label + ':':<40} {value:<10.2f}" if isinstance(value, float) else f"{label + ':':<40} {value:<10}"
 
 
-def result_document(
-    metrics: BenchMetrics, facts: dict[str, Any], results: Sequence[RequestResult] = ()
-) -> dict[str, Any]:
+def result_document(metrics: BenchMetrics, facts: dict[str, Any], results: Sequence[RequestResult] = ()) -> dict[str, Any]:
     """The JSON result: facts about the run, its numbers, and with `results` every request."""
     rate = facts.get("request_rate", math.inf)
     document = {"date": datetime.now().strftime("%Y%m%d-%H%M%S"), **facts, **metrics.as_dict()}

@@ -130,7 +130,7 @@ def _help_text(flag: Flag) -> str:
 class _Merge(argparse.Action):
     """Lay each JSON object over those given before."""
 
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:  # noqa: ARG002
         setattr(namespace, self.dest, merged(getattr(namespace, self.dest, {}), values))
 
 
@@ -138,13 +138,14 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """`base` with `changes` laid over it, objects merged key by key and lists joined."""
     result = dict(base)
     for key, value in changes.items():
-        old = result.get(key)
-        if isinstance(old, dict) and isinstance(value, dict):
-            value = merged(old, value)
-        elif isinstance(old, list) and isinstance(value, list):
-            value = old + value
-        result[key] = value
+        result[key] = _joined(result.get(key), value)
     return result
+
+
+def _joined(old: Any, new: Any) -> Any:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return merged(old, new)
+    return old + new if isinstance(old, list) and isinstance(new, list) else new
 
 
 def _json_object(text: str) -> dict[str, Any]:
@@ -213,7 +214,5 @@ def _nested(path: str, text: str) -> dict[str, Any]:
 def split(given: argparse.Namespace, *classes: type) -> list[dict[str, Any]]:
     """The given values of each dataclass's fields; what belongs to none of them goes to the first."""
     values = dict(vars(given))
-    parts = []
-    for cls in reversed(classes[1:]):
-        parts.append({f.name: values.pop(f.name) for f in dataclasses.fields(cls) if f.name in values})
-    return [values, *reversed(parts)]
+    parts = [{f.name: values.pop(f.name) for f in dataclasses.fields(cls) if f.name in values} for cls in classes[1:]]
+    return [values, *parts]

