@@ -1,0 +1,183 @@
+"""Paged attention: the reference against torch, native kernels against the reference, and independence of the batch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import octavo.kernels.cpu as cpu
+from octavo.kernels import reference
+
+
+@dataclass
+class Case:
+    """Requests as (new tokens, context length), their keys in shuffled blocks between blocks of NaN."""
+
+    requests: list[tuple[int, int]]
+    heads: int = 6
+    kv_heads: int = 2
+    head_dim: int = 64
+    block_size: int = 16
+    dtype: torch.dtype = torch.float32
+    cache_dtype: torch.dtype | None = None
+    window: int = 0
+    soft_cap: float = 0.0
+    seed: int = 0
+    tensors: list[torch.Tensor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        rng = torch.Generator().manual_seed(self.seed)
+        blocks = [math.ceil(length / self.block_size) for _, length in self.requests]
+        num_blocks = sum(blocks) + 2
+        order = (torch.randperm(num_blocks - 1, generator=rng) + 1).tolist()
+        tables = torch.zeros(len(blocks), max(blocks) + 1, dtype=torch.int32)
+        shape = (num_blocks, self.kv_heads, self.block_size, self.head_dim)
+        self.caches = [torch.full(shape, torch.nan, dtype=self.cache_dtype or self.dtype) for _ in range(2)]
+        for r, (_, length) in enumerate(self.requests):
+            mine = [order.pop() for _ in range(blocks[r])]
+            tables[r, : len(mine)] = torch.tensor(mine)
+            for position in range(length):
+                at = mine[position // self.block_size], slice(None), position % self.block_size
+                for cache in self.caches:
+                    cache[at] = torch.randn(self.kv_heads, self.head_dim, generator=rng).to(cache.dtype)
+        starts = torch.tensor([0, *(n for n, _ in self.requests)]).cumsum(0).int()
+        lengths = torch.tensor([length for _, length in self.requests], dtype=torch.int32)
+        wide = torch.randn(int(starts[-1]), self.heads * self.head_dim + 24, generator=rng).to(self.dtype)
+        self.q = wide[:, 24:].unflatten(1, (self.heads, self.head_dim))
+        self.starts, self.lengths, self.tables = starts, lengths, tables
+
+    @property
+    def scale(self) -> float:
+        return self.head_dim**-0.5
+
+    def run(self, kernels) -> torch.Tensor:
+        return kernels.paged_attention(
+            self.q, *self.caches, self.starts, self.lengths, self.tables, self.scale, self.window, self.soft_cap
+        )
+
+    def part(self, request: int, first: int, last: int) -> torch.Tensor:
+        """Arguments for some of one request's queries alone, as a chunk would have them."""
+        start, (n, length) = int(self.starts[request]), self.requests[request]
+        return (
+            self.q[start + first : start + last],
+            *self.caches,
+            torch.tensor([0, last - first], dtype=torch.int32),
+            torch.tensor([length - n + last], dtype=torch.int32),
+            self.tables[request : request + 1],
+            self.scale,
+            self.window,
+            self.soft_cap,
+        )
+
+
+def dense(case: Case, request: int) -> torch.Tensor:
+    """One request's attention by torch's own kernel."""
+    n, length = case.requests[request]
+    start = int(case.starts[request])
+    q = case.q[start : start + n].transpose(0, 1)
+    blocks = case.tables[request, : math.ceil(length / case.block_size)].long()
+    k, v = (cache[blocks].transpose(0, 1).flatten(1, 2)[:, :length] for cache in case.caches)
+    distance = torch.arange(length - n, length).unsqueeze(1) - torch.arange(length)
+    mask = distance >= 0
+    if case.window:
+        mask &= distance < case.window
+    return F.scaled_dot_product_attention(q[None], k[None], v[None], mask, scale=case.scale, enable_gqa=True)[0].transpose(0, 1)
+
+
+MIXED = [(1, 1), (5, 5), (1, 33), (17, 40), (64, 64), (1, 300), (3, 259)]
+
+
+@pytest.mark.parametrize("window", [0, 1, 7, 40])
+@pytest.mark.parametrize("block_size", [1, 4, 16, 32])
+def test_is_torchs(kernels, close, block_size, window):
+    case = Case(MIXED, block_size=block_size, window=window)
+    actual = case.run(kernels)
+    for r in range(len(MIXED)):
+        close(actual[case.starts[r] : case.starts[r + 1]], dense(case, r))
+
+
+def test_soft_cap_by_hand(kernels, close):
+    case = Case([(1, 3)], heads=1, kv_heads=1, head_dim=4, soft_cap=0.3)
+    k, v = (cache[case.tables[0, 0], 0, :3] for cache in case.caches)
+    weights = torch.softmax(0.3 * torch.tanh(k @ case.q[0, 0] * case.scale / 0.3), dim=0)
+    close(case.run(kernels)[0, 0], weights @ v)
+
+
+@pytest.mark.parametrize("cache_dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_types(native, close, dtype, cache_dtype):
+    case = Case(MIXED, dtype=dtype, cache_dtype=cache_dtype, soft_cap=20.0)
+    close(case.run(native), case.run(reference))
+
+
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "head_dim"), [(1, 1, 16), (9, 3, 64), (8, 8, 80), (40, 1, 32), (4, 2, 256), (3, 3, 5), (14, 2, 96)]
+)
+def test_head_shapes(native, close, heads, kv_heads, head_dim):
+    case = Case([(1, 70), (20, 31)], heads=heads, kv_heads=kv_heads, head_dim=head_dim)
+    close(case.run(native), case.run(reference))
+
+
+def test_large_scores_do_not_overflow(native, close):
+    case = Case([(4, 50)])
+    case.q.mul_(300.0)
+    close(case.run(native), case.run(reference))
+
+
+@pytest.mark.skipif(not cpu.available(), reason="built without native kernels")
+@settings(max_examples=40, deadline=None)
+@given(
+    requests=st.lists(st.tuples(st.integers(1, 40), st.integers(0, 90)), min_size=1, max_size=5),
+    group=st.integers(1, 5),
+    block_size=st.sampled_from([1, 4, 16, 32]),
+    window=st.sampled_from([0, 0, 1, 5, 33, 64]),
+    soft_cap=st.sampled_from([0.0, 3.0]),
+    seed=st.integers(0, 1000),
+)
+def test_any_batch(requests, group, block_size, window, soft_cap, seed):
+    shapes = [(new, new + past) for new, past in requests]
+    case = Case(shapes, heads=2 * group, head_dim=24, block_size=block_size, window=window, soft_cap=soft_cap, seed=seed)
+    torch.testing.assert_close(case.run(cpu), case.run(reference), rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("window", [0, 45])
+def test_alone_in_a_batch_and_in_chunks_is_bit_equal(native, dtype, window):
+    requests = [(700, 700), (1, 1000), (300, 1400), (1, 3), (37, 37)]
+    case = Case(requests, heads=3, kv_heads=1, head_dim=32, dtype=dtype, window=window)
+    together = case.run(native)
+    for r, (n, _) in enumerate(requests):
+        mine = together[case.starts[r] : case.starts[r + 1]]
+        for chunk in {n, 1, 13, 256}:
+            parts = range(0, n, chunk) if chunk > 1 else (0, n // 2, n - 1)
+            for first in parts:
+                last = min(first + chunk, n)
+                alone = native.paged_attention(*case.part(r, first, last))
+                assert torch.equal(alone, mine[first:last]), (r, chunk, first)
+
+
+def test_threads_do_not_matter(native):
+    case = Case([(1, 1500), (40, 900)], heads=3, kv_heads=1, head_dim=32)
+    results = []
+    for threads in (1, 2, 3):
+        native.set_num_threads(threads)
+        results.append(case.run(native))
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
+
+
+def test_nonsense_is_refused(native):
+    for change in ("block", "length", "table"):
+        case = Case([(2, 40)])
+        if change == "block":
+            case.tables[0, 1] = 1000
+        elif change == "length":
+            case.lengths[0] = 1
+        else:
+            case.lengths[0] = 4000
+        with pytest.raises(IndexError):
+            case.run(native)

@@ -1,0 +1,91 @@
+"""Rotary embedding and cache write."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from octavo.kernels import reference
+
+
+def cos_sin_table(positions: int, rotary_dim: int, base: float = 10000.0) -> torch.Tensor:
+    frequencies = base ** (-torch.arange(0, rotary_dim, 2) / rotary_dim)
+    angles = torch.outer(torch.arange(positions), frequencies)
+    return torch.cat([angles.cos(), angles.sin()], dim=1).float()
+
+
+class Case:
+    """q, k and v as views into one product, and an empty cache."""
+
+    def __init__(self, dtype, cache_dtype, heads=6, kv_heads=2, head_dim=64, rotary_dim=64, tokens=9, block_size=4):
+        rng = torch.Generator().manual_seed(tokens)
+        self.qkv = torch.randn(tokens, (heads + 2 * kv_heads) * head_dim, generator=rng).to(dtype)
+        q, k, v = self.qkv.split([heads * head_dim, kv_heads * head_dim, kv_heads * head_dim], dim=1)
+        self.q, self.k, self.v = q.view(tokens, heads, head_dim), k.view(tokens, kv_heads, -1), v.view(tokens, kv_heads, -1)
+        self.caches = [torch.zeros(8, kv_heads, block_size, head_dim, dtype=cache_dtype) for _ in range(2)]
+        self.positions = torch.randint(0, 100, (tokens,), generator=rng)
+        self.slots = torch.randperm(8 * block_size, generator=rng)[:tokens]
+        self.slots[2] = -1
+        self.table = cos_sin_table(100, rotary_dim)
+
+    def run(self, kernels) -> None:
+        kernels.rope_and_cache(self.q, self.k, self.v, self.positions, self.table, self.slots, *self.caches)
+
+
+@pytest.mark.parametrize(("head_dim", "rotary_dim"), [(64, 64), (96, 48), (80, 20), (8, 4), (128, 128)])
+def test_against_the_reference(native, close, dtype, head_dim, rotary_dim):
+    for cache_dtype in {dtype, torch.float32, torch.bfloat16}:
+        actual, expected = (Case(dtype, cache_dtype, head_dim=head_dim, rotary_dim=rotary_dim) for _ in range(2))
+        actual.run(native)
+        expected.run(reference)
+        close(actual.qkv, expected.qkv)
+        for mine, theirs in zip(actual.caches, expected.caches, strict=True):
+            close(mine, theirs)
+
+
+def test_many_tokens_share_the_work(native, close):
+    actual, expected = (Case(torch.float32, torch.float32, tokens=31, block_size=16) for _ in range(2))
+    actual.run(native)
+    expected.run(reference)
+    close(actual.qkv, expected.qkv)
+    close(torch.stack(actual.caches), torch.stack(expected.caches))
+
+
+def test_rotation_by_hand(kernels, close):
+    case = Case(torch.float32, torch.float32, heads=1, kv_heads=1, head_dim=2, rotary_dim=2, tokens=3)
+    before, angle = case.q.clone(), case.positions.float()
+    case.run(kernels)
+    x, y = before[:, 0, 0], before[:, 0, 1]
+    close(case.q[:, 0, 0], x * angle.cos() - y * angle.sin())
+    close(case.q[:, 0, 1], y * angle.cos() + x * angle.sin())
+
+
+def test_written_keys_are_the_rotated_ones(kernels):
+    case = Case(torch.bfloat16, torch.bfloat16)
+    case.run(kernels)
+    written = case.slots >= 0
+    slots = case.slots[written]
+    for cache, source in zip(case.caches, (case.k, case.v), strict=True):
+        flat = cache.transpose(1, 2).flatten(0, 1)
+        assert torch.equal(flat[slots], source[written])
+        rest = torch.ones(len(flat), dtype=torch.bool)
+        rest[slots] = False
+        assert not flat[rest].any()
+
+
+def test_length_is_kept(kernels):
+    case = Case(torch.float32, torch.float32)
+    before = case.q.norm(dim=-1)
+    case.run(kernels)
+    assert torch.allclose(case.q.norm(dim=-1), before, rtol=1e-5)
+    assert math.isfinite(float(case.q.sum()))
+
+
+def test_indices_outside_the_tables_are_refused(native):
+    for name, index, bad in (("positions", 4, 100), ("positions", 4, -1), ("slots", 1, 32)):
+        case = Case(torch.float32, torch.float32)
+        getattr(case, name)[index] = bad
+        with pytest.raises(IndexError):
+            case.run(native)

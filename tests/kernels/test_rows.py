@@ -1,0 +1,97 @@
+"""Norms, gated activations, embedding and argmax against the reference."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from octavo.kernels import reference
+
+
+def strided(x: torch.Tensor) -> torch.Tensor:
+    """The same values as a view into something wider."""
+    wide = torch.full((*x.shape[:-1], x.shape[-1] + 5), 99.0, dtype=x.dtype)
+    wide[..., : x.shape[-1]] = x
+    return wide[..., : x.shape[-1]]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 64), (3, 65), (7, 576), (130, 200)])
+def test_rms_norm(native, close, rng, dtype, shape):
+    x, weight = torch.randn(shape, generator=rng).to(dtype), torch.randn(shape[-1], generator=rng)
+    for w in (weight, weight.to(dtype)):
+        close(native.rms_norm(x, w, 1e-5), reference.rms_norm(x, w, 1e-5))
+        close(native.rms_norm(strided(x), w, 1e-5), reference.rms_norm(x, w, 1e-5))
+
+
+def test_rms_norm_of_each_head(native, close, rng, dtype):
+    qkv, weight = torch.randn(5, 9 * 32, generator=rng).to(dtype), torch.randn(32, generator=rng)
+    heads = qkv[:, 64:192].view(5, 4, 32)
+    close(native.rms_norm(heads, weight, 1e-6), reference.rms_norm(heads, weight, 1e-6))
+
+
+def test_rms_norm_is_torchs(kernels, close, rng, dtype):
+    x, weight = torch.randn(4, 48, generator=rng).to(dtype), torch.randn(48, generator=rng).to(dtype)
+    close(kernels.rms_norm(x, weight, 1e-5), F.rms_norm(x.float(), (48,), weight.float(), 1e-5).to(dtype))
+
+
+@pytest.mark.parametrize("shape", [(1, 64), (5, 577), (64, 576)])
+def test_add_rms_norm(native, close, rng, dtype, shape):
+    x, residual = (torch.randn(shape, generator=rng).to(dtype) for _ in range(2))
+    weight = torch.randn(shape[-1], generator=rng)
+    expected_residual, actual_residual = residual.clone(), strided(residual)
+    expected = reference.add_rms_norm(x, expected_residual, weight, 1e-5)
+    actual = native.add_rms_norm(strided(x), actual_residual, weight, 1e-5)
+    assert torch.equal(actual_residual, expected_residual)
+    close(actual, expected)
+
+
+@pytest.mark.parametrize("op", ["silu_and_mul", "gelu_and_mul"])
+@pytest.mark.parametrize("shape", [(1, 2), (3, 130), (40, 3072)])
+def test_gates(native, close, rng, dtype, op, shape):
+    x = (torch.randn(shape, generator=rng) * 4).to(dtype)
+    close(getattr(native, op)(x), getattr(reference, op)(x))
+    close(getattr(native, op)(strided(x)), getattr(reference, op)(x))
+
+
+def test_gates_at_the_extremes(kernels):
+    x = torch.tensor([[1e30, -1e30, 100.0, -100.0, 0.0] + [1.0] * 5])
+    for op in (kernels.silu_and_mul, kernels.gelu_and_mul):
+        assert op(x).tolist()[0][:5] == pytest.approx([1e30, 0.0, 100.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("ids_type", [torch.int32, torch.int64])
+def test_embedding(kernels, rng, dtype, ids_type):
+    weight = torch.randn(50, 33, generator=rng).to(dtype)
+    ids = torch.tensor([0, 49, 7, 7], dtype=ids_type)
+    assert torch.equal(kernels.embedding(ids, weight), weight[ids.long()])
+
+
+def test_embedding_refuses_ids_outside_the_table(kernels):
+    for bad in (-1, 50):
+        with pytest.raises(IndexError):
+            kernels.embedding(torch.tensor([3, bad]), torch.zeros(50, 8))
+
+
+@pytest.mark.parametrize("vocab_size", [1, 7, 16, 1000, 49152])
+def test_argmax(kernels, rng, vocab_size):
+    logits = torch.randn(5, vocab_size, generator=rng)
+    assert torch.equal(kernels.argmax(logits), logits.max(dim=-1).indices)
+
+
+def test_argmax_takes_the_lowest_of_equals(kernels):
+    logits = torch.zeros(4, 333)
+    logits[1, [300, 45, 46]] = 1.0
+    logits[2] = -torch.inf
+    logits[3, [331, 17]] = torch.inf
+    assert kernels.argmax(logits).tolist() == [0, 45, 0, 17]
+
+
+def test_other_types_are_refused(native):
+    with pytest.raises(TypeError, match="float64"):
+        native.silu_and_mul(torch.zeros(2, 4, dtype=torch.float64))
+
+
+def test_columns_are_refused(native):
+    with pytest.raises(ValueError, match="contiguous"):
+        native.rms_norm(torch.zeros(4, 8).t(), torch.ones(4), 1e-5)
