@@ -392,7 +392,8 @@ def model_context_length(text: dict[str, Any]) -> int:
         raise ConfigError("config.json does not say how long sequences may be; set --hf-overrides '{\"max_position_embeddings\": N}'")
     scaling = text.get("rope_scaling") or text.get("rope_parameters") or {}
     kind = scaling.get("rope_type") or scaling.get("type") or "default"
-    if kind in ("linear", "dynamic", "yarn"):
+    # Gemma 3 scales its global layers only, and its max_position_embeddings already counts that in.
+    if kind in ("linear", "dynamic", "yarn") and not str(text.get("model_type", "")).startswith("gemma3"):
         base = int(scaling.get("original_max_position_embeddings") or length)
         length = max(length, int(base * float(scaling.get("factor", 1.0))))
     return length

@@ -1,0 +1,58 @@
+"""Finding an architecture: built in, registered, from a plugin, or not at all."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, EntryPoints
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from parity import tiny_hf
+from parity.paged import PagedSequences, engine_config, load
+
+from octavo.errors import ConfigError
+from octavo.executor.models import architectures, registry
+from octavo.executor.models.options import DecoderOptions
+
+plugin_factory = registry.decoder(architectures.llama)
+
+
+@pytest.fixture(autouse=True)
+def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_registry", dict(registry._registry))
+
+
+def renamed(folder: Path, name: str) -> dict[str, Any]:
+    """Engine arguments that give a model's architecture another name."""
+    return {"path": folder, "hf_overrides": {"architectures": [name]}}
+
+
+def test_unknown_architecture_lists_the_known(tmp_path: Path) -> None:
+    tiny_hf.make(tmp_path, "LlamaForCausalLM", num_hidden_layers=1)
+    with pytest.raises(ConfigError, match=r"'MambaForCausalLM'.*Gemma2ForCausalLM, .*LlamaForCausalLM.*Qwen3ForCausalLM"):
+        load(**renamed(tmp_path, "MambaForCausalLM"))
+
+
+def test_registering_takes_one_description(tmp_path: Path) -> None:
+    reference = tiny_hf.make(tmp_path, "LlamaForCausalLM", num_hidden_layers=1)
+
+    def doubled(config: dict[str, Any]) -> DecoderOptions:
+        return DecoderOptions(**(vars(architectures.llama(config)) | {"logit_scale": 2.0}))
+
+    registry.register("DoubledForCausalLM", registry.decoder(doubled))
+    ids = tiny_hf.token_ids(9)
+    ours = PagedSequences(load(**renamed(tmp_path, "DoubledForCausalLM"))).logits("a", ids)
+    torch.testing.assert_close(ours, 2 * tiny_hf.logits(reference, ids), rtol=1e-4, atol=1e-4)
+
+
+def test_plugins_add_architectures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_hf.make(tmp_path, "LlamaForCausalLM", num_hidden_layers=1)
+    entry = EntryPoint("PluginForCausalLM", f"{__name__}:plugin_factory", registry.GROUP)
+    monkeypatch.setattr(EntryPoint, "load", lambda self: plugin_factory)
+    monkeypatch.setattr(registry, "entry_points", lambda **wanted: EntryPoints([entry]).select(**wanted))
+    assert "PluginForCausalLM" in registry.known()
+    model = registry.build_model(
+        engine_config(tmp_path, hf_overrides={"architectures": ["PluginForCausalLM"]}), torch.device("cpu")
+    )
+    assert len(model.layers) == 1
