@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,6 +14,7 @@ from octavo.config import EngineArgs, EngineConfig
 from octavo.core.messages import Progress, Ready
 from octavo.errors import EngineDeadError, RequestTimeoutError
 from octavo.frontend.admission import Admission
+from octavo.frontend.chat_template import make_chat_renderer
 from octavo.frontend.fan_out import FanOut
 from octavo.frontend.input_processor import InputProcessor, ProcessedInput, default_sampling_params
 from octavo.frontend.log_stats import LoggingStatLogger
@@ -42,6 +43,7 @@ class AsyncLLM:
         config: the resolved configuration.
         tokenizer: None with skip_tokenizer_init.
         input_processor: checks and converts requests; its `tokenize` is for callers that need token ids.
+        chat_renderer: turns conversations into prompts.
         ready: what the core said when it was ready.
     """
 
@@ -57,6 +59,7 @@ class AsyncLLM:
         self.tokenizer = tokenizer
         self.ready = ready
         self.input_processor = InputProcessor(config, tokenizer, ready.max_model_len)
+        self.chat_renderer = make_chat_renderer(tokenizer, config.model.chat_template, self.input_processor.threads)
         self._client = client
         self._admission = Admission(config.scheduler)
         self._outputs = OutputProcessor(self._admission, stat_loggers, config.scheduler.max_num_seqs)
@@ -96,11 +99,11 @@ class AsyncLLM:
             # The core loads the weights meanwhile.
             tokenizer = None if config.model.skip_tokenizer_init else load_tokenizer(config.model)
             ready = client.wait_ready(on_progress)
+            loggers = [LoggingStatLogger(), *stat_loggers] if config.log_stats else list(stat_loggers)
+            return cls(config, client, tokenizer, ready, loggers)
         except BaseException:
             client.close()
             raise
-        loggers = [LoggingStatLogger(), *stat_loggers] if config.log_stats else list(stat_loggers)
-        return cls(config, client, tokenizer, ready, loggers)
 
     @property
     def max_model_len(self) -> int:
@@ -133,7 +136,7 @@ class AsyncLLM:
         request_id: str,
         *,
         priority: int = 0,
-        timeout: float | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
     ) -> AsyncGenerator[RequestOutput]:
         """Generate from one prompt; yields outputs of the kind that `sampling_params.output_kind` says.
 
@@ -196,6 +199,15 @@ class AsyncLLM:
     def get_tokenizer(self) -> Tokenizer | None:
         """The model's tokenizer; None with skip_tokenizer_init."""
         return self.tokenizer
+
+    async def render_chat(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> str:
+        """The prompt text of a conversation; tokenize it with add_special_tokens=False. Options: `ChatTemplate.render`'s, and
+        `chat_template`, the text of one that replaces the model's.
+
+        Raises:
+            ValidationError: no template, a malformed conversation, or the template refuses it.
+        """
+        return await self.chat_renderer.render(messages, **options)
 
     def get_default_sampling_params(self) -> SamplingParams:
         """Sampling parameters with the model's defaults (generation_config.json)."""

@@ -88,7 +88,9 @@ class InputProcessor:
             ValidationError: naming what is wrong.
         """
         if not isinstance(params, SamplingParams):
-            raise ValidationError(f"sampling_params must be SamplingParams, got {type(params).__name__}.", parameter="sampling_params")
+            raise ValidationError(
+                f"sampling_params must be SamplingParams, got {type(params).__name__}.", parameter="sampling_params"
+            )
         parts = _prompt_parts(prompt)
         token_ids = parts.token_ids
         if token_ids is None:

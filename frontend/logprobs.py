@@ -58,9 +58,7 @@ class FlatLogprobs(Sequence[Any]):
         start, end = self.start_indices[index], self.end_indices[index]
         if start == end:
             return None
-        return {
-            self.token_ids[i]: Logprob(self.logprobs[i], self.ranks[i], self.decoded_tokens[i]) for i in range(start, end)
-        }
+        return {self.token_ids[i]: Logprob(self.logprobs[i], self.ranks[i], self.decoded_tokens[i]) for i in range(start, end)}
 
     def __iter__(self) -> Iterator[LogprobsOnePosition | None]:
         return (self[i] for i in range(len(self)))

@@ -220,7 +220,9 @@ def _add_configured_tokens(backend: tokenizers.Tokenizer, settings: Mapping[str,
     for token_id, entry in sorted((int(key), entry) for key, entry in entries.items()):
         known = backend.token_to_id(entry["content"])
         if known is None and token_id != backend.get_vocab_size(with_added_tokens=True):
-            logger.warning("tokenizer_config.json puts %r at id %d, which is not the next free one; left out", entry["content"], token_id)
+            logger.warning(
+                "tokenizer_config.json puts %r at id %d, which is not the next free one; left out", entry["content"], token_id
+            )
             continue
         flags = {name: bool(entry[name]) for name in ("single_word", "lstrip", "rstrip", "normalized") if name in entry}
         token = tokenizers.AddedToken(entry["content"], special=bool(entry.get("special", False)), **flags)

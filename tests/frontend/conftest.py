@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import tiny_models
+
 from octavo.frontend.tokenizer import Tokenizer
 
 sys.path.insert(0, os.path.dirname(__file__))

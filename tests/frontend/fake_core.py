@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
+
 from octavo.config import CacheConfig, DeviceConfig, EngineConfig, ModelConfig, SchedulerConfig
 from octavo.core.messages import CoreOutputs, EngineRequest, Event, EventKind, FinishReason, Ready, RequestUpdate
 from octavo.errors import EngineDeadError
@@ -161,5 +162,7 @@ class FakeCoreClient:
 
 def make_engine(tokenizer: Tokenizer | None, client: FakeCoreClient, **config: Any) -> AsyncLLM:
     """An AsyncLLM over a fake core."""
-    ready = Ready(wire_version=1, pid=0, num_blocks=64, block_size=16, max_model_len=config.get("max_model_len", 2048), phases={})
+    ready = Ready(
+        wire_version=1, pid=0, num_blocks=64, block_size=16, max_model_len=config.get("max_model_len", 2048), phases={}
+    )
     return AsyncLLM(make_config(**config), client, tokenizer, ready, config.get("stat_loggers", ()))  # type: ignore[arg-type]

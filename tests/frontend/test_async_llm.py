@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 from fake_core import FakeCoreClient, make_engine
+
 from octavo.errors import EngineDeadError, QueueFullError, RequestTimeoutError, ValidationError
 from octavo.frontend.async_llm import AsyncLLM
 from octavo.frontend.tokenizer import Tokenizer
@@ -17,7 +19,7 @@ TEXT = "The capital of France is Paris, and the capital of Italy is Rome."
 
 def engine_saying(tokenizer: Tokenizer, text: str = TEXT, **options: object) -> tuple[AsyncLLM, FakeCoreClient]:
     ids = [*tokenizer.encode(text), 2]
-    client = FakeCoreClient(lambda request: ids, step_seconds=float(options.pop("step_seconds", 0.0)))  # type: ignore[arg-type]
+    client = FakeCoreClient(lambda _: ids, step_seconds=float(options.pop("step_seconds", 0.0)))  # type: ignore[arg-type]
     return make_engine(tokenizer, client, **options), client
 
 
@@ -43,7 +45,7 @@ async def test_cumulative_and_final_outputs(tokenizer: Tokenizer) -> None:
     cumulative = await collect(engine, SamplingParams(max_tokens=None))
     texts = [o.outputs[0].text for o in cumulative]
     assert len(texts) > 5
-    assert all(b.startswith(a) for a, b in zip(texts, texts[1:], strict=False))
+    assert all(b.startswith(a) for a, b in pairwise(texts))
     assert texts[-1] == TEXT
     [final] = await collect(engine, SamplingParams(max_tokens=None, output_kind=RequestOutputKind.FINAL_ONLY))
     assert final.outputs[0] == cumulative[-1].outputs[0]

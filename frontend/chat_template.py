@@ -1,0 +1,268 @@
+"""Conversations to prompt text, by the model's chat template (or one that a user gives)."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import jinja2
+
+from octavo.errors import ConfigError, ValidationError
+from octavo.frontend import template_sandbox
+from octavo.frontend.chat_messages import normalized_messages, plain
+
+if TYPE_CHECKING:
+    from octavo.frontend.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+ContentFormat = Literal["string", "openai"]
+
+MAX_TEMPLATE_CHARS = 262_144
+_OWN_VARIABLES = frozenset({
+    "messages", "tools", "documents", "add_generation_prompt", "continue_final_message", "chat_template", "tokenize",
+    "raise_exception", "strftime_now",
+})  # fmt: skip
+_PROBE = "octavo-content-probe"
+
+
+@functools.cache
+def _environment() -> template_sandbox.TemplateEnvironment:
+    return template_sandbox.TemplateEnvironment()
+
+
+class ChatTemplate:
+    """One compiled template.
+
+    Args:
+        source: Jinja text.
+        special_tokens: bos_token, eos_token, ... that the template may write.
+
+    Raises:
+        ValidationError: the source is not a template.
+    """
+
+    def __init__(self, source: str, special_tokens: Mapping[str, str] | None = None) -> None:
+        self.source = source
+        self._special_tokens = dict(special_tokens or {})
+        if len(source) > MAX_TEMPLATE_CHARS:
+            raise _refused(f"is longer than {MAX_TEMPLATE_CHARS} characters")
+        try:
+            with template_sandbox.budget():
+                self._template = _environment().from_string(source)
+        except jinja2.TemplateSyntaxError as error:
+            raise _refused(f"does not parse: {error.message} (line {error.lineno})") from error
+        except (jinja2.TemplateError, RecursionError, ValueError, SyntaxError, MemoryError) as error:
+            raise _refused(f"cannot be compiled: {error}") from error
+
+    @classmethod
+    def from_tokenizer(cls, tokenizer: Tokenizer, name: str = "default") -> ChatTemplate:
+        """The model's own template.
+
+        Raises:
+            ValidationError: it has none.
+        """
+        source = tokenizer.chat_templates.get(name)
+        if source is None:
+            raise _no_template()
+        return cls(source, tokenizer.special_tokens)
+
+    @functools.cached_property
+    def accepts_strings(self) -> bool:
+        """The template takes message content that is a string."""
+        return self._probe(_PROBE)
+
+    @functools.cached_property
+    def content_format(self) -> ContentFormat:
+        """How the template takes content: "openai" is a list of parts, "string" one text."""
+        return "openai" if self._probe([{"type": "text", "text": _PROBE}]) else "string"
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        content_format: Literal["auto"] | ContentFormat = "auto",
+        **variables: Any,
+    ) -> str:
+        """The prompt's text; special tokens are in it, so tokenize it with add_special_tokens=False.
+
+        Args:
+            messages: the conversation, OpenAI's dicts; content a string, a list of text parts, or None.
+            tools: function schemas for the template.
+            documents: documents for the template.
+            add_generation_prompt: end with what begins the assistant's turn.
+            continue_final_message: leave the last message open, to be continued.
+            content_format: how the template takes content; "auto" finds out.
+            variables: more for the template (chat_template_kwargs).
+
+        Raises:
+            ValidationError: the conversation is malformed, or the template refuses it or takes too long.
+        """
+        if add_generation_prompt and continue_final_message:
+            raise ValidationError(
+                "Cannot set both `continue_final_message` and `add_generation_prompt` to True.",
+                parameter="add_generation_prompt",
+            )
+        own = _OWN_VARIABLES & variables.keys()
+        if own:
+            message = f"chat_template_kwargs may not hold {', '.join(sorted(own))}."
+            raise ValidationError(message, parameter="chat_template_kwargs")
+        wanted = self.content_format if content_format == "auto" else content_format
+        chat = normalized_messages(
+            messages, parts=wanted == "openai", strings=content_format != "openai" and self.accepts_strings
+        )
+        text = self._run(
+            {
+                **self._special_tokens,
+                **{name: plain(value) for name, value in variables.items()},
+                "messages": chat,
+                "tools": plain(tools) or None,
+                "documents": plain(documents) or None,
+                "add_generation_prompt": add_generation_prompt,
+            }
+        )
+        return _cut_after_final_message(text, chat[-1]) if continue_final_message else text
+
+    def _run(self, variables: dict[str, Any]) -> str:
+        try:
+            return template_sandbox.render(self._template, variables)
+        except template_sandbox.BudgetError as error:
+            raise _refused(f"was stopped: {error.message}") from error
+        except jinja2.TemplateError as error:
+            raise ValidationError(
+                f"The chat template refuses the conversation: {error.message}", parameter="messages"
+            ) from error
+        except Exception as error:
+            # Anything Python can raise: the template adds None to a string, recurses, reads a field that is not there.
+            logger.debug("a chat template failed", exc_info=True)
+            message = f"The chat template fails on the conversation: {type(error).__name__}: {error}"
+            raise ValidationError(message, parameter="messages") from error
+
+    def _probe(self, content: str | list[dict[str, str]]) -> bool:
+        """Whether content of this form comes out as text, not as the repr of a list."""
+        variables = {"messages": [{"role": "user", "content": content}], "add_generation_prompt": True}
+        try:
+            text = self._run({**self._special_tokens, **variables})
+        except ValidationError:
+            return False
+        return _PROBE in text and "'type'" not in text and '"type"' not in text
+
+
+class ChatRenderer:
+    """Renders conversations off the event loop with the model's templates, or with one that comes with the call.
+
+    Args:
+        templates: sources by name; "tool_use", where there is one, is used when tools are given.
+        special_tokens: for the templates.
+        threads: where rendering runs.
+    """
+
+    def __init__(self, templates: Mapping[str, str], special_tokens: Mapping[str, str], threads: Executor) -> None:
+        self._templates = dict(templates)
+        self._special_tokens = special_tokens
+        self._threads = threads
+        self._compiled = functools.lru_cache(maxsize=16)(self._compile)
+
+    @property
+    def has_template(self) -> bool:
+        """A conversation can be rendered without giving a template."""
+        return "default" in self._templates
+
+    def template(self, source: str | None = None, *, with_tools: bool = False) -> ChatTemplate:
+        """The template for a call, compiled.
+
+        Args:
+            source: text of one that came with the call; None = the model's.
+            with_tools: the call has tools.
+
+        Raises:
+            ValidationError: there is none, or it does not compile.
+        """
+        if source is None:
+            name = "tool_use" if with_tools and "tool_use" in self._templates else "default"
+            source = self._templates.get(name)
+        if source is None:
+            raise _no_template()
+        return self._compiled(source)
+
+    async def render(self, messages: Sequence[Mapping[str, Any]], *, chat_template: str | None = None, **options: Any) -> str:
+        """`ChatTemplate.render` in a thread; `chat_template` replaces the model's for this call."""
+
+        def work() -> str:
+            return self.template(chat_template, with_tools=bool(options.get("tools"))).render(messages, **options)
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def _compile(self, source: str) -> ChatTemplate:
+        return ChatTemplate(source, self._special_tokens)
+
+
+def make_chat_renderer(tokenizer: Tokenizer | None, override: str | None, threads: Executor) -> ChatRenderer:
+    """Renderer for a model; `override` is the text or path of a template that replaces the model's.
+
+    Raises:
+        ConfigError: the path does not exist, or the template does not compile.
+    """
+    templates = {} if tokenizer is None else tokenizer.chat_templates
+    if override is not None:
+        templates = {"default": read_template(override)}
+    renderer = ChatRenderer(templates, {} if tokenizer is None else tokenizer.special_tokens, threads)
+    if renderer.has_template:
+        try:
+            renderer.template()
+        except ValidationError as error:
+            if override is not None:
+                raise ConfigError(f"--chat-template: {error}") from error
+            logger.warning("The model's own chat template is of no use: %s", error)
+    return renderer
+
+
+def read_template(text_or_path: str) -> str:
+    """A template's text; what has neither braces nor line breaks is a path.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    if "{" in text_or_path or "\n" in text_or_path:
+        return text_or_path
+    try:
+        return Path(text_or_path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--chat-template: cannot read {text_or_path!r}: {error}") from error
+
+
+def _cut_after_final_message(text: str, message: Mapping[str, Any]) -> str:
+    """Drop what the template puts behind the last message, so that the model goes on with it."""
+    content = message.get("content")
+    if isinstance(content, list):
+        content = next((part["text"] for part in reversed(content) if part.get("type") == "text"), None)
+    if not content or not content.strip():
+        raise ValidationError("continue_final_message needs a last message with text.", parameter="continue_final_message")
+    for form in (content, content.rstrip(), content.strip()):
+        at = text.rfind(form)
+        if at >= 0:
+            return text[: at + len(form)]
+    raise ValidationError(
+        "continue_final_message: the chat template changes the last message, so there is no place to go on from.",
+        parameter="continue_final_message",
+    )
+
+
+def _refused(why: str) -> ValidationError:
+    return ValidationError(f"The chat template {why}.", parameter="chat_template")
+
+
+def _no_template() -> ValidationError:
+    return ValidationError(
+        "This model has no chat template; give one with --chat-template, or use completions with a prompt.",
+        parameter="messages",
+    )
