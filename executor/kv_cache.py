@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
 import torch
@@ -10,8 +9,6 @@ import torch
 from octavo.config import EngineConfig
 from octavo.errors import ConfigError
 from octavo.executor.attention import KVCache
-
-logger = logging.getLogger(__name__)
 
 CPU_SHARE = 0.5
 """Most of the available host memory that the cache takes unasked: the machine has other things to do."""
@@ -94,7 +91,6 @@ def _checked_length(config: EngineConfig, num_blocks: int, block_bytes: int) -> 
             f"the KV cache has room for {fits} tokens, one sequence of --max-model-len {wanted} needs {_shown(needed)}: "
             f"{advice}raise --kv-cache-memory-bytes to {needed} or more"
         )
-    logger.warning("max_model_len lowered from %d to %d, which is what the KV cache holds", wanted, fits)
     return fits
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import logging
+import os
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from octavo.config import EngineConfig
 from octavo.executor.base import Executor, Progress
 from octavo.executor.step import StepInput, StepOutput
-from octavo.executor.worker import Worker
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from octavo.executor.worker import Worker
+
+_SPIN_COUNT = "1000"
+"""Turns that an idle OpenMP thread spins before it sleeps: GNU's own number for busy machines. Its other default, 300,000,
+is milliseconds, taken from the native kernels' threads, the core and the frontend."""
 
 
 class UniprocExecutor(Executor):
@@ -18,7 +23,7 @@ class UniprocExecutor(Executor):
 
     def __init__(self, config: EngineConfig) -> None:
         super().__init__(config)
-        self._worker = Worker(config)
+        self._worker = _make_worker(config)
         # One thread also for loading: torch's compute threads belong to the thread that first used them.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="octavo-worker")
         self._running = False
@@ -42,3 +47,12 @@ class UniprocExecutor(Executor):
         self._running = False
         self._thread.shutdown(wait=True, cancel_futures=True)
         self._worker.shutdown()
+
+
+def _make_worker(config: EngineConfig) -> Worker:
+    """Import torch with OpenMP threads that do not spin for long, unless the user said how they are to wait."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", _SPIN_COUNT)
+    from octavo.executor.worker import Worker
+
+    return Worker(config)

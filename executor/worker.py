@@ -72,7 +72,7 @@ class Worker:
             torch.set_num_threads(self._config.device.num_threads)
             _set_native_threads(self._config.device.num_threads)
         else:
-            torch.cuda.init()  # type: ignore[no-untyped-call]
+            torch.cuda.init()
         logger.info("%s, %s kernels, %d threads", self._device.type, kernels, self._config.device.num_threads)
 
     def _load_model(self, progress: Progress) -> Model:
