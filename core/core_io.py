@@ -53,6 +53,7 @@ class CoreIO:
         self._input = self._bound(addresses.input)
         self._output = self._bound(addresses.output)
         self._output.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self._met_client = threading.Event()
         self._sender = threading.Thread(target=self._send_loop, name="octavo-core-output", daemon=True)
         self._receiver = threading.Thread(target=self._receive_loop, name="octavo-core-input", daemon=True)
 
@@ -67,6 +68,10 @@ class CoreIO:
     def announce(self, message: Progress | Ready | Failed) -> None:
         """Queue a message for every client, present and future."""
         self._outbox.put((b"", message))
+
+    def wait_for_client(self, timeout: float) -> bool:
+        """Wait until there is a client, who then hears what has been announced."""
+        return self._met_client.wait(timeout)
 
     def close(self) -> None:
         """Send what is queued, waiting at most FLUSH_TIMEOUT for slow clients, and end both threads."""
@@ -102,6 +107,7 @@ class CoreIO:
     def _dispatch(self, identity: bytes, message: ClientMessage, greeted: set[bytes]) -> None:
         if isinstance(message, Hello):
             self._outbox.put((identity, _Greet(message.wire_version)))
+            self._met_client.set()
             if message.wire_version == WIRE_VERSION:
                 greeted.add(identity)
         elif identity not in greeted:

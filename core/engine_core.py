@@ -96,14 +96,19 @@ class EngineCore:
             FatalError: the executor is dead, or step after step fails.
         """
         while not self._stopping:
-            self._take_messages(wait=not self._in_flight and not self.scheduler.has_requests)
-            self._step()
+            self.take_messages(wait=self.idle)
+            self.step()
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do until a message comes."""
+        return not self._in_flight and not self.scheduler.has_requests
 
     # ---- steps ----------------------------------------------------------------------------------------------------
 
-    def _step(self) -> None:
+    def step(self) -> None:
         """Submit one more step, and process the oldest one when enough are in flight or there is nothing to submit."""
-        if not self._in_flight and not self.scheduler.has_requests:
+        if self.idle:
             return
         scheduled = self._submit_next()
         if self._in_flight and (scheduled is None or len(self._in_flight) >= self._max_in_flight):
@@ -178,7 +183,7 @@ class EngineCore:
 
     # ---- messages -------------------------------------------------------------------------------------------------
 
-    def _take_messages(self, wait: bool) -> None:
+    def take_messages(self, wait: bool) -> None:
         """Handle what has arrived; with `wait`, sleep until something does."""
         if wait:
             self._tell_idle()

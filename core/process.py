@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 STOP_TIMEOUT = 0.5
 """Seconds that a step under way may delay the end of the process."""
+HELLO_TIMEOUT = 5.0
+"""Seconds that a core which cannot start waits for someone to tell why."""
 _PARENT_CHECK_INTERVAL = 1.0
 _PROGRESS_INTERVAL = 0.05
 _PR_SET_NAME = 15
@@ -127,6 +129,7 @@ def main(make_executor: Callable[[EngineConfig], Executor] | None = None) -> int
         return _serve(bootstrap, io, make_executor)
     finally:
         io.close()
+        remove_socket_directory(bootstrap.addresses)
         watch.main_finished()
 
 
@@ -147,6 +150,7 @@ def _serve(bootstrap: Bootstrap, io: CoreIO, make_executor: Callable[[EngineConf
         message = str(error) if isinstance(error, OctavoError) else f"{type(error).__name__}: {error}"
         logger.error("the engine core ends: %s", message, exc_info=None if isinstance(error, OctavoError) else error)
         io.announce(Failed(message))
+        io.wait_for_client(HELLO_TIMEOUT)
         return 1
     finally:
         if executor is not None:

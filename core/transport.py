@@ -93,8 +93,8 @@ class MessageDecoder:
             raise TypeError(f"unexpected type {expected}")
         name, shape, data = value
         dtype = np.dtype(name)
-        if dtype.kind not in _ARRAY_KINDS:
-            raise ValueError(f"array of {name}")
+        if dtype.kind not in _ARRAY_KINDS or min(shape, default=0) < 0:
+            raise ValueError(f"array of {name}, shape {shape}")
         if isinstance(data, int):
             if not 0 < data < len(self._frames):
                 raise ValueError(f"array in frame {data} of {len(self._frames)}")

@@ -1,7 +1,7 @@
 """A core process with the fake executor; run in place of `octavo.core.process`.
 
 FAKE_CORE in the environment changes it: "fail" cannot start, "hang" never becomes ready, "exit" ends at once,
-"slow" takes a while for each step, "stuck" never finishes one.
+"slow" takes a while for each step, "stuck" never finishes one, "gradual" takes its time to start.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ class ModalExecutor(FakeExecutor):
             raise ConfigError("--made-up-flag is too small")
         if MODE == "hang":
             time.sleep(3600)
+        if MODE == "gradual":
+            time.sleep(0.5)
+            progress("weights", 0.5)
         super().start(progress)
 
 

@@ -61,10 +61,14 @@ class Row:
 class Ledger:
     """What the tests look at afterwards."""
 
+    submitted: list[StepInput] = field(default_factory=list)
     steps: list[StepInput] = field(default_factory=list)
+    """Those that were run."""
     joined: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     num_prompt_tokens_computed: int = 0
+    violations: list[AssertionError] = field(default_factory=list)
+    """What the core did wrong. Checked at the end: to the core they look like any failing step."""
 
 
 class LazyFuture(Future[StepOutput]):
@@ -93,12 +97,14 @@ class FakeExecutor(Executor):
         self.ledger = Ledger()
         self.fail_steps: set[int] = set()
         self.fail_rows: dict[int, int] = {}
+        self.failed: dict[str, str] = {}
+        """Requests that cannot go on, and why: answered with an error until they leave."""
         self.failed_before = False
         self.healthy = True
         self._store: dict[tuple[int, int], int] = {}
         self._rows: dict[str, Row] = {}
         self._queue: list[tuple[StepInput, LazyFuture]] = []
-        self._last_step = -1
+        self.last_step = -1
 
     def start(self, progress: Callable[[str, float], None]) -> None:
         progress("weights", 0.0)
@@ -112,7 +118,12 @@ class FakeExecutor(Executor):
     def submit(self, step: StepInput) -> Future[StepOutput]:
         future = LazyFuture(lambda: self._run_until(step.step_id))
         self._queue.append((step, future))
-        self._check_step(step)
+        self.ledger.submitted.append(step)
+        try:
+            self._check_step(step)
+        except AssertionError as error:
+            self.ledger.violations.append(error)
+            raise
         return future
 
     def check_health(self) -> None:
@@ -124,8 +135,8 @@ class FakeExecutor(Executor):
 
     def _check_step(self, step: StepInput) -> None:
         limits = self.config.scheduler
-        assert step.step_id == self._last_step + 1
-        self._last_step = step.step_id
+        assert step.step_id == self.last_step + 1
+        self.last_step = step.step_id
         assert 0 < step.total_num_tokens <= limits.max_num_batched_tokens
         assert sum(step.num_tokens.values()) == step.total_num_tokens
         assert min(step.num_tokens.values()) >= 1
@@ -137,7 +148,10 @@ class FakeExecutor(Executor):
             try:
                 future.set_result(self._run(step))
             except Exception as error:
+                if isinstance(error, AssertionError):
+                    self.ledger.violations.append(error)
                 self.failed_before = True
+                self.failed.update(dict.fromkeys(step.num_tokens, "an earlier step failed"))
                 future.set_exception(error)
 
     def _run(self, step: StepInput) -> StepOutput:
@@ -147,16 +161,13 @@ class FakeExecutor(Executor):
         if step.step_id in self.fail_steps:
             raise RuntimeError(f"step {step.step_id} was told to fail")
         output = StepOutput(step.step_id, {}, {}, {}, {}, 0.0)
-        failing = self.fail_rows.get(step.step_id, 0)
+        for key in list(step.num_tokens)[: self.fail_rows.get(step.step_id, 0)]:
+            self.failed.setdefault(key, "this row was told to fail")
         for key, count in step.num_tokens.items():
-            row = self._rows[key]
-            if failing:
-                failing -= 1
-                output.errors[key] = "this row was told to fail"
-                row.num_computed += count
-                row.tokens.append(0)
-                continue
-            self._compute(key, row, count, output)
+            if key in self.failed:
+                output.errors[key] = self.failed[key]
+            else:
+                self._compute(key, self._rows[key], count, output)
         return output
 
     def _apply(self, step: StepInput) -> None:
@@ -164,16 +175,19 @@ class FakeExecutor(Executor):
         ledger.steps.append(step)
         for key in step.left:
             assert self._rows.pop(key, None) is not None or self.failed_before, f"{key} left, but was not there"
+            self.failed.pop(key, None)
             ledger.left.append(key)
         for new in step.joined:
-            assert new.request_id not in self._rows
+            assert new.request_id not in self._rows and new.request_id not in self.failed
             self._rows[new.request_id] = self._row(new)
             ledger.joined.append(new.request_id)
         for key, blocks in step.new_blocks.items():
+            if key in self.failed and key not in self._rows:
+                continue
             self._rows[key].blocks += blocks
         assert len(self._rows) <= self.config.scheduler.max_num_seqs
         for key in step.num_tokens:
-            blocks = self._rows[key].blocks
+            blocks = self._rows[key].blocks if key in self._rows else []
             assert len(set(blocks)) == len(blocks)
 
     def _row(self, new: NewRequest) -> Row:

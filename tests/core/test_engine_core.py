@@ -1,0 +1,172 @@
+"""The loop: refusals, control calls, and failures that stay where they happen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from core_configs import VOCAB_SIZE, make_config, make_request
+from harness import Harness
+
+from octavo.core.engine_core import MAX_FAILURES, FatalError, served_model_len
+from octavo.core.messages import EngineRequest, FinishReason
+from octavo.errors import ConfigError
+
+
+@pytest.fixture(params=[False, True], ids=["synchronous", "async"])
+def harness(request: pytest.FixtureRequest) -> Harness:
+    return Harness(make_config(async_scheduling=request.param))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "sampling", "words"),
+    [
+        ([], {}, "empty"),
+        ([VOCAB_SIZE], {}, "token ids"),
+        ([-1], {}, "token ids"),
+        ([2**70], {}, "token ids"),
+        ([1] * 64, {}, "no room for output"),
+        ([1], {"max_tokens": 0}, "max_tokens"),
+        ([1], {"seed": -1}, "seed"),
+        ([1], {"seed": 2**64}, "seed"),
+        ([1], {"temperature": float("nan")}, "finite"),
+        ([1], {"logit_bias": {VOCAB_SIZE: 1.0}}, "logit_bias"),
+        ([1], {"allowed_token_ids": (-1,)}, "allowed_token_ids"),
+        ([1], {"stop_token_ids": (10**12,)}, "stop_token_ids"),
+        ([1], {"bad_token_sequences": ((1, VOCAB_SIZE),)}, "bad_words"),
+        ([1], {"logprobs": 10**9}, "logprobs"),
+        ([1], {"prompt_logprobs": -1}, "prompt_logprobs"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_and_nothing_else_is(
+    harness: Harness, prompt: list[int], sampling: dict[str, Any], words: str
+) -> None:
+    good = harness.add(make_request("good", [1, 2, 3], 5))
+    bad = harness.add(make_request("bad", prompt, **{"max_tokens": 4, **sampling}))
+    harness.run()
+    assert bad.finish_reason is FinishReason.ERROR and words in (bad.error or "")
+    assert good.tokens == harness.expected(good.request)
+
+
+def test_the_longest_prompt_gets_its_one_token(harness: Harness) -> None:
+    longest = harness.add(make_request("r", [1] * 63, 100))
+    harness.run()
+    assert len(longest.tokens) == 1 and longest.finish_reason is FinishReason.LENGTH
+
+
+def test_a_request_id_used_twice_ends_both(harness: Harness) -> None:
+    first = harness.add(make_request("r", [1], 20))
+    harness.step()
+    harness.inbox.put((b"test client", make_request("r", [2], 20)))
+    harness.run()
+    assert first.finish_reason is FinishReason.ERROR and "in use" in (first.error or "")
+
+
+def test_a_row_that_fails_leaves_the_others_alone(harness: Harness) -> None:
+    harness.executor.fail_rows = {2: 1}
+    requests = [harness.add(make_request(f"r{i}", [i] * 5, 8)) for i in range(4)]
+    harness.run()
+    assert [r.finish_reason for r in requests] == [FinishReason.ERROR] + [FinishReason.LENGTH] * 3
+    assert requests[0].error == "this row was told to fail"
+    assert all(r.tokens == harness.expected(r.request) for r in requests[1:])
+
+
+def test_what_a_failed_row_computed_is_not_shared(harness: Harness) -> None:
+    harness.executor.fail_rows = {0: 1}
+    harness.add(make_request("bad", [7] * 9, 8))
+    harness.run()
+    good = harness.add(make_request("good", [7] * 9, 8))
+    harness.run()
+    assert good.num_cached_tokens == 0 and good.tokens == harness.expected(good.request)
+
+
+def test_a_step_that_raises_ends_its_requests_only(harness: Harness) -> None:
+    harness.executor.fail_steps = {3}
+    old = harness.add(make_request("old", [1] * 9, 30))
+    for _ in range(3):
+        harness.step()
+    new = harness.add(make_request("new", [1] * 9, 8))
+    harness.run()
+    assert old.finish_reason is FinishReason.ERROR and "step 3 failed: RuntimeError" in (old.error or "")
+    late = harness.add(make_request("late", [1] * 9, 8))
+    harness.run()
+    assert late.tokens == harness.expected(late.request)
+    if new.finish_reason is not FinishReason.ERROR:
+        assert new.tokens == harness.expected(new.request)
+
+
+def test_an_error_in_our_own_bookkeeping_fails_everyone_and_goes_on(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = harness.add(make_request("r", [1] * 9, 8))
+    harness.step()
+    monkeypatch.setattr(type(harness.core.scheduler), "_schedule_running", lambda *_: 1 // 0)
+    harness.step()
+    monkeypatch.undo()
+    harness.run()
+    assert request.finish_reason is FinishReason.ERROR and "ZeroDivisionError" in (request.error or "")
+    again = harness.add(make_request("again", [1] * 9, 8))
+    harness.run()
+    assert again.tokens == harness.expected(again.request)
+
+
+def test_step_after_step_failing_ends_the_core(harness: Harness) -> None:
+    harness.executor.fail_steps = set(range(100))
+    requests = [harness.add(make_request(f"r{i}", [1], 8)) for i in range(30)]
+    with pytest.raises(FatalError, match="in a row"):
+        harness.run()
+    assert sum(r.finish_reason is FinishReason.ERROR for r in requests) >= MAX_FAILURES
+
+
+def test_a_dead_executor_ends_the_core_at_once(harness: Harness) -> None:
+    harness.executor.fail_steps = {0}
+    harness.executor.healthy = False
+    request = harness.add(make_request("r", [1], 8))
+    with pytest.raises(FatalError, match="on fire"):
+        harness.run()
+    assert request.finish_reason is FinishReason.ERROR
+
+
+def test_control_calls(harness: Harness) -> None:
+    assert harness.call("ping").error is None
+    assert harness.call("reset_prefix_cache").value is True
+    assert "unknown method 'nonsense'" in (harness.call("nonsense").error or "")
+    assert "argument" in (harness.call("ping", 1, 2, 3).error or "")
+    harness.add(make_request("r", [1] * 9, 8))
+    harness.step()
+    stats = harness.call("stats").value
+    assert stats["num_running"] == 1 and stats["num_free_blocks"] < stats["num_blocks"] == 64
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(stats)) == stats
+    harness.run()
+    assert harness.call("check_integrity").error is None
+    assert harness.call("stats").value["num_cached_blocks"] == 4
+
+
+def test_reset_prefix_cache_makes_the_next_prompt_compute_everything(harness: Harness) -> None:
+    for hit in (0, 8, None, 0):
+        if hit is None:
+            harness.call("reset_prefix_cache")
+            continue
+        request = harness.add(make_request(f"r{len(harness.received)}", [4] * 9, 2))
+        harness.run()
+        assert request.num_cached_tokens == hit
+
+
+def test_after_an_abort_everyone_hears_that_the_core_is_idle(harness: Harness) -> None:
+    harness.add(make_request("r", [1] * 9, 50))
+    for _ in range(4):
+        harness.step()
+    assert harness.outputs[-1].stats is not None and harness.outputs[-1].stats.num_running == 1
+    harness.abort("r", "unknown")
+    while not harness.core.idle:
+        harness.step()
+    harness.inbox.put((b"nobody", EngineRequest("r", [1], harness.received["r"].request.sampling, 0.0)))
+    harness.core.take_messages(wait=True)
+    assert harness.outputs[-1].stats is not None and harness.outputs[-1].stats.num_running == 0
+    assert harness.core.scheduler.kv.usage == 0.0
+
+
+def test_the_model_length_is_fitted_to_the_cache_only_if_nobody_asked_for_it() -> None:
+    assert served_model_len(make_config(max_model_len=64), 16) == 64
+    assert served_model_len(make_config(max_model_len=64, fit_max_model_len=True), 10) == 40
+    with pytest.raises(ConfigError, match="--max-model-len 64"):
+        served_model_len(make_config(max_model_len=64), 15)

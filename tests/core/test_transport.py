@@ -1,0 +1,229 @@
+"""Frames, tensors, and what happens to messages that are no messages."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import time
+from collections.abc import Iterator
+
+import msgspec
+import numpy as np
+import pytest
+import zmq
+from core_configs import make_request
+
+from octavo.core.core_io import CoreIO, Disconnected
+from octavo.core.messages import (
+    WIRE_VERSION,
+    AbortRequests,
+    ControlCall,
+    CoreOutputs,
+    Event,
+    EventKind,
+    Failed,
+    FinishReason,
+    Hello,
+    Progress,
+    Ready,
+    RequestUpdate,
+)
+from octavo.core.transport import (
+    INLINE_BYTES,
+    Addresses,
+    MessageDecoder,
+    MessageEncoder,
+    WireError,
+    client_decoder,
+    core_decoder,
+    make_socket,
+    make_socket_directory,
+    receive,
+    remove_socket_directory,
+)
+from octavo.executor.step import TokenLogprobs
+
+
+def _logprobs(num_tokens: int, k: int) -> TokenLogprobs:
+    return TokenLogprobs(
+        np.arange(num_tokens * k, dtype=np.int32).reshape(num_tokens, k),
+        np.linspace(-5, 0, num_tokens * k, dtype=np.float32).reshape(num_tokens, k),
+        np.ones(num_tokens, np.int32),
+    )
+
+
+@pytest.mark.parametrize(("num_tokens", "num_frames"), [(1, 1), (0, 1), (100, 3)])
+def test_arrays_arrive_whole_large_ones_as_frames_of_their_own(num_tokens: int, num_frames: int) -> None:
+    sent = _logprobs(num_tokens, 21)
+    update = RequestUpdate("r", [1, 2], FinishReason.STOP, 7, logprobs=sent, events=[Event(EventKind.QUEUED, 1.5)])
+    frames = MessageEncoder().encode(CoreOutputs([update], 2.0))
+    assert len(frames) == num_frames
+    message = core_decoder().decode([bytes(frame) for frame in frames])
+    got = message.updates[0].logprobs
+    for name in ("token_ids", "logprobs", "ranks"):
+        np.testing.assert_array_equal(getattr(got, name), getattr(sent, name))
+        assert getattr(got, name).dtype == getattr(sent, name).dtype
+    assert message.updates[0].events == update.events
+    assert message.updates[0].finish_reason is FinishReason.STOP
+
+
+def test_large_arrays_are_not_copied() -> None:
+    array = np.zeros(INLINE_BYTES, np.int32)
+    frames = MessageEncoder().encode(CoreOutputs([RequestUpdate("r", logprobs=TokenLogprobs(array, array, array))], 0.0))
+    array[3] = 42
+    assert np.frombuffer(frames[1], np.int32)[3] == 42
+
+
+def test_requests_survive_the_wire() -> None:
+    request = make_request("r", [1, 2, 3], 5, seed=2**64 - 1, logit_bias={3: 1.5}, bad_token_sequences=((1, 2), (3,)), salt="x")
+    assert client_decoder().decode([bytes(f) for f in MessageEncoder().encode(request)]) == request
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [],
+        [b""],
+        [b"\xc1"],
+        [b"\x93"],
+        [msgspec.msgpack.encode(["unknown", 1])],
+        [msgspec.msgpack.encode(["add", "r"])],
+        [msgspec.msgpack.encode(["abort", [1]])],
+        [msgspec.msgpack.encode({"no": "tag"})],
+        [b"\x91" * 100_000],
+    ],
+)
+def test_malformed_messages_are_wire_errors(frames: list[bytes]) -> None:
+    with pytest.raises(WireError):
+        client_decoder().decode(frames)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        ["<i4", [2], b"1234"],
+        ["<i4", [2], 1],
+        ["<i4", [2], 0],
+        ["O", [1], b"12345678"],
+        ["nonsense", [1], b"12345678"],
+        ["<i4", [-5], b"12345678"],
+        ["<i4"],
+        5,
+        ["<i4", [2**62, 2**62], b"1234"],
+    ],
+)
+def test_malformed_arrays_are_wire_errors(array: object) -> None:
+    good = ["<i4", [1], b"1234"]
+    document = msgspec.msgpack.encode([good, array, good])
+    with pytest.raises(WireError):
+        MessageDecoder(TokenLogprobs).decode([document])
+
+
+def test_the_socket_directory_is_private_and_short() -> None:
+    directory, addresses = make_socket_directory()
+    assert stat.S_IMODE(os.stat(directory).st_mode) == 0o700
+    assert len(addresses.output) < zmq.IPC_PATH_MAX_LEN
+    remove_socket_directory(addresses)
+    remove_socket_directory(addresses)
+    assert not os.path.exists(directory)
+
+
+class Peer:
+    """A client by hand."""
+
+    def __init__(self, addresses: Addresses, identity: bytes) -> None:
+        self.identity = identity
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.output = make_socket(self._context, zmq.DEALER, identity)
+        self.output.connect(addresses.output)
+        self.input = make_socket(self._context, zmq.DEALER, identity)
+        self.input.connect(addresses.input)
+        self._encoder = MessageEncoder()
+
+    def send(self, message: object) -> None:
+        self.input.send_multipart(self._encoder.encode(message))  # type: ignore[arg-type]
+
+    def receive(self, timeout: float = 10.0) -> object:
+        assert self.output.poll(int(timeout * 1000)), "nothing came"
+        return core_decoder().decode(receive(self.output))
+
+    def close(self) -> None:
+        self.input.close(linger=0)
+        self.output.close(linger=0)
+        self._context.term()
+
+
+@pytest.fixture
+def core_io() -> Iterator[CoreIO]:
+    _, addresses = make_socket_directory()
+    io = CoreIO(addresses)
+    io.start()
+    yield io
+    io.close()
+    remove_socket_directory(addresses)
+
+
+@pytest.fixture
+def peer(core_io: CoreIO) -> Iterator[Peer]:
+    peer = Peer(core_io.addresses, b"peer")
+    yield peer
+    peer.close()
+
+
+def test_malformed_frames_are_dropped_and_the_next_message_arrives(
+    core_io: CoreIO, peer: Peer, caplog: pytest.LogCaptureFixture
+) -> None:
+    peer.send(Hello(WIRE_VERSION))
+    for frames in ([b""], [b"\xff\xff"], [b"a", b"b", b"c"], [msgspec.msgpack.encode(["add", 1])]):
+        peer.input.send_multipart(frames)
+    peer.send(AbortRequests(["r"]))
+    assert core_io.inbox.get(timeout=10) == (b"peer", Hello(WIRE_VERSION))
+    assert core_io.inbox.get(timeout=10) == (b"peer", AbortRequests(["r"]))
+    assert sum("malformed" in record.message for record in caplog.records) == 4
+
+
+def test_who_does_not_say_hello_is_not_served(core_io: CoreIO, peer: Peer, caplog: pytest.LogCaptureFixture) -> None:
+    peer.send(ControlCall(1, "ping"))
+    peer.send(Hello(WIRE_VERSION))
+    assert core_io.inbox.get(timeout=10)[1] == Hello(WIRE_VERSION)
+    assert any("hello" in record.message for record in caplog.records)
+
+
+def test_another_wire_version_is_refused_with_words(core_io: CoreIO, peer: Peer) -> None:
+    peer.send(Hello(WIRE_VERSION + 1))
+    answer = peer.receive()
+    assert isinstance(answer, Failed) and "wire version" in answer.message
+
+
+def test_the_last_announcement_reaches_those_who_come_later(core_io: CoreIO, peer: Peer) -> None:
+    core_io.announce(Progress("weights", 0.5, 1.0))
+    core_io.announce(Ready(WIRE_VERSION, 1, 2, 3, 4, {"weights": 1.0}))
+    peer.send(Hello(WIRE_VERSION))
+    assert peer.receive() == Ready(WIRE_VERSION, 1, 2, 3, 4, {"weights": 1.0})
+
+
+def test_a_client_that_went_away_is_noticed_when_it_is_sent_to(core_io: CoreIO) -> None:
+    peer = Peer(core_io.addresses, b"short-lived")
+    peer.send(Hello(WIRE_VERSION))
+    peer.receive()
+    assert isinstance(core_io.inbox.get(timeout=10)[1], Hello)
+    peer.close()
+    deadline = time.monotonic() + 10
+    while core_io.inbox.empty():
+        assert time.monotonic() < deadline
+        core_io.send(b"short-lived", CoreOutputs([], 0.0))
+        time.sleep(0.01)
+    assert core_io.inbox.get(timeout=10) == (b"short-lived", Disconnected())
+
+
+def test_messages_that_cannot_be_encoded_do_not_stop_the_output(
+    core_io: CoreIO, peer: Peer, caplog: pytest.LogCaptureFixture
+) -> None:
+    peer.send(Hello(WIRE_VERSION))
+    peer.receive()
+    with caplog.at_level(logging.ERROR):
+        core_io.send(b"peer", CoreOutputs([object()], 0.0))  # type: ignore[list-item]
+        core_io.send(b"peer", CoreOutputs([], 5.0))
+        assert peer.receive() == CoreOutputs([], 5.0)
+    assert any("could not send" in record.message for record in caplog.records)
