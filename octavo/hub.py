@@ -59,12 +59,10 @@ def is_path_like(name: str) -> bool:
 
 def cached(want: Wanted) -> Path | None:
     """Snapshot of the model in the hub's local cache, None when it is not there whole. Asks no network."""
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
     try:
         folder = _snapshot(want, local_files_only=True)
         return _pick_gguf(want, folder) if want.gguf_pattern else folder if _is_whole(folder, want) else None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ConfigError):
+    except (OSError, ConfigError):  # not cached at all, or not the file that is wanted
         return None
 
 
@@ -92,7 +90,7 @@ def download(want: Wanted) -> Path:
         ) from error
     except errors.RevisionNotFoundError as error:
         raise ConfigError(f"model {want.repo!r} has no revision {want.revision!r} (--revision)") from error
-    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError) as error:
+    except (errors.HTTPError, OSError) as error:  # what the hub answered, what the network did, what the disk did
         return _from_cache(want, f"downloading failed: {error}")
 
 

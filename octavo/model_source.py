@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -49,9 +50,9 @@ def find_model(
     Raises:
         ConfigError: nothing usable is there; says what was looked for.
     """
-    local = Path(name).expanduser()
-    if local.exists():
-        return _from_disk(local, load_format, weights)
+    local = os.path.expanduser(name)
+    if os.path.exists(local):
+        return _from_disk(Path(local), load_format, weights)
     if hub.is_path_like(name):
         raise ConfigError(f"no model at {name!r}: there is no such file or folder")
     want = hub.Wanted(name, revision, load_format, token, download_dir, weights=weights and load_format != "dummy")
