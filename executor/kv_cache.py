@@ -59,13 +59,24 @@ def plan_kv_cache(config: EngineConfig, layers: list[tuple[int, int]], available
 def allocate_kv_cache(
     config: EngineConfig, layers: list[tuple[int, int]], num_blocks: int, device: torch.device
 ) -> list[KVCache]:
-    """One (keys, values) pair a layer, as `executor/attention.py` describes. Pages of host memory are taken when first used."""
+    """One (keys, values) pair a layer, as `executor/attention.py` describes. Pages of host memory are taken when first used.
+
+    Raises:
+        ConfigError: the device refuses so much memory.
+    """
     dtype = getattr(torch, config.cache.dtype)
 
     def half(heads: int, size: int) -> torch.Tensor:
         return torch.empty((num_blocks, heads, config.cache.block_size, size), dtype=dtype, device=device)
 
-    return [(half(heads, size), half(heads, size)) for heads, size in layers]
+    try:
+        return [(half(heads, size), half(heads, size)) for heads, size in layers]
+    except RuntimeError as error:  # torch has no narrower one for host memory
+        wanted = _shown(num_blocks * bytes_per_block(config, layers))
+        raise ConfigError(
+            f"cannot allocate a KV cache of {wanted}: lower --kv-cache-memory-bytes, --num-gpu-blocks-override or "
+            f"--gpu-memory-utilization ({error})"
+        ) from error
 
 
 def _budget(config: EngineConfig, available: int, weights: int) -> int:
@@ -84,14 +95,16 @@ def _checked_length(config: EngineConfig, num_blocks: int, block_bytes: int) -> 
     fits = min(wanted, num_blocks * block_size)
     if fits == wanted:
         return wanted
-    needed = -(-wanted // block_size) * block_bytes
-    if not config.model.fit_max_model_len or fits < 1:
-        advice = f"lower --max-model-len to {fits} or less, or " if fits else ""
-        raise ConfigError(
-            f"the KV cache has room for {fits} tokens, one sequence of --max-model-len {wanted} needs {_shown(needed)}: "
-            f"{advice}raise --kv-cache-memory-bytes to {needed} or more"
-        )
-    return fits
+    if config.model.fit_max_model_len and fits:
+        return fits
+    blocks = -(-wanted // block_size)
+    bytes_needed = blocks * block_bytes
+    lower = f"lower --max-model-len to {fits} or less, or " if fits else ""
+    higher = "--num-gpu-blocks-override" if config.cache.num_blocks is not None else "--kv-cache-memory-bytes"
+    raise ConfigError(
+        f"the KV cache has room for {fits} tokens, one sequence of --max-model-len {wanted} needs {_shown(bytes_needed)}: "
+        f"{lower}raise {higher} to {blocks if config.cache.num_blocks is not None else bytes_needed} or more"
+    )
 
 
 def _shown(num_bytes: int) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import torch
 
 from octavo.config import EngineConfig
+from octavo.errors import ConfigError
 from octavo.executor.base import Progress
 from octavo.executor.kv_cache import allocate_kv_cache, plan_kv_cache
 from octavo.executor.memory import available_bytes
@@ -67,6 +68,8 @@ class Worker:
             torch.cuda.empty_cache()
 
     def _set_up_device(self) -> None:
+        if self._device.type == "cuda" and not torch.cuda.is_available():
+            raise ConfigError("--device cuda: torch sees no CUDA device here; use --device cpu, or a torch built for CUDA")
         kernels = ops.use(device=self._device.type)
         if self._device.type == "cpu":
             torch.set_num_threads(self._config.device.num_threads)

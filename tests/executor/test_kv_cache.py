@@ -61,6 +61,11 @@ def test_what_does_not_fit_is_said_with_a_way_out() -> None:
     assert plan_kv_cache(sized(memory_bytes=64 * BLOCK_BYTES), LAYERS, available=GIB).num_blocks == 64
 
 
+def test_too_few_blocks_asked_for_names_that_flag() -> None:
+    with pytest.raises(ConfigError, match="raise --num-gpu-blocks-override to 64 or more"):
+        plan_kv_cache(make_config(num_blocks=63), LAYERS, available=GIB)
+
+
 def test_an_unasked_length_is_lowered_to_what_fits() -> None:
     plan = plan_kv_cache(sized(memory_bytes=10 * BLOCK_BYTES, fit_max_model_len=True), LAYERS, available=GIB)
     assert plan.max_model_len == 40
@@ -75,6 +80,11 @@ def test_allocation_has_the_layout_of_the_contract_and_touches_no_pages() -> Non
     for keys, values in caches:
         assert keys.shape == values.shape == (16_384, 8, 4, 128)
         assert keys.dtype == torch.float32
+
+
+def test_what_the_machine_refuses_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match="lower --kv-cache-memory-bytes"):
+        allocate_kv_cache(make_config(), [(8, 128)], 1 << 40, CPU)
 
 
 def resident_bytes() -> int:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from fake_model import Driver, FakeModel, greedy_tokens, make_config, spec
 
-from octavo.config import EngineArgs
+from octavo.config import DeviceConfig, EngineArgs, EngineConfig
 from octavo.errors import ConfigError
 from octavo.executor.base import make_executor
 from octavo.executor.step import NewRequest, StepInput
@@ -109,6 +109,15 @@ def test_shutdown_frees_the_model_and_refuses_more(monkeypatch: pytest.MonkeyPat
 def test_start_reports_what_does_not_fit(model: FakeModel) -> None:
     executor = UniprocExecutor(make_config(num_blocks=10))
     with pytest.raises(ConfigError, match="--max-model-len to 40"):
+        executor.start(lambda *_: None)
+    executor.shutdown()
+
+
+def test_a_missing_gpu_is_said_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    base = make_config()
+    executor = UniprocExecutor(EngineConfig(base.model, base.cache, base.scheduler, DeviceConfig("cuda", 1, "uni")))
+    with pytest.raises(ConfigError, match="--device cpu"):
         executor.start(lambda *_: None)
     executor.shutdown()
 
