@@ -78,7 +78,7 @@ def bench(engine_args: EngineArgs, options: LatencyOptions) -> dict[str, Any]:
         detokenize=not options.disable_detokenize,
     )
     with LLM.from_engine_args(engine_args) as llm:
-        vocabulary = llm.llm_engine_config.model.vocab_size
+        vocabulary = llm.config.model.vocab_size
         rng = random.Random(engine_args.seed)  # noqa: S311
         prompts = [[rng.randrange(vocabulary) for _ in range(options.input_len)] for _ in range(options.batch_size)]
 

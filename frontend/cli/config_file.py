@@ -52,7 +52,7 @@ def _json_or_yaml(path: str, text: str, fail: Fail) -> Any:
             return json.loads(text)
         except ValueError as error:
             fail(f"--config: {path}: {error}")
-    import yaml
+    import yaml  # type: ignore[import-untyped]
 
     try:
         return yaml.safe_load(text)

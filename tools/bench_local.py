@@ -1,0 +1,78 @@
+"""`make bench`: start a server, load it with more and more concurrent requests, stop it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from socket import socket
+
+from octavo.config import DEFAULT_MODEL, option
+from octavo.frontend.cli.flags import Parser, add_flags
+from octavo.tools import bench_serve
+
+READY_TIMEOUT = 600
+
+
+@dataclass
+class LocalOptions:
+    """What to serve and how to load it."""
+
+    model: str = option(DEFAULT_MODEL, "Model to serve.")
+    sweep_concurrency: str = option("1,2,4,8,16", "Concurrent requests, one run for each.")
+    num_prompts: int = option(32, "Requests of a run.")
+    input_len: int = option(256, "Prompt tokens.")
+    output_len: int = option(64, "Output tokens.")
+    plot: str = option("bench.html", "Picture of latency against load.")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the benchmark; returns the exit code."""
+    parser = Parser(prog="bench_local", description="Load a server of the default model and draw latency against load.")
+    add_flags(parser, LocalOptions, "options")
+    options = LocalOptions(**vars(parser.parse_args(list(argv))))
+    port = free_port()
+    command = [
+        sys.executable,
+        "-m",
+        "octavo.frontend.cli.main",
+        "serve",
+        options.model,
+        "--port",
+        str(port),
+        "--disable-access-log",
+    ]
+    server = subprocess.Popen(command)
+    try:
+        return bench_serve.main(bench_words(options, port))
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def bench_words(options: LocalOptions, port: int) -> list[str]:
+    """The command line of `octavo bench serve`."""
+    given = {
+        "port": port,
+        "model": options.model,
+        "sweep-concurrency": options.sweep_concurrency,
+        "num-prompts": options.num_prompts,
+        "random-input-len": options.input_len,
+        "random-output-len": options.output_len,
+        "num-warmups": 2,
+        "ready-check-timeout-sec": READY_TIMEOUT,
+        "plot": options.plot,
+    }
+    return [f"--{name}={value}" for name, value in given.items()]
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on now."""
+    with socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

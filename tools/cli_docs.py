@@ -1,0 +1,125 @@
+"""Writes docs/cli.md from the flags themselves: `python -m octavo.tools.cli_docs docs/cli.md` (or `make docs`)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from octavo import envs
+from octavo.config import ACCEPTED_WITHOUT_EFFECT, EngineArgs, flag_name
+from octavo.frontend.cli.chat import ChatOptions
+from octavo.frontend.cli.complete import CompleteOptions
+from octavo.frontend.cli.flags import Flag, flags_of
+from octavo.frontend.cli.main import COMMANDS
+from octavo.frontend.server.options import ServerOptions
+from octavo.tools.arrivals import ArrivalOptions
+from octavo.tools.bench_latency import LatencyOptions
+from octavo.tools.bench_serve_options import BenchServeOptions
+from octavo.tools.bench_throughput import ThroughputOptions
+from octavo.tools.datasets import DatasetOptions
+
+HEADER = """\
+# The command line
+
+*Made from the options' own definitions by `make docs`; do not edit.*
+
+A switch `--x` has a twin `--no-x`. `_` in a flag is the same as `-`. A flag of type JSON takes one JSON object, or its keys
+one by one: `--hf-overrides.rope_scaling.factor 2`, and `--flag.key+ value` adds to a list. `octavo serve --config FILE` reads
+options from a YAML or JSON file; the command line goes first.
+"""
+
+SECTIONS: list[tuple[str, str, list[tuple[str, type]]]] = [
+    (
+        "octavo serve [MODEL]",
+        "Starts the HTTP server (see [server.md](server.md)). Without MODEL it serves the default model.",
+        [("Server options", ServerOptions), ("Engine options", EngineArgs)],
+    ),
+    (
+        "octavo chat",
+        "A conversation in the terminal with a running server. `/help` lists its commands; Ctrl-C stops an answer.",
+        [("", ChatOptions)],
+    ),
+    (
+        "octavo complete [PROMPT ...]",
+        "Prints what a running server adds to a text from the command line or standard input.",
+        [("", CompleteOptions)],
+    ),
+    (
+        "octavo bench serve",
+        "Loads a running OpenAI-compatible server and measures what its clients see (see [performance.md](performance.md)).",
+        [("Server and report", BenchServeOptions), ("Data set", DatasetOptions), ("Arrivals", ArrivalOptions)],
+    ),
+    (
+        "octavo bench throughput",
+        (
+            "Measures how many tokens a second the engine gives offline. Takes the data set options of `octavo bench serve`"
+            " (`--prompt-format` is ids here) and the engine options of `octavo serve` too."
+        ),
+        [("", ThroughputOptions)],
+    ),
+    (
+        "octavo bench latency",
+        (
+            "Measures how long one batch takes offline, without prefix caching unless `--enable-prefix-caching` is given."
+            " Takes the engine options of `octavo serve` too."
+        ),
+        [("", LatencyOptions)],
+    ),
+]
+
+
+def page() -> str:
+    """The whole of docs/cli.md."""
+    commands = "\n".join(f"- `octavo {name}`: {command.help}" for name, command in COMMANDS.items())
+    parts = [HEADER, commands + "\n"]
+    for title, text, tables in SECTIONS:
+        parts.append(f"## `{title}`\n\n{text}\n")
+        for heading, cls in tables:
+            parts.append((f"### {heading}\n\n" if heading else "") + table(flags_of(cls)))
+    return "\n".join([*parts, without_effect(), environment()])
+
+
+def table(flags: Sequence[Flag]) -> str:
+    """A table of flags: names, type or choices, default, help."""
+    lines = ["| Flag | Type | Default | Meaning |", "|---|---|---|---|"]
+    for flag in flags:
+        names = ", ".join(f"`{name}`" for name in flag.names)
+        kind = {"bool": "switch", "list": "list", "json": "JSON"}.get(flag.kind, flag.kind)
+        kind = ", ".join(flag.choices) if flag.choices else kind
+        default = f"`{flag.shown_default}`" if flag.shown_default else ""
+        lines.append(f"| {names} | {kind} | {default} | {escaped(flag.help)} |")
+    return "\n".join(lines) + "\n"
+
+
+def without_effect() -> str:
+    """The section on flags of other engines."""
+    lines = [
+        "## Accepted without effect\n",
+        "These flags of other engines may stay in a command line; they change nothing here.\n",
+    ]
+    lines += ["| Flag | Why |", "|---|---|"]
+    lines += [f"| `{flag_name(name)}` | {escaped(why)} |" for name, why in ACCEPTED_WITHOUT_EFFECT.items()]
+    return "\n".join(lines) + "\n"
+
+
+def environment() -> str:
+    """The section on environment variables."""
+    lines = ["## Environment variables\n", "| Variable | Meaning |", "|---|---|"]
+    lines += [f"| `{envs.PREFIX}{name}` | {escaped(variable.doc)} |" for name, variable in envs.TABLE.items()]
+    return "\n".join(lines) + "\n"
+
+
+def escaped(text: str) -> str:
+    """Text that does not end a table's cell."""
+    return text.replace("|", "\\|")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write the page to the path given."""
+    Path(argv[0]).write_text(page(), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
