@@ -35,6 +35,7 @@ def fetch() -> Path:
 
     Raises:
         ConfigError: no download is allowed (OCTAVO_OFFLINE) or possible, or the file is not the expected one.
+
     """
     from filelock import FileLock
 

@@ -56,6 +56,7 @@ def model_config(file: GGUFFile) -> dict[str, Any]:
 
     Raises:
         ConfigError: an architecture not known here, a key missing, or a file that is one part of several.
+
     """
     family = _FAMILIES.get(file.architecture)
     if family is None:

@@ -54,7 +54,7 @@ class GGUFFile:
         return str(self.metadata.get("general.architecture", ""))
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Value of the architecture's own key: get("block_count") reads "llama.block_count"."""
+        """Value of one of the architecture's own keys: block_count stands for llama.block_count."""
         return self.metadata.get(f"{self.architecture}.{key}", default)
 
 
@@ -63,6 +63,7 @@ def read_gguf(path: str | Path) -> GGUFFile:
 
     Raises:
         ConfigError: not a GGUF file, of another version, or cut off.
+
     """
     path = Path(path)
     with path.open("rb") as file:

@@ -49,6 +49,7 @@ def find_model(
 
     Raises:
         ConfigError: nothing usable is there; says what was looked for.
+
     """
     local = os.path.expanduser(name)
     if os.path.exists(local):

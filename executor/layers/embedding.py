@@ -29,7 +29,7 @@ class TokenEmbedding:
         """Nothing to do."""
 
     def __call__(self, ids: torch.Tensor) -> torch.Tensor:
-        """ids [T] -> new tensor [T, hidden_size]."""
+        """Ids [T] -> new tensor [T, hidden_size]."""
         rows = ops.embedding(ids, self.weight)
         return rows if self.scale == 1.0 else rows.mul_(self.scale)
 
@@ -54,12 +54,14 @@ class LMHead:
 
     def finish(self) -> None:
         """Pack the matrix."""
-        weight = self.weight if self.tied is None else self.tied.weight
-        self.packed = ops.pack_linear(weight)
+        if self.tied is not None:
+            self.packed = ops.pack_linear(self.tied.weight)
+        elif self.weight is not None:
+            self.packed = ops.pack_linear(self.weight)
         self.weight = None
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
-        """hidden [R, H] -> float32 [R, V], scaled and soft-capped."""
+        """Hidden [R, H] -> float32 [R, V], scaled and soft-capped."""
         logits = ops.linear(hidden, self.packed).float()
         if self.scale != 1.0:
             logits = logits * self.scale

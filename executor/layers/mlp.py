@@ -43,5 +43,5 @@ class GatedMLP:
         self.down.finish()
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """x [T, H] -> new tensor [T, H]."""
+        """X [T, H] -> new tensor [T, H]."""
         return self.down(self.activation(self.gate_up(x)))

@@ -34,9 +34,9 @@ class RMSNorm:
             self.weight += self.offset
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """x [..., size] -> new tensor of the same shape."""
+        """X [..., size] -> new tensor of the same shape."""
         return ops.rms_norm(x, self.weight, self.eps)
 
     def add(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-        """residual += x in place, and the norm of the sum."""
+        """Residual += x in place, and the norm of the sum."""
         return ops.add_rms_norm(x, residual, self.weight, self.eps)

@@ -46,6 +46,7 @@ def cos_sin_table(rope: Rope | None, head_dim: int, length: int) -> torch.Tensor
 
     Raises:
         ConfigError: an unknown rope_type, or a parameter that it needs is missing.
+
     """
     if rope is None:
         return torch.tensor([[1.0, 0.0]]).repeat(length, 1)
@@ -54,7 +55,7 @@ def cos_sin_table(rope: Rope | None, head_dim: int, length: int) -> torch.Tensor
         raise ConfigError(f"rope_type {kind!r} is not one of {', '.join(_SCALINGS)}")
     rotated = int(head_dim * rope["partial_rotary_factor"])
     try:
-        frequencies, magnitude = _SCALINGS[kind](rope, rotated, length)
+        frequencies, magnitude = _SCALINGS[kind](rope | {"longest": length}, rotated)
     except KeyError as error:
         raise ConfigError(f"rope_type {kind!r} needs the parameter {error}") from None
     angles = torch.arange(length, dtype=torch.float32).unsqueeze(1) * frequencies
@@ -68,23 +69,23 @@ def _wavelengths(rope: Rope, rotated: int, theta: float | None = None) -> torch.
     return powers
 
 
-def _default(rope: Rope, rotated: int, length: int) -> tuple[torch.Tensor, float]:
+def _default(rope: Rope, rotated: int) -> tuple[torch.Tensor, float]:
     return 1.0 / _wavelengths(rope, rotated), 1.0
 
 
-def _linear(rope: Rope, rotated: int, length: int) -> tuple[torch.Tensor, float]:
+def _linear(rope: Rope, rotated: int) -> tuple[torch.Tensor, float]:
     return 1.0 / _wavelengths(rope, rotated) / rope["factor"], 1.0
 
 
-def _dynamic(rope: Rope, rotated: int, length: int) -> tuple[torch.Tensor, float]:
-    """NTK-aware scaling: a larger base, by how far `length` exceeds the trained one."""
+def _dynamic(rope: Rope, rotated: int) -> tuple[torch.Tensor, float]:
+    """NTK-aware scaling: a larger base, by how far the longest sequence exceeds the trained one."""
     factor, trained = rope["factor"], rope["max_position_embeddings"]
-    stretch = factor * max(length, trained) / trained - (factor - 1)
+    stretch = factor * max(rope["longest"], trained) / trained - (factor - 1)
     theta = rope["rope_theta"] * stretch ** (rotated / (rotated - 2))
     return 1.0 / _wavelengths(rope, rotated, theta), 1.0
 
 
-def _llama3(rope: Rope, rotated: int, length: int) -> tuple[torch.Tensor, float]:
+def _llama3(rope: Rope, rotated: int) -> tuple[torch.Tensor, float]:
     """Low frequencies divided by the factor, high ones kept, a ramp between."""
     factor, low, high = rope["factor"], rope["low_freq_factor"], rope["high_freq_factor"]
     frequencies = 1.0 / _wavelengths(rope, rotated)
@@ -93,10 +94,10 @@ def _llama3(rope: Rope, rotated: int, length: int) -> tuple[torch.Tensor, float]
     return kept * frequencies + (1 - kept) * frequencies / factor, 1.0
 
 
-def _longrope(rope: Rope, rotated: int, length: int) -> tuple[torch.Tensor, float]:
+def _longrope(rope: Rope, rotated: int) -> tuple[torch.Tensor, float]:
     """Searched factors for each frequency; the long set when sequences may outgrow the trained length."""
     trained = rope["original_max_position_embeddings"]
-    factors = torch.tensor(rope["long_factor"] if length > trained else rope["short_factor"], dtype=torch.float32)
+    factors = torch.tensor(rope["long_factor"] if rope["longest"] > trained else rope["short_factor"], dtype=torch.float32)
     if factors.shape != (rotated // 2,):
         raise ConfigError(f"longrope needs {rotated // 2} factors, config.json has {factors.numel()}")
     magnitude = rope.get("attention_factor")
@@ -106,7 +107,7 @@ def _longrope(rope: Rope, rotated: int, length: int) -> tuple[torch.Tensor, floa
     return 1.0 / (factors * _wavelengths(rope, rotated)), magnitude
 
 
-def _yarn(rope: Rope, rotated: int, length: int) -> tuple[torch.Tensor, float]:
+def _yarn(rope: Rope, rotated: int) -> tuple[torch.Tensor, float]:
     """Frequencies with many turns in the trained length kept, those with few divided, a ramp between (Peng et al. 2023)."""
     trained = rope["original_max_position_embeddings"]
     factor = rope.get("factor") or rope["max_position_embeddings"] / trained
@@ -139,7 +140,7 @@ def _yarn_magnitude(rope: Rope, factor: float) -> float:
     return mscale(1.0)
 
 
-_SCALINGS: dict[str, Callable[[Rope, int, int], tuple[torch.Tensor, float]]] = {
+_SCALINGS: dict[str, Callable[[Rope, int], tuple[torch.Tensor, float]]] = {
     "default": _default,
     "linear": _linear,
     "dynamic": _dynamic,
@@ -147,4 +148,4 @@ _SCALINGS: dict[str, Callable[[Rope, int, int], tuple[torch.Tensor, float]]] = {
     "longrope": _longrope,
     "yarn": _yarn,
 }
-"""rope_type -> (parameters, rotated dimensions, longest sequence) -> frequencies float32 [rotated / 2], factor of cos and sin."""
+"""rope_type -> (parameters, rotated dimensions) -> frequencies float32 [rotated / 2], factor of cos and sin."""

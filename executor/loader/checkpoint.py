@@ -20,4 +20,5 @@ class Checkpoint(Protocol):
 
         Raises:
             ConfigError: the tensor's type cannot be read, or the file ends too early.
+
         """

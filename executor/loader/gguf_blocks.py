@@ -22,6 +22,7 @@ def dequantize(blocks: torch.Tensor, kind: Kind, out: torch.Tensor) -> None:
         blocks: uint8 [N, bytes a block].
         kind: ggml type of the blocks.
         out: float32 [N, values a block], contiguous.
+
     """
     fast = _FAST.get(kind)
     if fast is not None:

@@ -43,6 +43,7 @@ def load_model(config: EngineConfig, device: torch.device, progress: Callable[[f
     Raises:
         ConfigError: an unknown architecture, or a checkpoint that does not fit it (names the tensors), is quantized in a
             way not supported, or is damaged.
+
     """
     started = time.perf_counter()
     _refuse_quantized(config)

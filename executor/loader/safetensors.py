@@ -113,7 +113,7 @@ def _entry(path: Path, info: dict[str, Any], start: int) -> _Entry:
 
 
 def _read_into(entry: _Entry, target: torch.Tensor) -> None:
-    memory = memoryview(target.flatten().view(torch.uint8).numpy())
+    memory = target.flatten().view(torch.uint8).numpy().data
     with entry.file.open("rb", buffering=0) as file:
         file.seek(entry.offset)
         done = 0

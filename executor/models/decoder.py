@@ -83,6 +83,7 @@ class DecoderLayer:
         Args:
             x: [T, H], the previous layer's return value; None for the first layer.
             residual: [T, H], changed in place.
+
         """
         x = add(x, residual, self.before_attention)
         x = self._leave(self.attention(x, positions, cache, attn), self.after_attention)
@@ -96,7 +97,7 @@ class DecoderLayer:
 
 
 def add(x: torch.Tensor | None, residual: torch.Tensor, norm: RMSNorm | None) -> torch.Tensor:
-    """residual += x in place, then the norm of it, or without a norm the residual itself (to be read, not written)."""
+    """Residual += x in place, then the norm of it, or without a norm the residual itself (to be read, not written)."""
     if norm is None:
         return residual if x is None else residual.add_(x)
     return norm(residual) if x is None else norm.add(x, residual)
@@ -125,6 +126,7 @@ class DecoderModel:
 
     Attributes:
         cache_layers: (num_kv_heads, head_dim) of each layer's cache.
+
     """
 
     def __init__(self, options: DecoderOptions, config: ModelConfig, device: torch.device) -> None:
@@ -166,6 +168,7 @@ class DecoderModel:
 
         Returns:
             [T, H], final norm applied.
+
         """
         return self.forward_embeddings(self.embedding(input_ids), positions, kv_caches, attn)
 
@@ -181,7 +184,7 @@ class DecoderModel:
 
     @torch.inference_mode()
     def compute_logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """hidden [R, H] -> float32 [R, V], scaling and soft cap applied."""
+        """Hidden [R, H] -> float32 [R, V], scaling and soft cap applied."""
         return self.head(hidden)
 
 

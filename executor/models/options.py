@@ -63,6 +63,7 @@ def base_options(config: HfConfig, *, tied: bool = False, head_dim: int | None =
 
     Raises:
         ConfigError: a key is missing.
+
     """
     try:
         heads, layers = config["num_attention_heads"], config["num_hidden_layers"]

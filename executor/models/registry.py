@@ -28,6 +28,7 @@ def decoder(describe: Callable[[HfConfig], DecoderOptions]) -> Factory:
 
     Args:
         describe: config.json (its text_config where it has one) -> options.
+
     """
 
     def build(config: EngineConfig, device: torch.device) -> DecoderModel:
@@ -58,6 +59,7 @@ def register(name: str, factory: Factory) -> None:
     Args:
         name: as in config.json's `architectures`.
         factory: see `decoder` for one made from a description.
+
     """
     _registry[name] = factory
 
@@ -72,6 +74,7 @@ def build_model(config: EngineConfig, device: torch.device) -> DecoderModel:
 
     Raises:
         ConfigError: nothing is registered for the architecture; names those that are.
+
     """
     name = config.model.architecture
     for entry in entry_points(group=GROUP, name=name):

@@ -17,7 +17,7 @@ def load(path: object, dtype: str = "float32", **engine_args: object) -> Decoder
     """The model at `path` on the CPU."""
     if not ops.current():
         ops.use(device="cpu")
-    return load_model(engine_config(path, dtype, **engine_args), torch.device("cpu"), lambda done: None)
+    return load_model(engine_config(path, dtype, **engine_args), torch.device("cpu"), lambda _: None)
 
 
 def engine_config(path: object, dtype: str = "float32", **engine_args: object) -> EngineConfig:
@@ -28,7 +28,9 @@ def engine_config(path: object, dtype: str = "float32", **engine_args: object) -
 class PagedSequences:
     """Sequences whose keys and values lie in blocks scattered over one cache."""
 
-    def __init__(self, model: DecoderModel, dtype: torch.dtype = torch.float32, block_size: int = 8, num_blocks: int = 64) -> None:
+    def __init__(
+        self, model: DecoderModel, dtype: torch.dtype = torch.float32, block_size: int = 8, num_blocks: int = 64
+    ) -> None:
         self.model = model
         self.block_size = block_size
         # Garbage where nothing has been written: reading it must show.

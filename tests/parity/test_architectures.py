@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from parity import tiny_hf
 import torch
+from parity import tiny_hf
 from parity.paged import PagedSequences, load
 
 TOLERANCE = 2e-5

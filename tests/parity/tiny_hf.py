@@ -55,7 +55,9 @@ def logits(model: transformers.PreTrainedModel, ids: list[int]) -> torch.Tensor:
 def greedy(model: transformers.PreTrainedModel, ids: list[int], count: int) -> list[int]:
     """transformers' greedy continuation."""
     prompt = torch.tensor([ids])
-    out = model.generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=count, min_new_tokens=count)
+    out = model.generate(
+        prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=count, min_new_tokens=count
+    )
     return out[0, len(ids) :].tolist()
 
 

@@ -130,7 +130,7 @@ def test_quantized_model_equals_its_dequantized_weights(tmp_path: Path) -> None:
     reference = tiny_hf.make(tmp_path / "hf", "LlamaForCausalLM", hidden_size=64, intermediate_size=96)
     gguf_files.write(tmp_path / "model.gguf", reference, Kind.Q4_1)
     with torch.no_grad():
-        for name, parameter in reference.named_parameters():
+        for parameter in reference.parameters():
             if parameter.dim() == 2:
                 packed = gguf.quants.quantize(parameter.numpy(), Kind.Q4_1)
                 parameter.copy_(torch.from_numpy(gguf.quants.dequantize(packed, Kind.Q4_1)))

@@ -142,7 +142,7 @@ def test_unreadable_type_is_refused(llama: Path, tmp_path: Path) -> None:
 
 
 def test_quantized_checkpoint_is_refused(llama: Path, tmp_path: Path) -> None:
-    rewritten(llama, tmp_path, lambda tensors: None)
+    rewritten(llama, tmp_path, lambda _: None)
     config = json.loads((tmp_path / "config.json").read_text()) | {"quantization_config": {"quant_method": "awq"}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError, match="quantized with awq"):

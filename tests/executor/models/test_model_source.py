@@ -72,12 +72,12 @@ def fake_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
     fake = FakeHub(tmp_path / "snapshot", ["config.json", "generation_config.json", "model.safetensors"])
     for name in ("snapshot_download", "list_repo_files", "hf_hub_download"):
         monkeypatch.setattr(huggingface_hub, name, getattr(fake, name))
-    monkeypatch.setattr(hub, "_probe", lambda endpoint, result: result.__setitem__(0, ""))
+    monkeypatch.setattr(hub, "_probe", lambda _, result: result.__setitem__(0, ""))
     return fake
 
 
 def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "_probe", lambda endpoint, result: result.__setitem__(0, "the hub cannot be reached (no route)"))
+    monkeypatch.setattr(hub, "_probe", lambda _, result: result.__setitem__(0, "the hub cannot be reached (no route)"))
 
 
 def hub_error(kind: type[errors.HfHubHTTPError], status: int = 404) -> errors.HfHubHTTPError:
@@ -124,7 +124,9 @@ class TestOnDisk:
         with pytest.raises(ConfigError, match=r"config\.json is not valid JSON"):
             find_model(str(tmp_path))
 
-    @pytest.mark.parametrize("name", ["/nowhere", "./nowhere", "~/nowhere", "nowhere.gguf", "a/b/c", "", "x" * 5000 + "/", "bad name"])
+    @pytest.mark.parametrize(
+        "name", ["/nowhere", "./nowhere", "~/nowhere", "nowhere.gguf", "a/b/c", "", "x" * 5000 + "/", "bad name"]
+    )
     def test_paths_are_not_looked_up_on_the_hub(self, name: str, fake_hub: FakeHub) -> None:
         with pytest.raises(ConfigError, match="there is no such file or folder"):
             find_model(name)
@@ -136,7 +138,12 @@ class TestHub:
         files = find_model("owner/model", revision="v1", token="secret", download_dir="/there")
         assert (files.path, files.format) == (str(fake_hub.snapshot), "safetensors")
         (asked,) = fake_hub.asked
-        assert (asked["repo_id"], asked["revision"], asked["token"], asked["cache_dir"]) == ("owner/model", "v1", "secret", "/there")
+        assert (asked["repo_id"], asked["revision"], asked["token"], asked["cache_dir"]) == (
+            "owner/model",
+            "v1",
+            "secret",
+            "/there",
+        )
         assert "*.safetensors" in asked["allow_patterns"]
         assert not any("bin" in pattern for pattern in asked["allow_patterns"])
 

@@ -49,7 +49,7 @@ def test_registering_takes_one_description(tmp_path: Path) -> None:
 def test_plugins_add_architectures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_hf.make(tmp_path, "LlamaForCausalLM", num_hidden_layers=1)
     entry = EntryPoint("PluginForCausalLM", f"{__name__}:plugin_factory", registry.GROUP)
-    monkeypatch.setattr(EntryPoint, "load", lambda self: plugin_factory)
+    monkeypatch.setattr(EntryPoint, "load", lambda _: plugin_factory)
     monkeypatch.setattr(registry, "entry_points", lambda **wanted: EntryPoints([entry]).select(**wanted))
     assert "PluginForCausalLM" in registry.known()
     model = registry.build_model(
