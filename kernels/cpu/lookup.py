@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from octavo.kernels.cpu import _native
-from octavo.kernels.cpu.linear import PackedLinear, unpack_rows
-from octavo.kernels.cpu.native import check_rows
+from octavo.kernels.cpu.linear import PackedLinear
+from octavo.kernels.cpu.native import check_rows, type_code
 
 
 def embedding(ids: torch.Tensor, weight: torch.Tensor | PackedLinear) -> torch.Tensor:
@@ -15,14 +15,14 @@ def embedding(ids: torch.Tensor, weight: torch.Tensor | PackedLinear) -> torch.T
     Raises:
         IndexError: an id outside the table.
     """
-    if isinstance(weight, PackedLinear):
-        return unpack_rows(ids, weight)
-    check_rows("weight", weight)
-    vocab_size, size = weight.shape
-    out = torch.empty((ids.shape[0], size), dtype=weight.dtype)
+    packed = isinstance(weight, PackedLinear)
+    table = weight.data if packed else weight
+    vocab_size, size = (weight.n, weight.k) if packed else weight.shape
+    check_rows("weight", table)
+    out = torch.empty((ids.shape[0], size), dtype=table.dtype)
     inside = _native.embedding(
-        weight.element_size(), out.data_ptr(), ids.contiguous().data_ptr(), ids.dtype == torch.int64, weight.data_ptr(),
-        weight.stride(0), ids.shape[0], vocab_size, size,
+        type_code(table), packed, out.data_ptr(), ids.contiguous().data_ptr(), ids.dtype == torch.int64, table.data_ptr(),
+        table.stride(0), ids.shape[0], vocab_size, size,
     )  # fmt: skip
     if not inside:
         raise IndexError(f"token ids must lie in [0, {vocab_size}), got {int(ids.min())} to {int(ids.max())}")

@@ -111,10 +111,19 @@ bool paged_attention(int dtype, int cache_dtype, Address out, Address q, Strides
   return kernels().paged_attention(a);
 }
 
-bool embedding(int64_t element_size, Address out, Address ids, bool wide_ids, Address weight, int64_t weight_stride,
+bool embedding(int dtype, bool packed, Address out, Address ids, bool wide_ids, Address weight, int64_t weight_stride,
                int64_t num_ids, int64_t vocab_size, int64_t size) {
-  return kernels().embedding(
-      {element_size, at<void>(out), at<void>(ids), wide_ids, {at<void>(weight), weight_stride}, num_ids, vocab_size, size});
+  return kernels().embedding({DType(dtype), packed, at<void>(out), at<void>(ids), wide_ids,
+                              {at<void>(weight), weight_stride}, num_ids, vocab_size, size});
+}
+
+void linear(int dtype, Address out, Address x, int64_t x_stride, Address packed, Address bias, int64_t rows, int64_t n,
+            int64_t k) {
+  kernels().linear({DType(dtype), {at<void>(out), n}, {at<void>(x), x_stride}, at<void>(packed), at<void>(bias), rows, n, k});
+}
+
+void pack_linear(int dtype, Address packed, Address weight, int64_t weight_stride, int64_t n, int64_t k) {
+  kernels().pack_linear({DType(dtype), at<void>(packed), {at<void>(weight), weight_stride}, n, k});
 }
 
 void argmax(Address logits, int64_t stride, int64_t rows, int64_t vocab_size, Address out) {
@@ -139,5 +148,7 @@ NB_MODULE(_native, m) {
   m.def("rope_and_cache", &rope_and_cache, unlocked);
   m.def("paged_attention", &paged_attention, unlocked);
   m.def("embedding", &embedding, unlocked);
+  m.def("linear", &linear, unlocked);
+  m.def("pack_linear", &pack_linear, unlocked);
   m.def("argmax", &argmax, unlocked);
 }

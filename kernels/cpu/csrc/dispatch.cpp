@@ -1,5 +1,13 @@
 #include "dispatch.h"
 
+#ifdef OCTAVO_X86
+#include <cpuid.h>
+#endif
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include <atomic>
 
 namespace octavo {
@@ -14,6 +22,7 @@ OCTAVO_DECLARE(portable)
 OCTAVO_DECLARE(avx2)
 OCTAVO_DECLARE(avx512)
 OCTAVO_DECLARE(avx512_bf16)
+OCTAVO_DECLARE(amx)
 #endif
 
 namespace {
@@ -27,6 +36,19 @@ bool has_avx512() {
 bool has_avx512_bf16() {
   return has_avx512() && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni");
 }
+
+// Besides the processor, the operating system has to be asked for the tiles' memory; Linux grants it to the process.
+bool has_amx() {
+  unsigned a, b, c, d;
+  constexpr unsigned kTileBits = 1u << 24 | 1u << 22;  // AMX-TILE, AMX-BF16
+  if (!has_avx512_bf16() || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kTileBits) != kTileBits) return false;
+#ifdef __linux__
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
 #endif
 bool has_portable() { return true; }
 
@@ -37,6 +59,7 @@ struct Variant {
 
 const Variant kVariants[] = {
 #ifdef OCTAVO_X86
+    {&amx::kernels, has_amx},
     {&avx512_bf16::kernels, has_avx512_bf16},
     {&avx512::kernels, has_avx512},
     {&avx2::kernels, has_avx2},

@@ -60,12 +60,35 @@ struct AttentionArgs {
 };
 
 struct EmbeddingArgs {
-  int64_t element_size;
-  void* out;  // contiguous
+  DType dtype;
+  bool packed;    // weight.data is what pack_linear wrote
+  void* out;      // contiguous
   const void* ids;
   bool wide_ids;  // int64, else int32
   Rows weight;
   int64_t num_ids, vocab_size, size;
+};
+
+struct LinearArgs {
+  DType dtype;  // of x, weight, bias and out
+  Rows out, x;
+  const void* packed;
+  const void* bias;  // or null
+  int64_t rows, n, k;
+};
+
+struct PackArgs {
+  DType dtype;
+  void* packed;
+  Rows weight;
+  int64_t n, k;
+};
+
+struct PackedRowArgs {
+  DType dtype;
+  void* out;
+  const void* packed;
+  int64_t row, k;
 };
 
 struct Kernels {
@@ -77,6 +100,8 @@ struct Kernels {
   bool (*rope_and_cache)(const RopeArgs&);
   bool (*paged_attention)(const AttentionArgs&);
   bool (*embedding)(const EmbeddingArgs&);
+  void (*linear)(const LinearArgs&);
+  void (*pack_linear)(const PackArgs&);
   void (*argmax)(const float* logits, int64_t stride, int64_t rows, int64_t vocab_size, int64_t* out);
 };
 

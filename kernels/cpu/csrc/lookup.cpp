@@ -12,6 +12,16 @@ OCTAVO_INLINE int64_t id_at(const EmbeddingArgs& a, int64_t i) {
   return a.wide_ids ? static_cast<const int64_t*>(a.ids)[i] : static_cast<const int32_t*>(a.ids)[i];
 }
 
+void copy_row(const EmbeddingArgs& a, int64_t i, int64_t id) {
+  const int64_t element = a.dtype == DType::f32 ? 4 : 2, bytes = a.size * element;
+  char* out = static_cast<char*>(a.out) + i * bytes;
+  if (a.packed) {
+    unpack_row({a.dtype, out, a.weight.data, id, a.size});
+  } else {
+    std::memcpy(out, static_cast<const char*>(a.weight.data) + id * a.weight.stride * element, bytes);
+  }
+}
+
 // A NaN counts as the largest value, as torch has it.
 OCTAVO_INLINE bool beats(float x, float best) { return x > best || (x != x && best == best); }
 
@@ -55,15 +65,13 @@ int64_t argmax_row(const float* x, int64_t size) {
 
 bool embedding(const EmbeddingArgs& a) {
   std::atomic<bool> valid{true};
-  const int64_t bytes = a.size * a.element_size;
   parallel_rows(a.num_ids, a.size, [&](int64_t i) {
     const int64_t id = id_at(a, i);
     if (id < 0 || id >= a.vocab_size) {
       valid.store(false, std::memory_order_relaxed);
-      return;
+    } else {
+      copy_row(a, i, id);
     }
-    const char* row = static_cast<const char*>(a.weight.data) + id * a.weight.stride * a.element_size;
-    std::memcpy(static_cast<char*>(a.out) + i * bytes, row, bytes);
   });
   return valid;
 }

@@ -11,6 +11,9 @@ void gelu_and_mul(const GateArgs& args);
 bool rope_and_cache(const RopeArgs& args);
 bool paged_attention(const AttentionArgs& args);
 bool embedding(const EmbeddingArgs& args);
+void linear(const LinearArgs& args);
+void pack_linear(const PackArgs& args);
+void unpack_row(const PackedRowArgs& args);
 void argmax(const float* logits, int64_t stride, int64_t rows, int64_t vocab_size, int64_t* out);
 
 }  // namespace octavo::OCTAVO_ISA

@@ -167,10 +167,26 @@ ThreadPool& the_pool() {
   return *pool;
 }
 
-struct Scratch {
-  void* memory = nullptr;
-  size_t bytes = 0;
-  ~Scratch() { std::free(memory); }
+class Scratch {
+ public:
+  ~Scratch() { std::free(memory_); }
+
+  void* get(size_t bytes) {
+    if (bytes_ < bytes) grow((bytes + 4095) / 4096 * 4096);
+    return memory_;
+  }
+
+ private:
+  void grow(size_t bytes) {
+    std::free(memory_);
+    memory_ = nullptr;
+    bytes_ = 0;
+    if (posix_memalign(&memory_, 64, bytes) != 0) throw std::bad_alloc();
+    bytes_ = bytes;
+  }
+
+  void* memory_ = nullptr;
+  size_t bytes_ = 0;
 };
 
 }  // namespace
@@ -183,15 +199,12 @@ void run_tasks(int64_t tasks, TaskFunction function, void* context) { the_pool()
 
 void* scratch(size_t bytes) {
   thread_local Scratch mine;
-  if (mine.bytes < bytes) {
-    std::free(mine.memory);
-    mine.bytes = 0;
-    mine.memory = nullptr;
-    const size_t rounded = (bytes + 4095) / 4096 * 4096;
-    if (posix_memalign(&mine.memory, 64, rounded) != 0) throw std::bad_alloc();
-    mine.bytes = rounded;
-  }
-  return mine.memory;
+  return mine.get(bytes);
+}
+
+void* shared_scratch(size_t bytes) {
+  thread_local Scratch mine;
+  return mine.get(bytes);
 }
 
 }  // namespace octavo

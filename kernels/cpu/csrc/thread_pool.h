@@ -19,4 +19,7 @@ void run_tasks(int64_t tasks, TaskFunction function, void* context);
 // Memory of the calling thread, 64-byte aligned, at least `bytes`; what it held before is lost.
 void* scratch(size_t bytes);
 
+// The same, of another piece: for what a job's caller prepares and its tasks, which use `scratch`, read.
+void* shared_scratch(size_t bytes);
+
 }  // namespace octavo

@@ -1,0 +1,55 @@
+// The same for bf16 with the processor's own pairwise dot product, which takes x unconverted.
+#pragma once
+
+#include "linear_dense.h"
+
+namespace octavo::OCTAVO_ISA {
+
+#if defined(__AVX512BF16__) && !defined(OCTAVO_AMX)
+
+template <int N>
+void bf16_panel(const bf16* x, int64_t stride, const bf16* weights, int64_t depth, float* out) {
+  __m512 total[N][2];
+  for (int n = 0; n < N; ++n) total[n][0] = total[n][1] = _mm512_setzero_ps();
+  for (int64_t k = 0; k < depth; k += 2) {
+    const bf16* w = weights + k * kPanel;
+    const __m512bh w0 = reinterpret_cast<__m512bh>(_mm512_loadu_si512(w));
+    const __m512bh w1 = reinterpret_cast<__m512bh>(_mm512_loadu_si512(w + 32));
+    _mm_prefetch(reinterpret_cast<const char*>(w) + 4096, _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char*>(w) + 4096 + 64, _MM_HINT_T0);
+#pragma GCC unroll 12
+    for (int n = 0; n < N; ++n) {
+      int32_t pair;
+      std::memcpy(&pair, x + n * stride + k, sizeof pair);
+      const __m512bh a = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
+      total[n][0] = _mm512_dpbf16_ps(total[n][0], a, w0);
+      total[n][1] = _mm512_dpbf16_ps(total[n][1], a, w1);
+    }
+  }
+  for (int n = 0; n < N; ++n) {
+    _mm512_storeu_ps(out + n * kPanel, total[n][0]);
+    _mm512_storeu_ps(out + n * kPanel + 16, total[n][1]);
+  }
+}
+
+struct Bf16Kernel {
+  using Input = bf16;
+  static constexpr int kRows = 12;
+
+  template <int N>
+  struct Sized {
+    static void run(const bf16* x, int64_t stride, const bf16* weights, int64_t depth, float* out) {
+      bf16_panel<N>(x, stride, weights, depth, out);
+    }
+  };
+
+  static void begin() {}
+  static void end() {}
+  static void run(int rows, const bf16* x, int64_t stride, const bf16* weights, int64_t depth, float* out) {
+    with_constant<kRows, Sized>(rows, x, stride, weights, depth, out);
+  }
+};
+
+#endif
+
+}  // namespace octavo::OCTAVO_ISA
