@@ -5,25 +5,19 @@ from __future__ import annotations
 import asyncio
 import collections
 import logging
-import os
-import signal
-import subprocess
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import zmq
-
 from octavo import envs
 from octavo.config import EngineConfig
-from octavo.core.bootstrap import Bootstrap, write_bootstrap
+from octavo.core.client_wire import ClientWire
+from octavo.core.core_process import CoreProcess, watch_stranger
 from octavo.core.messages import (
     WIRE_VERSION,
     AbortRequests,
-    ClientMessage,
     ControlCall,
     ControlReply,
     CoreMessage,
@@ -34,21 +28,13 @@ from octavo.core.messages import (
     Progress,
     Ready,
 )
-from octavo.core.transport import (
-    Addresses,
-    MessageEncoder,
-    WireError,
-    core_decoder,
-    make_socket,
-    make_socket_directory,
-    receive,
-    remove_socket_directory,
-)
+from octavo.core.transport import Addresses
 from octavo.errors import EngineDeadError, EngineStartError, OctavoError
 
 logger = logging.getLogger(__name__)
 
 _POLL_MS = 50
+_DISCONNECT_TIMEOUT = 1.0
 
 
 class CoreClient:
@@ -68,18 +54,13 @@ class CoreClient:
         # fixed
         self.config = config
         self.ready: Ready | None = None
-        self._identity = uuid.uuid4().bytes
-        # the core process
+        # the core
+        self._process: CoreProcess | None = None
         self._addresses: Addresses | None = None
-        self._owns_core = False
-        self._process: subprocess.Popen[bytes] | None = None
+        self._connected: ClientWire | None = None
         self._death: str | None = None
         self._close_lock = threading.Lock()
         self._closed = False
-        # the wire
-        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
-        self._encoder = MessageEncoder()
-        self._decoder = core_decoder()
         # what waits on the event loop
         self._loop: asyncio.AbstractEventLoop | None = None
         self._received: collections.deque[CoreOutputs] = collections.deque()
@@ -91,21 +72,11 @@ class CoreClient:
 
     def spawn(self) -> None:
         """Start the core process; returns at once. It ignores the terminal's Ctrl-C and ends when this process does."""
-        _, addresses = make_socket_directory()
-        self._owns_core = True
-        self._addresses = addresses
-        self._process = subprocess.Popen(self.command, stdin=subprocess.PIPE, start_new_session=True)
-        self._watch(self._wait_for_exit)
-        bootstrap = Bootstrap(self.config, addresses, time.monotonic())
-        try:
-            write_bootstrap(self._process.stdin, bootstrap)  # type: ignore[arg-type]
-        except BrokenPipeError:
-            logger.debug("the core process ended before it read its configuration")
-        self._connect(addresses)
+        self._process = CoreProcess(self.command, self.config, self._mark_dead)
+        self._connect(self._process.addresses)
 
     def attach(self, addresses: Addresses) -> None:
         """Join a core that another client spawned, instead of `spawn`; `close` then leaves it running."""
-        self._addresses = addresses
         self._connect(addresses)
 
     @property
@@ -128,7 +99,7 @@ class CoreClient:
         deadline = time.monotonic() + limit
         while self.ready is None:
             dead = self._death
-            message = self._receive_blocking(_POLL_MS if dead is None else 0)
+            message = self._wire.wait(_POLL_MS if dead is None else 0)
             if isinstance(message, Ready):
                 self._become_ready(message)
             elif isinstance(message, Failed):
@@ -154,10 +125,9 @@ class CoreClient:
             self._closed = True
             self._mark_dead("the engine core was shut down")
             if self._process is not None:
-                self._stop_process(self._process, timeout)
-            if self._owns_core and self._addresses is not None:
-                remove_socket_directory(self._addresses)
-            self._release_loop_then(self._destroy_sockets)
+                self._process.stop(timeout)
+            if self._connected is not None:
+                self._disconnect(self._connected)
 
     # ---- on the event loop ------------------------------------------------------------------------------------------
 
@@ -180,14 +150,14 @@ class CoreClient:
     def add(self, request: EngineRequest) -> None:
         """Send a request. Raises: EngineDeadError."""
         self._check_alive()
-        self._send(request)
+        self._wire.send(request)
 
     def abort(self, request_ids: list[str]) -> None:
         """Ask the core to forget these requests; no matter if it does not know them, or is gone."""
         if request_ids and not self.dead:
-            self._send(AbortRequests(request_ids))
+            self._wire.send(AbortRequests(request_ids))
 
-    async def call(self, method: str, *args: Any, timeout: float = 10.0) -> Any:
+    async def call(self, method: str, *args: Any, timeout: float = 10.0) -> Any:  # noqa: ASYNC109 - as wait_for has it
         """Have the core do something between two steps; see `engine_core.CONTROL_METHODS`.
 
         Raises:
@@ -200,7 +170,7 @@ class CoreClient:
         self._next_call += 1
         call_id = self._next_call
         self._calls[call_id] = loop.create_future()
-        self._send(ControlCall(call_id, method, list(args)))
+        self._wire.send(ControlCall(call_id, method, list(args)))
         try:
             return await asyncio.wait_for(self._calls[call_id], timeout)
         finally:
@@ -211,15 +181,15 @@ class CoreClient:
         loop = asyncio.get_running_loop()
         if loop is not self._loop and not self.dead:
             if self._loop is not None and not self._loop.is_closed():
-                self._loop.remove_reader(self._output.getsockopt(zmq.FD))
+                self._loop.remove_reader(self._wire.descriptor)
             self._loop = loop
-            loop.add_reader(self._output.getsockopt(zmq.FD), self._read_all)
+            loop.add_reader(self._wire.descriptor, self._read_all)
             self._read_all()
         return loop
 
     def _read_all(self) -> None:
         """Take every message there is: ZeroMQ's descriptor tells of the first one only."""
-        while (message := self._receive()) is not None:
+        while (message := self._wire.receive()) is not None:
             self._dispatch(message)
         if self._death is not None:
             self._wake_all()
@@ -251,79 +221,49 @@ class CoreClient:
             self._waiter.set_result(None)
         for future in self._calls.values():
             if not future.done():
-                future.set_exception(self._dead_error())
+                future.set_exception(EngineDeadError(self._death or "the engine core is gone"))
 
-    # ---- the wire ---------------------------------------------------------------------------------------------------
+    # ---- connection and death ---------------------------------------------------------------------------------------
+
+    @property
+    def _wire(self) -> ClientWire:
+        if self._connected is None:
+            raise RuntimeError("the core has not been spawned")
+        return self._connected
 
     def _connect(self, addresses: Addresses) -> None:
-        self._context = zmq.Context()
-        self._output = make_socket(self._context, zmq.DEALER, self._identity)
-        self._output.connect(addresses.output)
-        self._input = make_socket(self._context, zmq.DEALER, self._identity)
-        self._input.connect(addresses.input)
-        self._send(Hello(WIRE_VERSION))
+        self._addresses = addresses
+        self._connected = ClientWire(addresses)
+        self._connected.send(Hello(WIRE_VERSION))
 
-    def _send(self, message: ClientMessage) -> None:
-        self._input.send_multipart(self._encoder.encode(message), copy=False)
+    def _disconnect(self, wire: ClientWire) -> None:
+        """Close the sockets where nobody else uses them: on their loop while it runs, else here."""
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            wire.close()
+        elif not loop.is_running() or _running_loop() is loop:
+            loop.remove_reader(wire.descriptor)
+            wire.close()
+        else:
+            done = threading.Event()
+            loop.call_soon_threadsafe(self._disconnect_on_loop, loop, wire, done)
+            if not done.wait(_DISCONNECT_TIMEOUT):
+                logger.warning("the event loop is too busy to close the engine core's sockets")
 
-    def _receive(self) -> CoreMessage | None:
-        """The next message that can be read, None when there is none now."""
-        while self._context is not None and not self._output.closed:
-            try:
-                frames = receive(self._output, zmq.NOBLOCK)
-                message: CoreMessage = self._decoder.decode(frames)
-                return message
-            except zmq.Again:
-                return None
-            except WireError as error:
-                logger.error("dropped a malformed message of the engine core: %s", error)
-        return None
-
-    def _receive_blocking(self, timeout_ms: int) -> CoreMessage | None:
-        if self._context is None:
-            raise RuntimeError("the core has not been spawned")
-        if self._output.closed:
-            raise EngineStartError("the engine core was shut down before it was ready")
-        self._output.poll(timeout_ms)
-        return self._receive()
-
-    # ---- death ------------------------------------------------------------------------------------------------------
-
-    def _check_alive(self) -> None:
-        if self._death is not None:
-            raise self._dead_error()
-
-    def _dead_error(self) -> EngineDeadError:
-        return EngineDeadError(self._death or "the engine core is gone")
+    @staticmethod
+    def _disconnect_on_loop(loop: asyncio.AbstractEventLoop, wire: ClientWire, done: threading.Event) -> None:
+        loop.remove_reader(wire.descriptor)
+        wire.close()
+        done.set()
 
     def _become_ready(self, ready: Ready) -> None:
         self.ready = ready
-        if not self._owns_core:
-            self._watch(self._wait_for_stranger, ready.pid)
+        if self._process is None:
+            watch_stranger(ready.pid, self._mark_dead, lambda: self._closed)
 
-    def _watch(self, target: Callable[..., None], *args: Any) -> None:
-        threading.Thread(target=target, args=args, name="octavo-core-watch", daemon=True).start()
-
-    def _wait_for_exit(self) -> None:
-        process = self._process
-        if process is not None:
-            self._mark_dead(f"the engine core process {process.pid} {_exit_text(process.wait())}")
-
-    def _wait_for_stranger(self, pid: int) -> None:
-        """Wait for the end of a process of this host that is not our child."""
-        try:
-            descriptor = os.pidfd_open(pid)
-        except ProcessLookupError:
-            self._mark_dead(f"the engine core process {pid} is gone")
-            return
-        try:
-            poller = zmq.Poller()
-            poller.register(descriptor, zmq.POLLIN)
-            while self._death is None:
-                if poller.poll(1000):
-                    self._mark_dead(f"the engine core process {pid} is gone")
-        finally:
-            os.close(descriptor)
+    def _check_alive(self) -> None:
+        if self._death is not None:
+            raise EngineDeadError(self._death)
 
     def _mark_dead(self, why: str) -> None:
         """From any thread; the first reason stays."""
@@ -336,39 +276,10 @@ class CoreClient:
             except RuntimeError:
                 logger.debug("the event loop closed before it learned that %s", why)
 
-    def _stop_process(self, process: subprocess.Popen[bytes], timeout: float) -> None:
-        """The end of its stdin asks the core to end; it has `timeout` seconds."""
-        if process.stdin is not None:
-            process.stdin.close()
-        try:
-            process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            logger.warning("the engine core did not end within %g s; killing it", timeout)
-            process.kill()
-            process.wait()
 
-    def _release_loop_then(self, action: Callable[[], None]) -> None:
-        """Run `action` where nobody uses the sockets: on their loop, if it still runs, else here."""
-        loop = self._loop
-        if loop is not None and loop.is_running():
-            try:
-                loop.call_soon_threadsafe(action)
-                return
-            except RuntimeError:
-                logger.debug("the event loop closed before the client did")
-        action()
-
-    def _destroy_sockets(self) -> None:
-        if self._context is None:
-            return
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.remove_reader(self._output.getsockopt(zmq.FD))
-        self._input.close(linger=0)
-        self._output.close(linger=0)
-        self._context.term()
-
-
-def _exit_text(code: int) -> str:
-    if code < 0:
-        return f"was ended by {signal.Signals(-code).name}"
-    return f"exited with code {code}"
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop that runs on this thread."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

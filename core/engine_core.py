@@ -69,7 +69,9 @@ class EngineCore:
         send: hands a message to the output thread.
     """
 
-    def __init__(self, config: EngineConfig, executor: Executor, inbox: Inbox, send: Callable[[bytes, CoreMessage], None]) -> None:
+    def __init__(
+        self, config: EngineConfig, executor: Executor, inbox: Inbox, send: Callable[[bytes, CoreMessage], None]
+    ) -> None:
         # fixed
         self.max_model_len = served_model_len(config, executor.num_blocks)
         self._executor = executor
@@ -120,14 +122,14 @@ class EngineCore:
     def _submit_next(self) -> ScheduledStep | None:
         try:
             scheduled = self.scheduler.schedule()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - logged; every request fails
             self._fail_all(f"scheduling failed: {_described(error)}", error)
             return None
         if scheduled is None:
             return None
         try:
             future = self._executor.submit(scheduled.step)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a step that cannot be submitted has failed
             future = Future()
             future.set_exception(error)
         self._in_flight.append((scheduled, future))
@@ -137,12 +139,12 @@ class EngineCore:
         scheduled, future = self._in_flight.popleft()
         try:
             output = future.result()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - logged; the step's requests fail
             self._step_failed(scheduled, error)
             return
         try:
             self.scheduler.process(scheduled, output)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - logged; every request fails
             self._fail_all(f"processing a step's results failed: {_described(error)}", error)
             return
         self._failures = 0

@@ -35,6 +35,8 @@ STOP_TIMEOUT = 0.5
 """Seconds that a step under way may delay the end of the process."""
 HELLO_TIMEOUT = 5.0
 """Seconds that a core which cannot start waits for someone to tell why."""
+FAILED_TIMEOUT = 3.0
+"""Seconds that a core which has failed may take to shut its executor down."""
 _PARENT_CHECK_INTERVAL = 1.0
 _PROGRESS_INTERVAL = 0.05
 _PR_SET_NAME = 15
@@ -78,16 +80,15 @@ class DeathWatch:
     def __init__(self, io: CoreIO) -> None:
         self._io = io
         self._parent = os.getppid()
-        self._finished = threading.Event()
 
     def start(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         for target in (self._wait_for_parent, self._wait_for_sigterm):
             threading.Thread(target=target, name="octavo-core-watch", daemon=True).start()
 
-    def main_finished(self) -> None:
-        """The main thread is through; no need to force anything."""
-        self._finished.set()
+    def limit(self, seconds: float, exit_code: int) -> None:
+        """End the process in `seconds` unless it has ended by itself."""
+        threading.Thread(target=self._force_end, args=(seconds, exit_code), name="octavo-core-limit", daemon=True).start()
 
     def _wait_for_parent(self) -> None:
         """End of stdin is noticed at once; a parent whose pipe lives on in a forked child, within a second."""
@@ -105,10 +106,13 @@ class DeathWatch:
     def _end(self, why: str) -> None:
         logger.debug("ending: %s", why)
         self._io.inbox.put((b"", Stop()))
-        self._finished.wait(STOP_TIMEOUT)
+        self._force_end(STOP_TIMEOUT, 0)
+
+    def _force_end(self, seconds: float, exit_code: int) -> None:
+        time.sleep(seconds)
         remove_socket_directory(self._io.addresses)
         sys.stderr.flush()
-        os._exit(0)
+        os._exit(exit_code)
 
 
 def main(make_executor: Callable[[EngineConfig], Executor] | None = None) -> int:
@@ -126,14 +130,16 @@ def main(make_executor: Callable[[EngineConfig], Executor] | None = None) -> int
     watch.start()
     io.start()
     try:
-        return _serve(bootstrap, io, make_executor)
+        exit_code = _serve(bootstrap, io, make_executor, watch)
     finally:
         io.close()
         remove_socket_directory(bootstrap.addresses)
-        watch.main_finished()
+    return exit_code
 
 
-def _serve(bootstrap: Bootstrap, io: CoreIO, make_executor: Callable[[EngineConfig], Executor] | None) -> int:
+def _serve(
+    bootstrap: Bootstrap, io: CoreIO, make_executor: Callable[[EngineConfig], Executor] | None, watch: DeathWatch
+) -> int:
     start_up = StartUp(io, bootstrap.spawned_at)
     start_up.progress("process", 1.0)
     executor: Executor | None = None
@@ -151,6 +157,7 @@ def _serve(bootstrap: Bootstrap, io: CoreIO, make_executor: Callable[[EngineConf
         logger.error("the engine core ends: %s", message, exc_info=None if isinstance(error, OctavoError) else error)
         io.announce(Failed(message))
         io.wait_for_client(HELLO_TIMEOUT)
+        watch.limit(FAILED_TIMEOUT, 1)
         return 1
     finally:
         if executor is not None:
@@ -175,7 +182,9 @@ def _ready(config: EngineConfig, core: EngineCore, executor: Executor, start_up:
 
 def _set_up_logging() -> None:
     logging.basicConfig(
-        level=envs.LOG_LEVEL.upper(), format="%(asctime)s %(levelname)s core[%(process)d] %(name)s: %(message)s", stream=sys.stderr
+        level=envs.LOG_LEVEL.upper(),
+        format="%(asctime)s %(levelname)s core[%(process)d] %(name)s: %(message)s",
+        stream=sys.stderr,
     )
 
 

@@ -9,6 +9,8 @@ from octavo.core.stats import Counters
 
 
 class RequestStatus(enum.IntEnum):
+    """Where a request is; its progress is in its counts."""
+
     WAITING = 0
     RUNNING = 1
     FINISHED = 2
@@ -97,8 +99,10 @@ class Request:
 
     @property
     def max_prefix_hit(self) -> int:
-        """Tokens that may come from the prefix cache: the last is always computed, for its logits, and so are prompt
-        tokens whose log-probabilities are still owed."""
+        """Tokens that may come from the prefix cache.
+
+        The last one is always computed, for its logits, and so are prompt tokens whose log-probabilities are still owed.
+        """
         if self.sampling.skip_reading_prefix_cache:
             return 0
         owed_from = self.num_prompt_logprobs

@@ -82,8 +82,10 @@ class Scheduler:
             self.table.finish(request)
 
     def schedule(self) -> ScheduledStep | None:
-        """The next step, which the caller must now submit; None when nothing can be computed before a step in flight
-        is processed (or at all)."""
+        """The next step, which the caller must now submit.
+
+        None when nothing can be computed before a step in flight is processed (or at all).
+        """
         scheduled = ScheduledStep(StepInput(self._next_step_id, [], [], {}, {}, 0))
         budget = self._schedule_running(scheduled, self._token_budget)
         if not scheduled.preempted:
@@ -160,8 +162,11 @@ class Scheduler:
         return budget
 
     def _chunk(self, request: Request, count: int, limit: int) -> int:
-        """How many of `count` uncomputed prompt tokens to compute now. A prompt that takes several steps lets short ones
-        in beside it: it leaves room for the next waiting request if that needs at most half of what there is."""
+        """How many of `count` uncomputed prompt tokens to compute now.
+
+        A prompt that takes several steps lets short ones in beside it: it leaves room for the next waiting request if that
+        needs at most half of what there is.
+        """
         limit = min(limit, self._threshold) if self._chunked else limit
         if count <= limit:
             return count
@@ -204,8 +209,9 @@ class Scheduler:
         count = len(request.token_ids) - hit
         if self._chunked:
             count = min(count, budget, self._threshold)
-        if count > budget or not self.kv.admit(request, prefix, self.reserve.blocks(self.table.running, request)):
+        if count > budget or not self._has_room(request, prefix):
             return 0
+        self.kv.admit(request, prefix)
         self.table.start(request)
         self._note_admission(request, hit)
         request.num_computed = hit
@@ -217,6 +223,10 @@ class Scheduler:
         self._compute(request, count, scheduled)
         self.kv.publish(request)
         return count
+
+    def _has_room(self, request: Request, prefix: list[int]) -> bool:
+        free = self.kv.free_after(request, prefix)
+        return free >= 0 and free >= self.reserve.blocks(self.table.running, request)
 
     def _note_admission(self, request: Request, hit: int) -> None:
         request.note(EventKind.SCHEDULED, time.monotonic())
@@ -236,5 +246,3 @@ class Scheduler:
         if request.num_computed == request.num_expected:
             request.num_expected += 1
             scheduled.sampling.append(request.key)
-
-

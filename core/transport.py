@@ -55,7 +55,8 @@ class MessageEncoder:
 
     def encode(self, message: ClientMessage | CoreMessage) -> Frames:
         """Raises: TypeError: the message holds something that is neither msgpack nor an array of numbers."""
-        self._frames = frames = [b""]
+        frames: Frames = [b""]
+        self._frames = frames
         frames[0] = self._encoder.encode(message)
         return frames
 
@@ -140,13 +141,13 @@ def make_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int, identity: by
     return socket
 
 
-def make_socket_directory() -> tuple[str, Addresses]:
-    """A new directory of mode 0700 and the two addresses in it, short enough for a Unix socket."""
+def make_socket_directory() -> Addresses:
+    """The two addresses in a new directory of mode 0700, short enough for a Unix socket."""
     directory = tempfile.mkdtemp(prefix="octavo-")
     if len(os.path.join(directory, "output")) > zmq.IPC_PATH_MAX_LEN:
         os.rmdir(directory)
         directory = tempfile.mkdtemp(prefix="octavo-", dir="/tmp")
-    return directory, Addresses(f"ipc://{directory}/input", f"ipc://{directory}/output")
+    return Addresses(f"ipc://{directory}/input", f"ipc://{directory}/output")
 
 
 def remove_socket_directory(addresses: Addresses) -> None:

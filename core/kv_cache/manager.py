@@ -52,7 +52,7 @@ class KVCacheManager:
     def find_prefix(self, request: Request) -> list[int]:
         """Longest run of cached blocks that `request` starts with; at least one token is left to compute.
 
-        The blocks are not taken yet: `admit` them before anything else is allocated.
+        The blocks are not taken yet: `admit` the request before anything else is allocated.
         """
         limit = request.max_prefix_hit // self.block_size if self.enable_prefix_caching else 0
         if limit <= 0:
@@ -66,19 +66,26 @@ class KVCacheManager:
             blocks.append(block)
         return blocks
 
-    def admit(self, request: Request, prefix: list[int], reserve: int) -> bool:
-        """Give a request the blocks for all its known tokens, `prefix` first; False, and nothing changes, when then
-        fewer than `reserve` blocks would be free."""
-        count = self.blocks_for(len(request.token_ids)) - len(prefix)
+    def free_after(self, request: Request, prefix: list[int]) -> int:
+        """Blocks that would be free if `request` were admitted now; negative when there are too few."""
         from_free = sum(1 for block in prefix if self._pool.is_free(block))
-        if count + from_free + reserve > self._pool.num_free:
-            return False
+        return self._pool.num_free - from_free - (self.blocks_for(len(request.token_ids)) - len(prefix))
+
+    def admit(self, request: Request, prefix: list[int]) -> None:
+        """Give a request the blocks for all its known tokens, `prefix` first.
+
+        Raises:
+            RuntimeError: too few are free; `free_after` tells before.
+        """
         self._extend_hashes(request, 0)
         self._pool.take_cached(prefix)
-        request.block_ids = prefix + (self._pool.allocate(count) or [])
+        blocks = self._pool.allocate(self.blocks_for(len(request.token_ids)) - len(prefix))
+        if blocks is None:
+            self._pool.release(prefix)
+            raise RuntimeError(f"no KV blocks for request {request.request_id}")
+        request.block_ids = prefix + blocks
         request.num_slots = len(request.block_ids) * self.block_size
         request.num_published = len(prefix)
-        return True
 
     def grow(self, request: Request, num_tokens: int) -> list[int] | None:
         """Blocks to append so that the table covers `num_tokens`; None when too few are free."""

@@ -178,7 +178,8 @@ class FakeExecutor(Executor):
             self.failed.pop(key, None)
             ledger.left.append(key)
         for new in step.joined:
-            assert new.request_id not in self._rows and new.request_id not in self.failed
+            assert new.request_id not in self._rows
+            assert new.request_id not in self.failed
             self._rows[new.request_id] = self._row(new)
             ledger.joined.append(new.request_id)
         for key, blocks in step.new_blocks.items():

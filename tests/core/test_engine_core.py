@@ -45,14 +45,16 @@ def test_what_cannot_be_served_is_refused_and_nothing_else_is(
     good = harness.add(make_request("good", [1, 2, 3], 5))
     bad = harness.add(make_request("bad", prompt, **{"max_tokens": 4, **sampling}))
     harness.run()
-    assert bad.finish_reason is FinishReason.ERROR and words in (bad.error or "")
+    assert bad.finish_reason is FinishReason.ERROR
+    assert words in (bad.error or "")
     assert good.tokens == harness.expected(good.request)
 
 
 def test_the_longest_prompt_gets_its_one_token(harness: Harness) -> None:
     longest = harness.add(make_request("r", [1] * 63, 100))
     harness.run()
-    assert len(longest.tokens) == 1 and longest.finish_reason is FinishReason.LENGTH
+    assert len(longest.tokens) == 1
+    assert longest.finish_reason is FinishReason.LENGTH
 
 
 def test_a_request_id_used_twice_ends_both(harness: Harness) -> None:
@@ -60,7 +62,8 @@ def test_a_request_id_used_twice_ends_both(harness: Harness) -> None:
     harness.step()
     harness.inbox.put((b"test client", make_request("r", [2], 20)))
     harness.run()
-    assert first.finish_reason is FinishReason.ERROR and "in use" in (first.error or "")
+    assert first.finish_reason is FinishReason.ERROR
+    assert "in use" in (first.error or "")
 
 
 def test_a_row_that_fails_leaves_the_others_alone(harness: Harness) -> None:
@@ -78,7 +81,8 @@ def test_what_a_failed_row_computed_is_not_shared(harness: Harness) -> None:
     harness.run()
     good = harness.add(make_request("good", [7] * 9, 8))
     harness.run()
-    assert good.num_cached_tokens == 0 and good.tokens == harness.expected(good.request)
+    assert good.num_cached_tokens == 0
+    assert good.tokens == harness.expected(good.request)
 
 
 def test_a_step_that_raises_ends_its_requests_only(harness: Harness) -> None:
@@ -88,7 +92,8 @@ def test_a_step_that_raises_ends_its_requests_only(harness: Harness) -> None:
         harness.step()
     new = harness.add(make_request("new", [1] * 9, 8))
     harness.run()
-    assert old.finish_reason is FinishReason.ERROR and "step 3 failed: RuntimeError" in (old.error or "")
+    assert old.finish_reason is FinishReason.ERROR
+    assert "step 3 failed: RuntimeError" in (old.error or "")
     late = harness.add(make_request("late", [1] * 9, 8))
     harness.run()
     assert late.tokens == harness.expected(late.request)
@@ -103,7 +108,8 @@ def test_an_error_in_our_own_bookkeeping_fails_everyone_and_goes_on(harness: Har
     harness.step()
     monkeypatch.undo()
     harness.run()
-    assert request.finish_reason is FinishReason.ERROR and "ZeroDivisionError" in (request.error or "")
+    assert request.finish_reason is FinishReason.ERROR
+    assert "ZeroDivisionError" in (request.error or "")
     again = harness.add(make_request("again", [1] * 9, 8))
     harness.run()
     assert again.tokens == harness.expected(again.request)
@@ -134,7 +140,8 @@ def test_control_calls(harness: Harness) -> None:
     harness.add(make_request("r", [1] * 9, 8))
     harness.step()
     stats = harness.call("stats").value
-    assert stats["num_running"] == 1 and stats["num_free_blocks"] < stats["num_blocks"] == 64
+    assert stats["num_running"] == 1
+    assert stats["num_free_blocks"] < stats["num_blocks"] == 64
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(stats)) == stats
     harness.run()
     assert harness.call("check_integrity").error is None
@@ -155,13 +162,15 @@ def test_after_an_abort_everyone_hears_that_the_core_is_idle(harness: Harness) -
     harness.add(make_request("r", [1] * 9, 50))
     for _ in range(4):
         harness.step()
-    assert harness.outputs[-1].stats is not None and harness.outputs[-1].stats.num_running == 1
+    assert harness.outputs[-1].stats is not None
+    assert harness.outputs[-1].stats.num_running == 1
     harness.abort("r", "unknown")
     while not harness.core.idle:
         harness.step()
     harness.inbox.put((b"nobody", EngineRequest("r", [1], harness.received["r"].request.sampling, 0.0)))
     harness.core.take_messages(wait=True)
-    assert harness.outputs[-1].stats is not None and harness.outputs[-1].stats.num_running == 0
+    assert harness.outputs[-1].stats is not None
+    assert harness.outputs[-1].stats.num_running == 0
     assert harness.core.scheduler.kv.usage == 0.0
 
 

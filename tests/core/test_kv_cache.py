@@ -32,9 +32,11 @@ class PoolMachine(RuleBasedStateMachine):
         free = self.pool.num_free
         blocks = self.pool.allocate(count)
         if count > free:
-            assert blocks is None and self.pool.num_free == free
+            assert blocks is None
+            assert self.pool.num_free == free
             return
-        assert blocks is not None and len(set(blocks)) == count
+        assert blocks is not None
+        assert len(set(blocks)) == count
         everyone = {block for table in self.held for block in table}
         assert not everyone & set(blocks)
         evicted = [block for block in blocks if block in self.content]
@@ -122,7 +124,7 @@ def _request(prompt: list[int], salt: str | None = None, **sampling: object) -> 
 def _compute(kv: KVCacheManager, request: Request) -> int:
     """Admit and compute a request's prompt; returns the prefix hit in tokens."""
     prefix = kv.find_prefix(request)
-    assert kv.admit(request, prefix, reserve=0)
+    kv.admit(request, prefix)
     request.num_computed = len(request.token_ids)
     kv.publish(request)
     return len(prefix) * kv.block_size
@@ -160,7 +162,8 @@ def test_freed_content_is_found_until_its_block_is_reused_tails_first() -> None:
     old = _request(list(range(13)))
     _compute(kv, old)
     kv.free(old)
-    assert kv.num_free_blocks == 4 and kv.num_cached_blocks == 3
+    assert kv.num_free_blocks == 4
+    assert kv.num_cached_blocks == 3
     _compute(kv, _request([40, 41, 42, 43, 44]))
     assert len(kv.find_prefix(_request(list(range(13))))) == 2, "the blank block and the last cached one went"
 
@@ -187,8 +190,16 @@ def test_discarded_content_is_not_found() -> None:
     kv.check_integrity([])
 
 
-def test_admission_keeps_the_reserve() -> None:
+def test_room_is_told_before_admission() -> None:
     kv = KVCacheManager(4, 4, enable_prefix_caching=True)
-    assert not kv.admit(_request(list(range(9))), [], reserve=2)
-    assert kv.num_free_blocks == 4
-    assert kv.admit(_request(list(range(9))), [], reserve=1)
+    first = _request(list(range(9)))
+    assert kv.free_after(first, []) == 1
+    _compute(kv, first)
+    same, other = _request(list(range(9))), _request(list(range(40, 49)))
+    assert kv.free_after(same, kv.find_prefix(same)) == 0
+    assert kv.free_after(other, kv.find_prefix(other)) == -2
+    with pytest.raises(RuntimeError, match="no KV blocks"):
+        kv.admit(other, [])
+    kv.free(first)
+    assert kv.free_after(same, kv.find_prefix(same)) == 1
+    kv.check_integrity([])

@@ -136,7 +136,8 @@ class SchedulingMachine(RuleBasedStateMachine):
         request = received.request
         expected = self.harness.expected(request)
         if received.finish_reason is FinishReason.ERROR:
-            assert self.faults and received.error
+            assert self.faults
+            assert received.error
             assert received.tokens == expected[: len(received.tokens)]
             return
         assert received.tokens == expected
@@ -223,7 +224,8 @@ def test_a_long_prompt_lets_decodes_and_short_prompts_through() -> None:
     for _ in range(4):
         harness.step()
     assert len(decoding.tokens) == known + 4, "one token each step"
-    assert short.tokens and not long.tokens
+    assert short.tokens
+    assert not long.tokens
     harness.run()
 
 
@@ -245,7 +247,8 @@ def test_priority_goes_first_and_is_preempted_last() -> None:
     high = harness.add(make_request("high", [2] * 8, 50, priority=-5))
     harness.add(make_request("middle", [3] * 8, 50, priority=0))
     harness.run()
-    assert low.num_preemptions > 0 and high.num_preemptions == 0
+    assert low.num_preemptions > 0
+    assert high.num_preemptions == 0
     first_joined = list(dict.fromkeys(key.split("#")[0] for key in harness.executor.ledger.joined))
     assert first_joined == ["low", "high", "middle"]
 
@@ -257,6 +260,7 @@ def test_recomputed_tokens_are_no_prefix_hits() -> None:
     harness.run()
     stats = [message.stats for message in harness.outputs if message.stats is not None]
     assert sum(s.num_preemptions for s in stats) > 0
-    assert sum(s.prefix_queries for s in stats) == 36 and sum(s.prefix_hits for s in stats) == 0
+    assert sum(s.prefix_queries for s in stats) == 36
+    assert sum(s.prefix_hits for s in stats) == 0
     assert sum(s.num_steps for s in stats) == len(harness.executor.ledger.steps)
     assert (stats[-1].num_running, stats[-1].num_waiting, stats[-1].kv_usage) == (0, 0, 0.0)

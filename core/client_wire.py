@@ -1,0 +1,61 @@
+"""A client's two sockets and the encoding on them. One thread at a time uses it."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+
+import zmq
+
+from octavo.core.messages import ClientMessage, CoreMessage
+from octavo.core.transport import Addresses, MessageEncoder, WireError, core_decoder, make_socket, receive
+
+logger = logging.getLogger(__name__)
+
+
+class ClientWire:
+    """Connected to a core, or connecting: messages sent before the core listens arrive once it does."""
+
+    def __init__(self, addresses: Addresses) -> None:
+        identity = uuid.uuid4().bytes
+        self.closed = False
+        self._encoder = MessageEncoder()
+        self._decoder = core_decoder()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._output = make_socket(self._context, zmq.DEALER, identity)
+        self._output.connect(addresses.output)
+        self._input = make_socket(self._context, zmq.DEALER, identity)
+        self._input.connect(addresses.input)
+        self.descriptor = int(self._output.getsockopt(zmq.FD))
+        """Becomes readable when the first of several messages arrives: read until there is none."""
+
+    def send(self, message: ClientMessage) -> None:
+        """Never blocks. After `close` it does nothing."""
+        if not self.closed:
+            self._input.send_multipart(self._encoder.encode(message), copy=False)
+
+    def receive(self) -> CoreMessage | None:
+        """The next message that is there and can be read; None when there is none, or after `close`."""
+        while not self.closed:
+            try:
+                message: CoreMessage = self._decoder.decode(receive(self._output, zmq.NOBLOCK))
+                return message
+            except zmq.Again:
+                return None
+            except WireError as error:
+                logger.error("dropped a malformed message of the engine core: %s", error)
+        return None
+
+    def wait(self, timeout_ms: int) -> CoreMessage | None:
+        """Like `receive`, but wait for a message first."""
+        if not self.closed:
+            self._output.poll(timeout_ms)
+        return self.receive()
+
+    def close(self) -> None:
+        """Drop what is unsent and unread. Idempotent."""
+        if not self.closed:
+            self.closed = True
+            self._input.close(linger=0)
+            self._output.close(linger=0)
+            self._context.term()
