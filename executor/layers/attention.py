@@ -80,7 +80,7 @@ class Attention:
                 norm.finish()
 
     def __call__(self, x: torch.Tensor, positions: torch.Tensor, cache: KVCache, attn: AttentionMetadata) -> torch.Tensor:
-        """X [T, H], positions [T] -> new tensor [T, H]; keys and values go into the cache."""
+        """Attend from x [T, H] at positions [T] -> new tensor [T, H]; keys and values go into the cache."""
         q, k, v = self._project(x)
         k_cache, v_cache = cache
         ops.rope_and_cache(q, k, v, positions, self.cos_sin, attn.slot_mapping, k_cache, v_cache)
@@ -91,7 +91,7 @@ class Attention:
         return self.out(attended.view(x.shape[0], -1))
 
     def _project(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """X [T, H] -> q [T, Hq, D], k and v [T, Hkv, D], views into one product unless normed."""
+        """Project x [T, H] -> q [T, Hq, D], k and v [T, Hkv, D], views into one product unless normed."""
         shape = self.shape
         heads = self.qkv(x).view(x.shape[0], -1, shape.head_dim)
         q, k, v = heads.split([shape.num_heads, shape.num_kv_heads, shape.num_kv_heads], dim=1)

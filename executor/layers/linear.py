@@ -31,7 +31,7 @@ class LinearMethod(Protocol):
         """Weight [N, K] and bias [N] in the method's own form."""
 
     def apply(self, x: torch.Tensor, packed: Any) -> torch.Tensor:
-        """X [T, K] -> [T, N]."""
+        """Multiply x [T, K] -> [T, N]."""
 
 
 class PlainMethod:
@@ -57,7 +57,7 @@ class Linear:
         self.packed: Any = None
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """X [T, in_features] -> [T, out_features]."""
+        """Multiply x [T, in_features] -> [T, out_features]."""
         return self.method.apply(x, self.packed)
 
     def finish(self) -> None:

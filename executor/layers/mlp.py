@@ -43,5 +43,5 @@ class GatedMLP:
         self.down.finish()
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """X [T, H] -> new tensor [T, H]."""
+        """Apply to x [T, H] -> new tensor [T, H]."""
         return self.down(self.activation(self.gate_up(x)))

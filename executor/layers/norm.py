@@ -34,9 +34,9 @@ class RMSNorm:
             self.weight += self.offset
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """X [..., size] -> new tensor of the same shape."""
+        """Norm of x [..., size] over its last dimension -> new tensor."""
         return ops.rms_norm(x, self.weight, self.eps)
 
     def add(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-        """Residual += x in place, and the norm of the sum."""
+        """Add x to the residual in place -> norm of the sum."""
         return ops.add_rms_norm(x, residual, self.weight, self.eps)

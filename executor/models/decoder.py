@@ -11,7 +11,7 @@ from octavo.config import ModelConfig
 from octavo.executor.attention import AttentionMetadata, KVCache
 from octavo.executor.layers.attention import Attention, AttentionShape
 from octavo.executor.layers.embedding import LMHead, TokenEmbedding
-from octavo.executor.layers.linear import Placement
+from octavo.executor.layers.linear import Linear, Placement
 from octavo.executor.layers.mlp import GatedMLP
 from octavo.executor.layers.norm import RMSNorm
 from octavo.executor.layers.rotary import Rope, cos_sin_table
@@ -97,7 +97,7 @@ class DecoderLayer:
 
 
 def add(x: torch.Tensor | None, residual: torch.Tensor, norm: RMSNorm | None) -> torch.Tensor:
-    """Residual += x in place, then the norm of it, or without a norm the residual itself (to be read, not written)."""
+    """Add x to the residual in place -> norm of the sum, or without a norm the residual itself (to be read, not written)."""
     if norm is None:
         return residual if x is None else residual.add_(x)
     return norm(residual) if x is None else norm.add(x, residual)
@@ -135,19 +135,12 @@ class DecoderModel:
         self.cache_layers = [(options.num_kv_heads, options.head_dim)] * options.num_layers
         place = Placement(getattr(torch, config.dtype), device)
         tables = _tables(options, config.max_model_len, device)
-        self.embedding = TokenEmbedding(
-            "model.embed_tokens", options.vocab_size, options.hidden_size, options.embedding_scale, place
-        )
+        vocab, hidden, tied = options.vocab_size, options.hidden_size, options.tie_embeddings
+        self.embedding = TokenEmbedding("model.embed_tokens", vocab, hidden, options.embedding_scale, tied, place)
         self.layers = [DecoderLayer(i, options, table, place) for i, table in enumerate(tables)]
         self.norm = RMSNorm("model.norm", options.hidden_size, options.norm_eps, place, options.norm_offset)
-        self.head = LMHead(
-            "lm_head",
-            self.embedding if options.tie_embeddings else None,
-            (options.vocab_size, options.hidden_size),
-            options.logit_scale,
-            options.logit_soft_cap,
-            place,
-        )
+        own = None if tied else Linear(hidden, vocab, False, place)
+        self.head = LMHead("lm_head", self.embedding, own, options.logit_scale, options.logit_soft_cap)
 
     def parts(self) -> Iterator[Layer]:
         """What the loader fills and finishes, one after the other."""
@@ -184,7 +177,7 @@ class DecoderModel:
 
     @torch.inference_mode()
     def compute_logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Hidden [R, H] -> float32 [R, V], scaling and soft cap applied."""
+        """Logits of hidden states [R, H] -> float32 [R, V], scaling and soft cap applied."""
         return self.head(hidden)
 
 
