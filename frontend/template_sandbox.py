@@ -32,6 +32,7 @@ MAX_ITEMS = 1_000_000
 CPU_SECONDS = 0.5
 _MAX_INT_BITS = 4096
 _TICKS_PER_CHECK = 64
+_SIZE_PER_TICK = 256
 _LONG = 4096
 _UNSAFE_STR_METHODS = frozenset({"translate", "maketrans", "expandtabs"})
 _REMOVED_FILTERS = ("wordwrap", "xmlattr", "urlize", "pprint")
@@ -84,11 +85,14 @@ class budget:  # noqa: N801  (reads as a statement: with budget())
         _budget.deadline = float("inf")
 
 
-def tick() -> None:
-    """One unit of work; now and then looks at the clock."""
-    _budget.ticks += 1
-    if _budget.ticks % _TICKS_PER_CHECK == 0 and time.thread_time() > _budget.deadline:
-        raise BudgetError(f"it runs longer than {CPU_SECONDS:g} s")
+def tick(value: Any = None) -> None:
+    """One unit of work, more on a large value; now and then looks at the clock."""
+    size = len(value) if isinstance(value, str | list | tuple | dict) else 0
+    _budget.ticks += 1 + size // _SIZE_PER_TICK
+    if _budget.ticks >= _TICKS_PER_CHECK:
+        _budget.ticks = 0
+        if time.thread_time() > _budget.deadline:
+            raise BudgetError(f"it runs longer than {CPU_SECONDS:g} s")
 
 
 class TemplateEnvironment(ImmutableSandboxedEnvironment):
@@ -136,13 +140,13 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         return bounded
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        tick()
+        tick(left)
         _check_binop(operator, left, right)
         return _charged(super().call_binop(context, operator, left, right))
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805, PYI063
-        tick()
         owner = getattr(__obj, "__self__", None)
+        tick(owner)
         if isinstance(owner, str):
             _check_str_call(getattr(__obj, "__name__", ""), owner, args)
         return _charged(super().call(__context, __obj, *args, **kwargs))
@@ -267,8 +271,8 @@ def _bounded_filter(name: str, func: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(func)
     def bounded(*args: Any, **kwargs: Any) -> Any:
-        tick()
         own = list(args[1:] if passes_context else args)
+        tick(own[0] if own else None)
         if name == "join":
             own = _listed_join(own, kwargs)
         _check_filter(name, own, kwargs)

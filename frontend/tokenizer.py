@@ -1,8 +1,9 @@
 """Text to token ids and back, over the `tokenizers` library alone.
 
-What transformers would do with `tokenizer_config.json` beyond `tokenizer.json` (extra special tokens, BOS and EOS added to
-prompts, named special tokens, chat templates) is done here, so that a server starts without importing it. A tokenizer that
-has no `tokenizer.json` (GGUF file, SentencePiece model) is converted once, in another process (`tokenizer_cache.py`).
+What transformers would do with `tokenizer_config.json` beyond `tokenizer.json` (extra special tokens, named ones, chat
+templates) is done here, so that a server starts without importing it. Whether BOS and EOS are added to prompts is, as in
+transformers 5, up to `tokenizer.json` alone. A tokenizer that has none (GGUF file, SentencePiece model) is converted once,
+in another process (`tokenizer_cache.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import tokenizers
-from tokenizers.processors import TemplateProcessing
 
 from octavo.config import ModelConfig
 from octavo.errors import ConfigError
@@ -44,7 +44,6 @@ class Tokenizer:
         self.chat_templates = dict(chat_templates)
         _add_configured_tokens(backend, settings)
         self.special_tokens = _named_special_tokens(settings)
-        _apply_bos_eos(backend, settings, self.special_tokens)
         self._special_ids = frozenset(i for i, t in backend.get_added_tokens_decoder().items() if t.special)
         self._added_ids = frozenset(backend.get_added_tokens_decoder())
         self.detokenizers = DetokenizerFactory(backend, self._special_ids, self._added_ids)
@@ -228,21 +227,6 @@ def _add_configured_tokens(backend: tokenizers.Tokenizer, settings: Mapping[str,
         token = tokenizers.AddedToken(entry["content"], special=bool(entry.get("special", False)), **flags)
         if known is None or token.special:
             (backend.add_special_tokens if token.special else backend.add_tokens)([token])
-
-
-def _apply_bos_eos(backend: tokenizers.Tokenizer, settings: Mapping[str, Any], special: Mapping[str, str]) -> None:
-    """add_bos_token and add_eos_token, where given, decide over tokenizer.json's post-processor (as in transformers)."""
-    if settings.get("add_bos_token") is None and settings.get("add_eos_token") is None:
-        return
-    used = {}
-    for name in ("bos_token", "eos_token"):
-        token = special.get(name)
-        token_id = None if token is None else backend.token_to_id(token)
-        if settings.get(f"add_{name}") and token is not None and token_id is not None:
-            used[name] = (token, token_id)
-    template = [f"{used[name][0]}:0" if name in used else "" for name in ("bos_token", "eos_token")]
-    single = [part for part in (template[0], "$A:0", template[1]) if part]
-    backend.post_processor = TemplateProcessing(single=single, special_tokens=list(used.values()))
 
 
 def _keeps_every_character(backend: tokenizers.Tokenizer) -> bool:

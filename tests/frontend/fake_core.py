@@ -162,7 +162,7 @@ class FakeCoreClient:
 
 def make_engine(tokenizer: Tokenizer | None, client: FakeCoreClient, **config: Any) -> AsyncLLM:
     """An AsyncLLM over a fake core."""
-    ready = Ready(
-        wire_version=1, pid=0, num_blocks=64, block_size=16, max_model_len=config.get("max_model_len", 2048), phases={}
-    )
-    return AsyncLLM(make_config(**config), client, tokenizer, ready, config.get("stat_loggers", ()))  # type: ignore[arg-type]
+    stat_loggers = config.pop("stat_loggers", ())
+    max_model_len = config.get("max_model_len", 2048)
+    ready = Ready(wire_version=1, pid=0, num_blocks=64, block_size=16, max_model_len=max_model_len, phases={})
+    return AsyncLLM(make_config(**config), client, tokenizer, ready, stat_loggers)  # type: ignore[arg-type]
