@@ -93,8 +93,12 @@ class PrometheusStats(Collector):
         )
         self._e2e = Histogram("e2e_request_latency_seconds", "From arrival to the last token.", REQUEST_LATENCY_BUCKETS)
         self._queue = Histogram("request_queue_time_seconds", "Spent waiting for the first step.", REQUEST_LATENCY_BUCKETS)
-        self._inference = Histogram("request_inference_time_seconds", "From the first step to the last token.", REQUEST_LATENCY_BUCKETS)
-        self._prefill = Histogram("request_prefill_time_seconds", "From the first step to the first token.", REQUEST_LATENCY_BUCKETS)
+        self._inference = Histogram(
+            "request_inference_time_seconds", "From the first step to the last token.", REQUEST_LATENCY_BUCKETS
+        )
+        self._prefill = Histogram(
+            "request_prefill_time_seconds", "From the first step to the first token.", REQUEST_LATENCY_BUCKETS
+        )
         self._decode = Histogram("request_decode_time_seconds", "From the first token to the last.", REQUEST_LATENCY_BUCKETS)
         self._prompt_len = Histogram("request_prompt_tokens", "Prompt tokens a request.", tokens)
         self._output_len = Histogram("request_generation_tokens", "Generated tokens a request.", tokens)
@@ -168,7 +172,9 @@ class PrometheusStats(Collector):
             counter = CounterMetricFamily(PREFIX + name, help_text, labels=["model_name"])
             counter.add_metric([self._model], self._counts[name])
             yield counter
-        success = CounterMetricFamily(PREFIX + "request_success", "Requests that ended.", labels=["model_name", "finished_reason"])
+        success = CounterMetricFamily(
+            PREFIX + "request_success", "Requests that ended.", labels=["model_name", "finished_reason"]
+        )
         for reason, count in self._finished.items():
             success.add_metric([self._model, reason], count)
         yield success

@@ -12,9 +12,10 @@ from octavo.frontend.server.record import RequestRecord
 logger = logging.getLogger("octavo.access")
 
 
-def log_request(request: web.Request, status: int, record: RequestRecord) -> None:
-    """Write the line of a request that has just been answered."""
-    if not logger.isEnabledFor(logging.INFO):
+def log_request(request: web.Request, status: int, record: RequestRecord, *, quiet: bool = False) -> None:
+    """Write the line of a request that has just been answered; `quiet` ones only for who wants to see everything."""
+    level = logging.DEBUG if quiet else logging.INFO
+    if not logger.isEnabledFor(level):
         return
     remote = request.remote or "unix"
     parts = [f'{remote} "{request.method} {request.rel_url.raw_path}" {status}', f"id={record.request_id}"]
@@ -28,7 +29,7 @@ def log_request(request: web.Request, status: int, record: RequestRecord) -> Non
     if times is not None and times.first_token_ts:
         parts.append(f"ttft={_ms(times.first_token_latency)}")
     parts.append(f"total={_ms(time.monotonic() - record.started)}")
-    logger.info("%s", " ".join(parts))
+    logger.log(level, "%s", " ".join(parts))
 
 
 def _ms(seconds: float) -> str:

@@ -117,5 +117,5 @@ def _schema_error(error: Exception) -> SchemaError:
     names = [path[1]] if path and path[1] else []
     if missing := _MISSING.search(message):
         names.append(missing[1])
-    parameter = re.sub(r"\[[^\]]*\]", "", ".".join(names)).strip(".") or None
+    parameter = ".".join(names).replace("[...]", "").strip(".") or None
     return SchemaError(message, parameter=parameter)

@@ -95,5 +95,3 @@ WITHOUT_EFFECT = frozenset(
     }
 )  # fmt: skip
 """Fields that only label a request, or tune a field of REFUSED."""
-
-

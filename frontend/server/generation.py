@@ -87,10 +87,8 @@ class Generation:
 
     async def final_outputs(self, engine: AsyncLLM) -> list[RequestOutput]:
         """Run all prompts to the end; one output a prompt, in order."""
-        finals: dict[int, RequestOutput] = {}
         async with aclosing(self.outputs(engine)) as outputs:
-            async for index, output in outputs:
-                finals[index] = output
+            finals = {index: output async for index, output in outputs}
         return [finals[index] for index in range(len(self._prompts))]
 
 
@@ -116,7 +114,9 @@ async def merged(streams: list[AsyncGenerator[RequestOutput, None]]) -> Outputs:
 
 
 async def _pump(
-    index: int, stream: AsyncGenerator[RequestOutput, None], queue: asyncio.Queue[tuple[int, RequestOutput | BaseException | None]]
+    index: int,
+    stream: AsyncGenerator[RequestOutput, None],
+    queue: asyncio.Queue[tuple[int, RequestOutput | BaseException | None]],
 ) -> None:
     """Move one stream's items into the queue, then None, or the exception that ended it."""
     end: BaseException | None = None
@@ -124,7 +124,7 @@ async def _pump(
         try:
             async for output in stream:
                 await queue.put((index, output))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  (raised again by `merged`)
             end = error
     await queue.put((index, end))
 

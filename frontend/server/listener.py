@@ -75,7 +75,9 @@ def ssl_context(options: ServerOptions) -> ssl.SSLContext | None:
 def warn_if_open_to_all(options: ServerOptions) -> None:
     """Everyone who reaches the port may use the model: say so where that is more than this machine."""
     if options.uds is None and not options.key_ring() and not _is_loopback(options.host):
-        logger.warning("listening on %s without --api-key: everyone who can reach this port can use the model", options.host or "*")
+        logger.warning(
+            "listening on %s without --api-key: everyone who can reach this port can use the model", options.host or "*"
+        )
 
 
 def _open_unix(path: str) -> socket.socket:

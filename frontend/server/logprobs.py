@@ -24,7 +24,7 @@ class PromptLogprob(msgspec.Struct):
 
 
 def shown_logprob(logprob: float) -> float:
-    return logprob if logprob > LOWEST else LOWEST
+    return max(LOWEST, logprob)
 
 
 class TokenSpelling:
@@ -61,6 +61,8 @@ def shown_prompt_logprobs(prompt_logprobs: PromptLogprobs | None) -> list[dict[s
     return [
         None
         if position is None
-        else {str(token_id): PromptLogprob(shown_logprob(e.logprob), e.rank, e.decoded_token) for token_id, e in position.items()}
+        else {
+            str(token_id): PromptLogprob(shown_logprob(e.logprob), e.rank, e.decoded_token) for token_id, e in position.items()
+        }
         for position in prompt_logprobs
     ]

@@ -7,7 +7,7 @@ import sys
 
 from octavo import envs
 
-_FORMAT = "%(asctime)s %(levelname).1s %(name)s: %(message)s"
+_FORMAT = "%(asctime)s %(levelname)s server[%(process)d] %(name)s: %(message)s"
 
 
 def set_up_logging() -> None:
@@ -16,5 +16,5 @@ def set_up_logging() -> None:
     root.setLevel(envs.LOG_LEVEL.upper())
     if not root.handlers and not logging.getLogger().handlers:
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter(_FORMAT, "%H:%M:%S"))
+        handler.setFormatter(logging.Formatter(_FORMAT))
         root.addHandler(handler)

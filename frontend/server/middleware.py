@@ -45,9 +45,7 @@ def install(app: web.Application, open_paths: frozenset[str]) -> None:
     app.middlewares.append(around)
 
 
-async def _answer(
-    request: web.Request, handler: Handler, state: ServerState, open_paths: frozenset[str]
-) -> web.StreamResponse:
+async def _answer(request: web.Request, handler: Handler, state: ServerState, open_paths: frozenset[str]) -> web.StreamResponse:
     try:
         preflight = request.app[_CORS].preflight(request)
         if preflight is not None:
@@ -55,7 +53,7 @@ async def _answer(
         if state.keys and _route(request) not in open_paths:
             _check_key(request, state.keys)
         return await handler(request)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (`describe` logs what is unforeseen)
         response = error_response(describe(error))
         if isinstance(error, web.HTTPMethodNotAllowed):
             response.headers[hdrs.ALLOW] = ",".join(sorted(error.allowed_methods))
@@ -73,6 +71,7 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
     record = request.get(RECORD)
     if record is None:
         return
+    response.headers[hdrs.SERVER] = "octavo"
     request.app[_CORS].mark(request, response)
     if request.app[STATE].options.enable_request_id_headers:
         response.headers[REQUEST_ID_HEADER] = record.request_id
@@ -85,7 +84,7 @@ def _account(request: web.Request, status: int, record: RequestRecord, state: Se
     if status == CLIENT_CLOSED_REQUEST:
         state.metrics.count_disconnect()
     if not state.options.disable_access_log:
-        log_request(request, status, record)
+        log_request(request, status, record, quiet=request.method == hdrs.METH_GET and status < 500)
 
 
 def _route(request: web.Request) -> str:

@@ -44,7 +44,9 @@ class ServerOptions:
     enable_prompt_tokens_details: bool = option(False, "Report cached prompt tokens in usage.")
     enable_force_include_usage: bool = option(False, "End every stream with usage, as if the client had asked for it.")
     enable_per_request_metrics: bool = option(False, "Report a request's timings in its answer (n = 1, not streamed).")
-    return_tokens_as_token_ids: bool = option(False, "Spell tokens in logprobs as token_id:N, for tokens that are no valid text.")
+    return_tokens_as_token_ids: bool = option(
+        False, "Spell tokens in logprobs as token_id:N, for tokens that are no valid text."
+    )
     sse_keep_alive_interval: float = option(0.0, "Seconds of silence after which a stream gets a comment line; 0 = never.")
 
     def check(self) -> None:

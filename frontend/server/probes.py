@@ -36,7 +36,7 @@ def _probe(wrong: str | None) -> web.Response:
     return web.Response(text="ok\n")
 
 
-async def version(request: web.Request) -> web.Response:
+async def version(_request: web.Request) -> web.Response:
     return json_response({"version": __version__})
 
 

@@ -25,7 +25,9 @@ def tokenizer_of(engine: AsyncLLM) -> Tokenizer:
     """
     tokenizer: Tokenizer | None = engine.tokenizer
     if tokenizer is None:
-        raise ValidationError("the server runs without a tokenizer (--skip-tokenizer-init): send token ids.", parameter="prompt")
+        raise ValidationError(
+            "the server runs without a tokenizer (--skip-tokenizer-init): send token ids.", parameter="prompt"
+        )
     return tokenizer
 
 
@@ -60,7 +62,9 @@ async def engine_prompt(
         return _salted(TextPrompt(prompt=prompt), body)
     if isinstance(prompt, str):
         ids = await tokenize(engine, prompt, add_special_tokens)
-        return _salted(TokensPrompt(prompt_token_ids=truncated(ids, body, engine.max_model_len, max_tokens), prompt=prompt), body)
+        return _salted(
+            TokensPrompt(prompt_token_ids=truncated(ids, body, engine.max_model_len, max_tokens), prompt=prompt), body
+        )
     return _salted(TokensPrompt(prompt_token_ids=truncated(prompt, body, engine.max_model_len, max_tokens)), body)
 
 

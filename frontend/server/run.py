@@ -26,7 +26,7 @@ from octavo.frontend.server.listener import (
 )
 from octavo.frontend.server.logs import set_up_logging
 from octavo.frontend.server.options import ServerOptions
-from octavo.frontend.server.startup import EngineStarter, PhaseClock, StartCancelled
+from octavo.frontend.server.startup import EngineStarter, PhaseClock, StartCancelledError
 from octavo.frontend.server.state import Phase, ServerState
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class _Server:
         runner = await self._listen()
         try:
             return await self._serve()
-        except StartCancelled:
+        except StartCancelledError:
             return EXIT_OK
         finally:
             await runner.cleanup()
@@ -118,7 +118,7 @@ class _Server:
         return await self._drain(engine)
 
     async def _started_engine(self) -> AsyncLLM:
-        """Raises StartCancelled when the server is stopped first."""
+        """Raises StartCancelledError when the server is stopped first."""
         start = asyncio.ensure_future(self._starter.start())
         stop = asyncio.ensure_future(self._stop.wait())
         await asyncio.wait({start, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -128,7 +128,7 @@ class _Server:
         self._starter.cancel()
         await asyncio.wait({start}, timeout=ANSWER_TIME)
         start.cancel()
-        raise StartCancelled("stopped while starting")
+        raise StartCancelledError("stopped while starting")
 
     async def _end_dead(self, engine: AsyncLLM) -> int:
         logger.error("%s; the server ends", engine.dead_error)
@@ -170,9 +170,9 @@ class _Server:
         os._exit(128 + number)
 
 
-async def _wait(event: asyncio.Event, timeout: float) -> None:
+async def _wait(event: asyncio.Event, seconds: float) -> None:
     """Until the event is set, or time is up."""
     try:
-        await asyncio.wait_for(event.wait(), timeout)
+        await asyncio.wait_for(event.wait(), seconds)
     except TimeoutError:
         return

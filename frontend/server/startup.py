@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class StartCancelled(OctavoError):
+class StartCancelledError(OctavoError):
     """The server was told to stop before its engine was ready."""
 
 
@@ -82,7 +82,7 @@ class EngineStarter:
 
         Raises:
             ConfigError, EngineStartError: it cannot start.
-            StartCancelled: `cancel` was called.
+            StartCancelledError: `cancel` was called.
         """
         loop = asyncio.get_running_loop()
         result: asyncio.Future[AsyncLLM] = loop.create_future()
@@ -99,7 +99,7 @@ class EngineStarter:
     def _run(self, loop: asyncio.AbstractEventLoop, result: asyncio.Future[AsyncLLM]) -> None:
         try:
             engine = self._start()
-        except BaseException as error:  # handed to whoever awaits `start`
+        except BaseException as error:  # noqa: BLE001  (raised again where `start` is awaited)
             loop.call_soon_threadsafe(_set_exception, result, error)
         else:
             loop.call_soon_threadsafe(_set_result, result, engine)
@@ -114,7 +114,7 @@ class EngineStarter:
         engine = AsyncLLM.from_config(config, stat_loggers=self._stat_loggers, on_progress=self._on_progress)
         if self._cancelled.is_set():
             engine.shutdown()
-            raise StartCancelled("stopped while starting")
+            raise StartCancelledError("stopped while starting")
         return engine
 
     def _on_progress(self, progress: Progress) -> None:
@@ -126,7 +126,7 @@ class EngineStarter:
 
     def _check_cancelled(self) -> None:
         if self._cancelled.is_set():
-            raise StartCancelled("stopped while starting")
+            raise StartCancelledError("stopped while starting")
 
 
 def _core_phases(ready: Ready) -> dict[str, float]:

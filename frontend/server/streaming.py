@@ -34,7 +34,7 @@ class StreamEncoder(Protocol):
     keep_alive: bytes
     """Sent when nothing else was for a while; empty = the format has no such thing."""
 
-    def chunk(self, index: int, output: RequestOutput) -> bytes:
+    def chunk(self, index: int, output: RequestOutput, /) -> bytes:
         """What is new of prompt `index`; may be empty."""
 
     def end(self) -> bytes:

@@ -11,6 +11,8 @@ from octavo.outputs import RequestOutput
 
 
 class PromptTokensDetails(msgspec.Struct):
+    """Where prompt tokens came from."""
+
     cached_tokens: int
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from octavo.config import EngineArgs
 from octavo.errors import EngineDeadError, ValidationError
+from octavo.frontend.chat_template import make_chat_renderer
 from octavo.frontend.tokenizer import load_tokenizer
 from octavo.outputs import CompletionOutput, Logprob, RequestMetrics, RequestOutput
 from octavo.params import RequestOutputKind, SamplingParams
@@ -32,7 +33,9 @@ class FakeEngine:
         self.config = EngineArgs(model=str(model), served_model_name=["tiny", "also-tiny"]).create_engine_config()
         self.tokenizer = load_tokenizer(self.config.model)
         self.max_model_len = self.config.model.max_model_len
-        self.input_processor = SimpleNamespace(threads=ThreadPoolExecutor(1))
+        threads = ThreadPoolExecutor(1)
+        self.input_processor = SimpleNamespace(threads=threads)
+        self.render_chat = make_chat_renderer(self.tokenizer, None, threads).render
         self.errored = False
         self.delay = 0.0
         self.fail_with: Exception | None = None
@@ -42,7 +45,7 @@ class FakeEngine:
 
     async def check_health(self) -> None:
         if self.errored:
-            raise EngineDeadError()
+            raise EngineDeadError
 
     async def abort(self, request_ids: list[str]) -> None:
         self.aborted += request_ids
@@ -80,7 +83,9 @@ class FakeEngine:
             metrics.first_token_ts = metrics.first_token_ts or time.monotonic()
             metrics.last_token_ts = time.monotonic()
             outputs = [self._completion(index, tokens, params, last) for index in range(params.n)]
-            scores = self._prompt_logprobs(prompt_ids) if params.prompt_logprobs is not None and (number == 0 or not delta) else None
+            scores = (
+                self._prompt_logprobs(prompt_ids) if params.prompt_logprobs is not None and (number == 0 or not delta) else None
+            )
             yield RequestOutput(request_id, None, prompt_ids, outputs, last, scores, num_cached_tokens=3, metrics=metrics)
 
     def _completion(self, index: int, tokens: list[int], params: SamplingParams, last: bool) -> CompletionOutput:
@@ -91,6 +96,7 @@ class FakeEngine:
 
     def _position(self, token: int, count: int) -> dict[int, Logprob]:
         """The token, and `count` rivals of which the last is impossible."""
+        count = 2 if count < 0 else count
         position = {token: Logprob(-1.5, 2, self.tokenizer.token_text(token))}
         for rank in range(count):
             other = (token + rank + 1) % 500

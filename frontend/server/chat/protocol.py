@@ -14,23 +14,11 @@ from octavo.frontend.server.per_request_metrics import PerRequestMetrics
 from octavo.frontend.server.usage import Usage
 
 
-class ChatMessage(msgspec.Struct):
-    """One turn of a conversation."""
-
-    role: str
-    content: str | list[str | dict[str, Any]] | None = None
-    name: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
-    tool_call_id: str | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-    """Older spelling of `reasoning`."""
-
-
 class ChatRequest(GenerationFields, kw_only=True):
     """Body of a chat completion."""
 
-    messages: list[ChatMessage]
+    messages: list[dict[str, Any]]
+    """Checked when they are rendered: templates may know more keys than OpenAI's."""
     max_completion_tokens: int | None = None
     """Wins over max_tokens."""
     logprobs: bool | None = None
@@ -64,12 +52,16 @@ CHAT_BODY = BodyType(
 
 
 class TopLogprob(msgspec.Struct):
+    """A candidate at a position."""
+
     token: str
     logprob: float
     bytes: list[int]
 
 
 class TokenLogprob(msgspec.Struct):
+    """A sampled token and its rivals."""
+
     token: str
     logprob: float
     bytes: list[int]
@@ -77,16 +69,22 @@ class TokenLogprob(msgspec.Struct):
 
 
 class ChoiceLogprobs(msgspec.Struct):
+    """Of each token of a choice."""
+
     content: list[TokenLogprob]
 
 
 class AnswerMessage(msgspec.Struct):
+    """The model's turn."""
+
     role: str
     content: str
     refusal: None = None
 
 
 class ChatChoice(msgspec.Struct):
+    """One answer."""
+
     index: int
     message: AnswerMessage
     logprobs: ChoiceLogprobs | None
@@ -124,5 +122,5 @@ class DeltaChoice(msgspec.Struct):
     delta: Delta
     logprobs: ChoiceLogprobs | None = None
     finish_reason: str | None = None
-    stop_reason: int | str | None | UnsetType = UNSET
+    stop_reason: int | str | UnsetType | None = UNSET
     token_ids: list[int] | UnsetType = UNSET

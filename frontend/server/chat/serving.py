@@ -7,13 +7,13 @@ from msgspec import UNSET
 
 from octavo.config import EngineConfig
 from octavo.errors import ValidationError
+from octavo.frontend.server.body import read_body
 from octavo.frontend.server.chat.logprobs import chat_logprobs
 from octavo.frontend.server.chat.prompt import chat_prompt, check_template_rules, text_of
 from octavo.frontend.server.chat.protocol import CHAT_BODY, AnswerMessage, ChatChoice, ChatRequest, ChatResponse
 from octavo.frontend.server.chat.stream import ChatStream
 from octavo.frontend.server.generation import Generation, token_spelling
 from octavo.frontend.server.logprobs import TokenSpelling, shown_prompt_logprobs
-from octavo.frontend.server.body import read_body
 from octavo.frontend.server.options import ServerOptions
 from octavo.frontend.server.per_request_metrics import per_request_metrics
 from octavo.frontend.server.record import RECORD
@@ -37,7 +37,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
         check_rules(body, state.options)
         with named_by_client(_client_names(body)):
             params = chat_params(body, engine.config)
-            prompt = await chat_prompt(engine, body)
+            prompt = await chat_prompt(engine, body, params.max_tokens)
             generation = Generation(state, request[RECORD], "chatcmpl-", body, model, [prompt], params)
             spelling = token_spelling(body, engine, state.options)
             if body.stream:
@@ -56,6 +56,7 @@ def check_rules(body: ChatRequest, options: ServerOptions) -> None:
 
     Raises:
         ValidationError: naming the field.
+
     """
     check_template_rules(body, options)
     if body.top_logprobs and not body.logprobs:
@@ -74,7 +75,8 @@ def _check_tools(body: ChatRequest) -> None:
         raise ValidationError("tool_choice needs tools.", parameter="tool_choice", value=body.tool_choice)
     if body.tools and body.tool_choice != "none":
         raise ValidationError(
-            'tools need tool_choice="none" in this version: it shows them to the model but does not parse calls.', parameter="tools"
+            'tools need tool_choice="none" in this version: it shows them to the model but does not parse calls.',
+            parameter="tools",
         )
 
 
@@ -88,8 +90,9 @@ def chat_params(body: ChatRequest, config: EngineConfig) -> SamplingParams:
 def answer_role(body: ChatRequest, options: ServerOptions) -> tuple[str, str]:
     """The answer's role, and the text to put before it (`echo`)."""
     last = body.messages[-1]
-    role = options.response_role if body.add_generation_prompt is not False and not body.continue_final_message else last.role
-    return role, text_of(last) if body.echo and last.role == role else ""
+    goes_on = body.add_generation_prompt is False or body.continue_final_message
+    role = last["role"] if goes_on else options.response_role
+    return role, text_of(last) if body.echo and last["role"] == role else ""
 
 
 def chat_response(

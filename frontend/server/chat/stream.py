@@ -45,7 +45,7 @@ class ChatStream:
         self._num_choices = generation.num_sequences
         self._opened = False
 
-    def chunk(self, index: int, output: RequestOutput) -> bytes:
+    def chunk(self, _index: int, output: RequestOutput, /) -> bytes:
         parts = [] if self._opened else self._open(output)
         for choice in output.outputs:
             self._frame.usage.completion_tokens += len(choice.token_ids)

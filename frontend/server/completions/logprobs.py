@@ -10,7 +10,11 @@ from octavo.outputs import LogprobsOnePosition
 
 
 def completion_logprobs(
-    token_ids: Sequence[int], positions: Sequence[LogprobsOnePosition | None], num_top: int, spelling: TokenSpelling, offset: int = 0
+    token_ids: Sequence[int],
+    positions: Sequence[LogprobsOnePosition | None],
+    num_top: int,
+    spelling: TokenSpelling,
+    offset: int = 0,
 ) -> CompletionLogprobs:
     """Lists over tokens; `offset` is where the first token's text begins. Only a prompt's first token has no position."""
     shown = CompletionLogprobs([], [], [], [])

@@ -15,6 +15,7 @@ from octavo.frontend.server.completions.choices import ChoiceMaker
 from octavo.frontend.server.completions.protocol import (
     COMPLETION_BODY,
     DEFAULT_MAX_TOKENS,
+    CompletionChoice,
     CompletionRequest,
     CompletionResponse,
 )
@@ -48,7 +49,9 @@ async def completions(request: web.Request) -> web.StreamResponse:
         with named_by_client({"prompt_token_ids": "prompt", **({"n": "best_of"} if body.best_of is not None else {})}):
             params = completion_params(body, engine.config)
             add = body.add_special_tokens is not False
-            inputs = [await engine_prompt(engine, body, p, add_special_tokens=add, max_tokens=params.max_tokens) for p in prompts]
+            inputs = [
+                await engine_prompt(engine, body, p, add_special_tokens=add, max_tokens=params.max_tokens) for p in prompts
+            ]
             generation = Generation(state, request[RECORD], "cmpl-", body, model, inputs, params)
             texts = [await echo_text(engine, prompt) for prompt in prompts] if body.echo else []
             maker = ChoiceMaker(body, token_spelling(body, engine, state.options), texts, _num_answered(body))
@@ -98,9 +101,7 @@ def completion_params(body: CompletionRequest, config: EngineConfig) -> Sampling
     num_made = check_best_of(body.best_of, body.n, bool(body.stream))
     if body.best_of is not None and logprobs is None:
         logprobs = 0
-    return sampling_params(
-        body, config, max_tokens=max_tokens, logprobs=logprobs, prompt_logprobs=prompt_logprobs, n=num_made
-    )
+    return sampling_params(body, config, max_tokens=max_tokens, logprobs=logprobs, prompt_logprobs=prompt_logprobs, n=num_made)
 
 
 def _num_answered(body: CompletionRequest) -> int:
@@ -148,7 +149,7 @@ def completion_response(
     """The whole answer, not streamed; choices are ordered by prompt, then by sequence."""
     n = _num_answered(body)
     usage = UsageCounter(options.enable_prompt_tokens_details)
-    choices = []
+    choices: list[CompletionChoice] = []
     for output in outputs:
         usage.add_prompt(output)
         usage.completion_tokens += sum(map(maker.num_generated, output.outputs))

@@ -41,7 +41,7 @@ class CompletionStream:
         self._record = generation.record
         self._encode = msgspec.json.Encoder().encode
 
-    def chunk(self, index: int, output: RequestOutput) -> bytes:
+    def chunk(self, index: int, output: RequestOutput, /) -> bytes:
         if index not in self._seen_prompts:
             self._seen_prompts.add(index)
             self._frame.usage.add_prompt(output)

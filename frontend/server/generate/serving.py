@@ -53,7 +53,7 @@ class GenerateStream:
         self._record = generation.record
         self._encode = msgspec.json.Encoder().encode
 
-    def chunk(self, index: int, output: RequestOutput) -> bytes:
+    def chunk(self, _index: int, output: RequestOutput, /) -> bytes:
         self._record.num_prompt_tokens = len(output.prompt_token_ids)
         for sequence in output.outputs:
             self._texts[sequence.index] += sequence.text

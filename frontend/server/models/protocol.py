@@ -36,5 +36,7 @@ class ModelCard(msgspec.Struct):
 
 
 class ModelList(msgspec.Struct):
+    """Every name that requests may ask for."""
+
     data: list[ModelCard]
     object: str = "list"

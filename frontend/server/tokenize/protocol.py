@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, UnsetType
 
 from octavo.frontend.server.body import BodyType, Refused
-from octavo.frontend.server.chat.protocol import ChatMessage
 from octavo.frontend.server.fields import Count
 
 
@@ -17,7 +15,7 @@ class TokenizeRequest(msgspec.Struct, kw_only=True):
 
     model: str | None = None
     prompt: str | None = None
-    messages: list[ChatMessage] | None = None
+    messages: list[dict[str, Any]] | None = None
     add_special_tokens: bool | None = None
     """Unset = true for a text, false for a conversation, whose template adds them."""
     return_token_strs: bool | None = None
@@ -42,11 +40,15 @@ DETOKENIZE_BODY = BodyType(DetokenizeRequest)
 
 
 class TokenizeResponse(msgspec.Struct):
+    """The ids, counted."""
+
     count: int
     max_model_len: int
     tokens: list[int]
-    token_strs: list[str] | None | UnsetType = UNSET
+    token_strs: list[str] | None
 
 
 class DetokenizeResponse(msgspec.Struct):
+    """The text."""
+
     prompt: str

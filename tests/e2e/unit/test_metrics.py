@@ -1,0 +1,97 @@
+"""Prometheus: numbers add up, and the text is what a scraper reads."""
+
+from __future__ import annotations
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from octavo.core.messages import SchedulerStats
+from octavo.frontend.metrics import PrometheusStats, token_count_buckets
+from octavo.frontend.stats import FinishedRequest, IterationStats
+from octavo.outputs import RequestMetrics
+
+
+def samples(stats: PrometheusStats) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """(name, labels other than the model's) -> value"""
+    families = text_string_to_metric_families(stats.text().decode())
+    return {
+        (s.name.removeprefix("octavo:"), tuple(sorted((k, v) for k, v in s.labels.items() if k != "model_name"))): s.value
+        for family in families
+        for s in family.samples
+    }
+
+
+def finished(reason: str = "stop", num_tokens: int = 5) -> FinishedRequest:
+    times = RequestMetrics(
+        arrival_time=10.0,
+        queued_ts=10.1,
+        scheduled_ts=10.3,
+        first_token_ts=11.0,
+        last_token_ts=13.0,
+        num_generation_tokens=num_tokens,
+        num_preemptions=1,
+    )
+    return FinishedRequest(reason, 100, 32, num_tokens, 16, 1, times, finished_ts=13.5)
+
+
+def test_counters_and_gauges() -> None:
+    stats = PrometheusStats("tiny", 2048)
+    for _ in range(2):
+        scheduler = SchedulerStats(
+            3, 4, 0.5, prefix_queries=10, prefix_hits=6, num_preemptions=1, num_steps=1, num_scheduled_tokens=9
+        )
+        stats.record(scheduler, IterationStats(num_prompt_tokens=7, num_cached_tokens=2, num_generation_tokens=5))
+    stats.record(None, IterationStats(finished=[finished("abort")]))
+    seen = samples(stats)
+    expected = {
+        "num_requests_running": 3, "num_requests_waiting": 4, "kv_cache_usage_perc": 0.5, "prefix_cache_queries_total": 20,
+        "prefix_cache_hits_total": 12, "num_preemptions_total": 2, "prompt_tokens_total": 14, "prompt_tokens_cached_total": 4,
+        "generation_tokens_total": 10, "iteration_tokens_total_count": 2, "iteration_tokens_total_sum": 18,
+    }  # fmt: skip
+    assert {name: seen[name, ()] for name in expected} == expected
+    assert seen["request_success_total", (("finished_reason", "abort"),)] == 1
+    assert seen["request_success_total", (("finished_reason", "stop"),)] == 0
+
+
+def test_histograms() -> None:
+    stats = PrometheusStats("tiny", 2048)
+    stats.record(None, IterationStats(time_to_first_token=[0.003, 0.3, 9999.0], inter_token_latency=[0.02] * 4))
+    stats.record(None, IterationStats(finished=[finished(), finished(num_tokens=1)]))
+    seen = samples(stats)
+    buckets = [value for (name, _), value in seen.items() if name == "time_to_first_token_seconds_bucket"]
+    assert buckets == sorted(buckets)
+    assert seen["time_to_first_token_seconds_bucket", (("le", "0.005"),)] == 1
+    assert seen["time_to_first_token_seconds_bucket", (("le", "2560.0"),)] == 2
+    assert seen["time_to_first_token_seconds_bucket", (("le", "+Inf"),)] == 3
+    sums = {
+        "inter_token_latency_seconds": 0.08, "e2e_request_latency_seconds": 7.0, "request_queue_time_seconds": 0.4,
+        "request_prefill_time_seconds": 1.4, "request_decode_time_seconds": 4.0, "request_inference_time_seconds": 5.4,
+        "request_time_per_output_token_seconds": 0.5, "request_prompt_tokens": 200, "request_generation_tokens": 6,
+        "request_params_n": 2, "request_params_max_tokens": 32, "request_num_preemptions": 2,
+    }  # fmt: skip
+    for name, total in sums.items():
+        assert abs(seen[name + "_sum", ()] - total) < 1e-9, name
+    assert seen["request_time_per_output_token_seconds_count", ()] == 1
+
+
+def test_http_requests_are_counted_by_route_and_status() -> None:
+    stats = PrometheusStats()
+    stats.count_http("POST", "/v1/completions", 200)
+    stats.count_http("POST", "/v1/completions", 200)
+    stats.count_http("POST", "/v1/completions", 400)
+    seen = samples(stats)
+    labels = (("handler", "/v1/completions"), ("method", "POST"))
+    assert seen["http_requests_total", (*labels, ("status", "200"))] == 2
+    assert seen["http_requests_total", (*labels, ("status", "400"))] == 1
+
+
+def test_every_sample_carries_the_model() -> None:
+    stats = PrometheusStats("tiny", 100)
+    for family in text_string_to_metric_families(stats.text().decode()):
+        if family.name.startswith("octavo:") and family.name != "octavo:http_requests":
+            assert all(s.labels["model_name"] == "tiny" for s in family.samples), family.name
+
+
+def test_token_buckets_follow_the_context() -> None:
+    assert token_count_buckets(100) == (1, 2, 5, 10, 20, 50, 100)
+    assert token_count_buckets(1) == (1,)
+    assert token_count_buckets(2048)[-1] == 2000
