@@ -84,9 +84,10 @@ def gemma2(config: HfConfig) -> DecoderOptions:
 
 def gemma3(config: HfConfig) -> DecoderOptions:
     """Gemma 3 (text): five local layers to each global one, a RoPE for either, QK norm."""
-    config = {"sliding_window": 4096, "attn_logit_softcapping": None, "final_logit_softcapping": None} | config
+    defaults: HfConfig = {"sliding_window": 4096, "attn_logit_softcapping": None, "final_logit_softcapping": None}
+    config = defaults | config
     every = int(config.get("sliding_window_pattern") or 6)
-    layers: int = config["num_hidden_layers"]
+    layers = config["num_hidden_layers"]
     local = windows(config, [(i + 1) % every != 0 for i in range(layers)])
     ropes = {True: _gemma3_local_rope(config), False: rope_parameters(config, "full_attention", 1_000_000.0)}
     options = gemma2(config | {"layer_types": None, "sliding_window": None})
