@@ -47,7 +47,7 @@ class GGUFCheckpoint:
         self._file = read_gguf(path)
         self._heads = {"q_proj": num_heads, "k_proj": num_kv_heads}
         self._tensors = dict(_named(self._file))
-        self._data = np.memmap(path, dtype=np.uint8, mode="r")
+        self._size = path.stat().st_size
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -75,7 +75,8 @@ class GGUFCheckpoint:
         slab = torch.empty(min(step, count), values)
         for first in range(0, count, step):
             last = min(first + step, count)
-            packed = np.array(self._data[tensor.offset + first * size : tensor.offset + last * size])
+            # Read, not mapped: mapped pages would count against the process beside the model.
+            packed = np.fromfile(self._file.path, np.uint8, (last - first) * size, offset=tensor.offset + first * size)
             dequantize(torch.from_numpy(packed).view(-1, size), kind, slab[: last - first])
             target[first * values : last * values] = slab[: last - first].view(-1)
 
@@ -90,7 +91,7 @@ class GGUFCheckpoint:
             raise ConfigError(
                 f"{self._file.path}: {tensor.name} has rows of {tensor.shape[-1]}, not a multiple of {block_values}"
             )
-        if tensor.offset + math.prod(tensor.shape) // block_values * block_bytes > self._data.size:
+        if tensor.offset + math.prod(tensor.shape) // block_values * block_bytes > self._size:
             raise ConfigError(f"{self._file.path} is incomplete: it ends before {tensor.name}")
         return kind, block_values, block_bytes
 
