@@ -154,7 +154,7 @@ async def test_one_failing_prompt_ends_the_others(server: LocalServer) -> None:
     server.engine.delay = 30
     status, answer = await server.post("/v1/completions", {"prompt": ["a", "", "b"], "max_tokens": 100})
     assert (status, answer["error"]["param"]) == (400, "prompt")
-    await eventually(lambda: {call.id for call in server.engine.calls} == set(server.engine.aborted))
+    await eventually(lambda: len(server.engine.aborted) == 2)
     assert server.state.in_flight == 0
 
 
@@ -188,7 +188,9 @@ async def test_a_slow_reader_holds_up_only_itself(server: LocalServer) -> None:
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect((host, int(port)))
-        head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = (
+            f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
         client.sendall(head.encode() + body)
         await eventually(lambda: len(server.engine.calls) == 1)
         assert (await server.post("/v1/completions", BODY))[0] == 200

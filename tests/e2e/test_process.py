@@ -1,0 +1,226 @@
+"""The server as a process: clients that go away, overload, signals, and deaths."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from servers import OctavoServer
+
+LONG: dict[str, Any] = {"prompt": "The capital of France", "max_tokens": 2000, "ignore_eos": True, "temperature": 0}
+SHORT: dict[str, Any] = {**LONG, "max_tokens": 3}
+
+Serve = Callable[..., OctavoServer]
+
+
+def metric(server: OctavoServer, name: str) -> float:
+    """Sum of a metric's samples."""
+    found = re.findall(rf"^octavo:{name}(?:\{{.*\}})? (\S+)$", server.get("/metrics"), re.MULTILINE)
+    assert found, name
+    return sum(map(float, found))
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def core_pid(server: OctavoServer) -> int:
+    """The core is the server's only child."""
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    cores = [int(pid) for pid in children if b"octavo.core" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert len(cores) == 1, children
+    return cores[0]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def post(session: aiohttp.ClientSession, server: OctavoServer, body: dict[str, Any]) -> tuple[int, str]:
+    """Status and text, (0, "") when the connection breaks."""
+    try:
+        async with session.post(server.url + "/v1/completions", json=body) as response:
+            return response.status, await response.text()
+    except aiohttp.ClientError:
+        return 0, ""
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_client_that_goes_away_frees_its_blocks(tiny_server: OctavoServer, stream: bool) -> None:
+    before = metric(tiny_server, "http_disconnects_total")
+    async with aiohttp.ClientSession() as session:
+        bodies = [{**LONG, "stream": stream, "seed": i, "n": 1 + i % 2, "temperature": 1.0} for i in range(6)]
+        tasks = [asyncio.create_task(post(session, tiny_server, body)) for body in bodies]
+        await asyncio.to_thread(wait_for, lambda: metric(tiny_server, "num_requests_running") == 9)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.to_thread(wait_for, lambda: metric(tiny_server, "http_disconnects_total") == before + 6)
+    await asyncio.to_thread(wait_for, lambda: metric(tiny_server, "num_requests_running") == 0)
+    assert metric(tiny_server, "kv_cache_usage_perc") == 0
+    assert tiny_server.post("/v1/completions", SHORT)["usage"]["completion_tokens"] == 3
+
+
+def test_a_request_may_take_so_long_and_no_longer(tiny_server: OctavoServer) -> None:
+    body = json.dumps({**LONG, "timeout": 0.05}).encode()
+    connection = socket.create_connection(("127.0.0.1", tiny_server.port))
+    with connection:
+        head = (
+            f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        connection.sendall(head.encode() + body)
+        answer = connection.recv(65536).decode()
+    assert " 504 " in answer.splitlines()[0]
+    assert '"type":"TimeoutError"' in answer
+    wait_for(lambda: metric(tiny_server, "num_requests_running") == 0)
+
+
+def test_generate_and_the_tokenizer(tiny_server: OctavoServer) -> None:
+    answer = tiny_server.post("/generate", {**SHORT, "prompt": "Hello"})
+    assert answer["text"][0].startswith("Hello")
+    tokens = tiny_server.post("/tokenize", {"prompt": "Hello wörld"})
+    assert tiny_server.post("/detokenize", {"tokens": tokens["tokens"]}) == {"prompt": "Hello wörld"}
+
+
+def test_metrics_equal_the_clients_own_counts(tiny_server: OctavoServer) -> None:
+    names = (
+        "prompt_tokens_total",
+        "generation_tokens_total",
+        "e2e_request_latency_seconds_count",
+        "time_to_first_token_seconds_count",
+    )
+    before = [metric(tiny_server, name) for name in names]
+    usages = [tiny_server.post("/v1/completions", {**LONG, "max_tokens": n})["usage"] for n in (1, 5, 9)]
+    expected = [sum(u["prompt_tokens"] for u in usages), sum(u["completion_tokens"] for u in usages), 3, 3]
+    assert [metric(tiny_server, name) - old for name, old in zip(names, before, strict=True)] == expected
+
+
+async def test_overflow_is_refused_with_a_hint(tiny_model_dir: Path, serve: Serve) -> None:
+    server = serve(tiny_model_dir, ["--max-num-seqs", "1", "--max-num-queued-reqs", "2"])
+    async with aiohttp.ClientSession() as session:
+
+        async def ask() -> tuple[int, str | None]:
+            async with session.post(server.url + "/v1/completions", json={**LONG, "max_tokens": 500}) as response:
+                return response.status, response.headers.get("Retry-After")
+
+        answers = await asyncio.gather(*(ask() for _ in range(8)))
+    refused = [hint for status, hint in answers if status == 429]
+    assert len(refused) == 5
+    assert all(hint is not None and int(hint) >= 1 for hint in refused)
+    assert sum(status == 200 for status, _ in answers) == 3
+
+
+async def test_sigterm_drains(tiny_model_dir: Path, serve: Serve) -> None:
+    server = serve(tiny_model_dir)
+    async with aiohttp.ClientSession() as session:
+        tasks = [
+            asyncio.create_task(post(session, server, {**LONG, "max_tokens": 600, "stream": i % 2 == 0})) for i in range(10)
+        ]
+        await asyncio.to_thread(wait_for, lambda: metric(server, "num_requests_running") == 10)
+        server.process.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(wait_for, lambda: server.status("/readyz") == 503)
+        assert (await post(session, server, SHORT))[0] == 503
+        answers = await asyncio.gather(*tasks)
+    for number, (status, text) in enumerate(answers):
+        assert status == 200
+        assert text.endswith("data: [DONE]\n\n") if number % 2 == 0 else '"completion_tokens":600' in text
+    assert server.process.wait(10) == 0
+    assert server.status("/livez") is None
+
+
+async def test_draining_ends_when_its_time_is_up(tiny_model_dir: Path, serve: Serve) -> None:
+    server = serve(tiny_model_dir, ["--shutdown-timeout", "0.2"])
+    async with aiohttp.ClientSession() as session:
+        task = asyncio.create_task(post(session, server, {**LONG, "n": 8, "temperature": 1.0, "seed": 1}))
+        await asyncio.to_thread(wait_for, lambda: metric(server, "num_requests_running") == 8)
+        server.process.send_signal(signal.SIGTERM)
+        status, text = await task
+    assert (status, '"finish_reason":"abort"' in text) == (200, True)
+    assert server.process.wait(10) == 0
+
+
+async def test_a_second_signal_ends_at_once(tiny_model_dir: Path, serve: Serve) -> None:
+    server = serve(tiny_model_dir, expect_exit=None)
+    core = core_pid(server)
+    async with aiohttp.ClientSession() as session:
+        task = asyncio.create_task(post(session, server, {**LONG, "n": 8, "temperature": 1.0, "seed": 1}))
+        await asyncio.to_thread(wait_for, lambda: metric(server, "num_requests_running") == 8)
+        server.process.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(wait_for, lambda: server.status("/readyz") == 503)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(2) == 128 + signal.SIGTERM
+        await task
+    wait_for(lambda: not is_alive(core), 3)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", server.port))
+
+
+def test_a_stop_while_starting_is_heeded(tiny_model_dir: Path) -> None:
+    server = OctavoServer(tiny_model_dir, expect_exit=None)
+    server.wait_ready = lambda: wait_for(lambda: server.status("/livez") == 200, 30)  # type: ignore[method-assign]
+    with server:
+        assert server.status("/readyz") == 503
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(10) == 0
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_dead_core_fails_every_request_and_ends_the_server(tiny_model_dir: Path, serve: Serve, stream: bool) -> None:
+    server = serve(tiny_model_dir, expect_exit=None)
+    core = core_pid(server)
+    async with aiohttp.ClientSession() as session:
+        tasks = [asyncio.create_task(post(session, server, {**LONG, "stream": stream})) for _ in range(5)]
+        await asyncio.to_thread(wait_for, lambda: metric(server, "num_requests_running") == 5)
+        os.kill(core, signal.SIGKILL)
+        answers = await asyncio.wait_for(asyncio.gather(*tasks), 5)
+    for status, text in answers:
+        assert status == (200 if stream else 503)
+        assert '"type":"ServiceUnavailableError"' in text
+    assert server.process.wait(10) == 1
+
+
+def test_no_core_outlives_its_server(tiny_model_dir: Path, serve: Serve) -> None:
+    server = serve(tiny_model_dir, expect_exit=None)
+    core = core_pid(server)
+    server.process.kill()
+    wait_for(lambda: not is_alive(core), 3)
+
+
+def test_what_cannot_start_says_why(tiny_model_dir: Path, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        server = OctavoServer(tiny_model_dir)
+        server._command[server._command.index("--port") + 1] = str(taken.getsockname()[1])
+        with pytest.raises(RuntimeError, match=r"exited with 1 .*(?s:.)*cannot listen on"):
+            server.__enter__()
+    with pytest.raises(RuntimeError, match="exited with 1"):
+        OctavoServer(tmp_path).__enter__()
+
+
+def test_the_log_shows_start_up_phases_and_each_request(tiny_server: OctavoServer) -> None:
+    tiny_server.post("/v1/completions", {**SHORT, "request_id": "find-me"})
+    log = tiny_server.log_text()
+    rows = re.findall(r"^  (\S.*?) +(\d+\.\d\d) s$", log, re.MULTILINE)
+    *phases, (last, total) = rows
+    assert last == "total"
+    assert sum(float(seconds) for _, seconds in phases) == pytest.approx(float(total), abs=0.01 * len(rows))
+    assert "Octavo is ready at http://127.0.0.1" in log
+    assert re.search(r'"POST /v1/completions" 200 id=find-me prompt=\d+ tokens=3 queue=\S+ ttft=\S+ total=\S+', log)
