@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from octavo.config import EngineArgs, EngineConfig
 from octavo.core.messages import Progress, Ready
-from octavo.errors import EngineDeadError, RequestTimeoutError
+from octavo.errors import EngineDeadError, RequestTimeoutError, ValidationError
 from octavo.frontend.admission import Admission
 from octavo.frontend.chat_template import make_chat_renderer
 from octavo.frontend.fan_out import FanOut
@@ -248,6 +248,7 @@ class AsyncLLM:
         self, prompt: PromptType, params: SamplingParams, request_id: str, priority: int, arrival_time: float
     ) -> RequestState:
         self._ensure_running()
+        _check_identity(request_id, priority)
         self._admission.check()
         processed = await self.input_processor.process(prompt, params)
         self._ensure_running()
@@ -317,3 +318,10 @@ class AsyncLLM:
         if self._pump is not None:
             self._pump.cancel()
         self._outputs.fail_all(str(self.dead_error))
+
+
+def _check_identity(request_id: str, priority: int) -> None:
+    if not isinstance(request_id, str):
+        raise ValidationError(f"request_id must be a string, got {type(request_id).__name__}.", parameter="request_id")
+    if not isinstance(priority, int) or isinstance(priority, bool) or not -(2**63) <= priority < 2**63:
+        raise ValidationError(f"priority must be a 64-bit integer, got {priority!r}.", parameter="priority", value=priority)

@@ -51,8 +51,8 @@ async def run_batch(engine: AsyncLLM, jobs: Sequence[Job], on_error: OnError, on
 
     async def work() -> None:
         for index in turns:
-            results[index] = await _run(engine, jobs[index], on_error)
-            on_finished(results[index])
+            results[index] = output = await _run(engine, jobs[index], on_error)
+            on_finished(output)
 
     workers = [asyncio.create_task(work()) for _ in range(min(len(jobs), 2 * engine.config.scheduler.max_num_seqs))]
     try:

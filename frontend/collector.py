@@ -12,21 +12,28 @@ import asyncio
 class Collector:
     """Used on one event loop, by one consumer."""
 
-    __slots__ = ("_error", "_ready")
+    # A bare future instead of an asyncio.Event: this is done for every token of every stream.
+    __slots__ = ("_error", "_ready", "_waiter")
 
     def __init__(self) -> None:
-        self._ready = asyncio.Event()
+        self._ready = False
+        self._waiter: asyncio.Future[None] | None = None
         self._error: Exception | None = None
 
     def notify(self) -> None:
         """There is something to take."""
-        self._ready.set()
+        self._ready = True
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
 
     def fail(self, error: Exception) -> None:
         """Every wait from now on raises this; the first error stays."""
         if self._error is None:
             self._error = error
-        self._ready.set()
+        self.notify()
 
     async def wait(self) -> None:
         """Return when there is something to take.
@@ -34,7 +41,9 @@ class Collector:
         Raises:
             Exception: the one given to `fail`.
         """
-        await self._ready.wait()
+        if not self._ready:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
         if self._error is not None:
             raise self._error
-        self._ready.clear()
+        self._ready = False

@@ -132,8 +132,7 @@ class LLM:
             "documents": documents,
             **(chat_template_kwargs or {}),
         }
-        conversations = messages if messages and isinstance(messages[0], Sequence) else [messages]
-        prompts = [self._chat_prompt(conversation, options) for conversation in conversations]
+        prompts = [self._chat_prompt(conversation, options) for conversation in _as_conversations(messages)]
         return self._run(prompts, sampling_params, priority, use_tqdm, on_error)
 
     def get_tokenizer(self) -> Tokenizer | None:
@@ -221,6 +220,11 @@ def _as_prompts(prompts: Any) -> list[Any]:
     if prompts and all(isinstance(item, int) for item in prompts):
         return [prompts]
     return list(prompts)
+
+
+def _as_conversations(messages: Any) -> list[Any]:
+    """A list of conversations, also from a single one."""
+    return list(messages) if messages and isinstance(messages[0], Sequence) else [messages]
 
 
 def _one_each(name: str, value: Any, number: int) -> list[Any]:

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 class LoggingStatLogger:
     """Sums up iterations and logs throughput, load and cache use every `interval` seconds.
 
-    An idle engine logs one last line that says so, then nothing.
+    An idle engine has no iterations, so it logs nothing.
 
     Args:
         interval: seconds; None = OCTAVO_LOG_STATS_INTERVAL.
@@ -24,7 +24,9 @@ class LoggingStatLogger:
     def __init__(self, interval: float | None = None) -> None:
         self._interval = envs.LOG_STATS_INTERVAL if interval is None else interval
         self._last_log = time.monotonic()
-        self._reset()
+        self._state: SchedulerStats | None = None
+        self._prompt_tokens = self._generation_tokens = self._finished = 0
+        self._prefix_queries = self._prefix_hits = self._preemptions = 0
 
     def record(self, scheduler: SchedulerStats | None, iteration: IterationStats) -> None:
         """Take in one iteration; logs when it is time."""
@@ -59,10 +61,5 @@ class LoggingStatLogger:
         self._reset()
 
     def _reset(self) -> None:
-        self._prompt_tokens = 0
-        self._generation_tokens = 0
-        self._finished = 0
-        self._prefix_queries = 0
-        self._prefix_hits = 0
-        self._preemptions = 0
-        self._state: SchedulerStats | None = None
+        self._prompt_tokens = self._generation_tokens = self._finished = 0
+        self._prefix_queries = self._prefix_hits = self._preemptions = 0

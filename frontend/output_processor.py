@@ -130,7 +130,8 @@ class OutputProcessor:
 
     def _apply(self, entry: _Entry, update: RequestUpdate, timestamp: float, follow_up: FollowUp) -> None:
         state, sequence = entry.state, entry.sequence
-        self._note_progress(state, sequence, update)
+        if update.events or not sequence.scheduled:
+            self._note_progress(state, sequence, update)
         if update.finish_reason is FinishReason.ERROR:
             logger.error("request %s failed in the engine: %s", state.request_id, update.error)
             follow_up.aborts += self.fail(state, RequestFailedError(update.error or "the engine failed on this request"))
@@ -148,8 +149,7 @@ class OutputProcessor:
             state.collector.notify()
 
     def _note_progress(self, state: RequestState, sequence: SequenceOutput, update: RequestUpdate) -> None:
-        if update.events:
-            state.add_events(update)
+        state.add_events(update)
         if update.num_cached_tokens and sequence.index == 0:
             state.num_cached_tokens = update.num_cached_tokens
         if not sequence.scheduled and (update.new_token_ids or any(e.kind is EventKind.SCHEDULED for e in update.events)):
@@ -166,8 +166,8 @@ class OutputProcessor:
             iteration.num_cached_tokens += state.num_cached_tokens
             iteration.time_to_first_token.append(timestamp - metrics.arrival_time)
         if sequence.last_token_ts:
-            gap = (timestamp - sequence.last_token_ts) / number
-            iteration.inter_token_latency.extend([gap] * number)
+            gap = timestamp - sequence.last_token_ts
+            iteration.inter_token_latency += [gap] if number == 1 else [gap / number] * number
         sequence.last_token_ts = metrics.last_token_ts = timestamp
 
     def _sequence_finished(self, core_id: str, entry: _Entry, follow_up: FollowUp) -> None:

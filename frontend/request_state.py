@@ -37,6 +37,8 @@ class RequestState:
         self.internal_id = internal_id
         self.fan_out = fan_out
         self.params = fan_out.processed.params
+        self._kind = self.params.output_kind
+        self._prompt = fan_out.processed.prompt
         self.prompt_token_ids = fan_out.processed.prompt_token_ids
         self.sequences: list[SequenceOutput] = []
         self.live_ids: set[str] = set()
@@ -101,22 +103,22 @@ class RequestState:
 
     def worth_waking(self, sequence: SequenceOutput) -> bool:
         """Whether the caller should hear of this sequence's news now."""
-        if self.params.output_kind is RequestOutputKind.FINAL_ONLY:
+        if self._kind is RequestOutputKind.FINAL_ONLY:
             return self.finished
         new = sequence.num_new_tokens
         return sequence.finished or new >= self._interval or (new > 0 and sequence.num_tokens == new)
 
     def take(self) -> RequestOutput:
         """What the caller gets now: what is new (DELTA), or everything so far."""
-        kind = self.params.output_kind
+        kind = self._kind
         delta = kind is RequestOutputKind.DELTA
         return RequestOutput(
             request_id=self.request_id,
-            prompt=self.fan_out.processed.prompt,
+            prompt=self._prompt,
             prompt_token_ids=self.prompt_token_ids,
             outputs=[s.take(kind) for s in self.sequences if s.changed or not delta],
-            finished=self.finished,
-            prompt_logprobs=self._take_prompt_logprobs(delta),
+            finished=self.finish_reason is not None,
+            prompt_logprobs=None if self._prompt_logprobs is None else self._take_prompt_logprobs(delta),
             num_cached_tokens=self.num_cached_tokens,
             metrics=self.metrics,
         )

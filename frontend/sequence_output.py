@@ -11,11 +11,18 @@ from octavo.params import RequestOutputKind, SamplingParams
 
 
 class SequenceOutput:
-    """One of a request's `n` sequences."""
+    """One of a request's `n` sequences.
+
+    Attributes:
+        num_tokens: all so far.
+        changed: there is something the caller has not taken.
+        scheduled: the core has begun with it.
+        last_token_ts: when its last token was known; 0.0 before the first.
+    """
 
     __slots__ = (
-        "_all_logprobs", "_all_text", "_all_token_ids", "_changed", "_cumulative_logprob", "_detokenizer", "_new_logprobs",
-        "_new_text", "_new_token_ids", "_params", "_stop", "_token_text", "finish_reason", "index", "last_token_ts",
+        "_all_logprobs", "_all_text", "_all_token_ids", "_cumulative_logprob", "_detokenizer", "_new_logprobs",
+        "_new_text", "_new_token_ids", "_params", "_stop", "_token_text", "changed", "finish_reason", "index", "last_token_ts",
         "num_tokens", "scheduled", "stop_reason",
     )  # fmt: skip
 
@@ -34,7 +41,7 @@ class SequenceOutput:
         stops = params.stop_strings if detokenizer is not None else []
         self._stop = StopMatcher(stops, params.include_stop_str_in_output) if stops else None
         self._cumulative_logprob: float | None = None if params.logprobs is None and not params.logprob_token_ids else 0.0
-        self._changed = False
+        self.changed = False
         self._new_text: list[str] = []
         self._new_token_ids: list[int] = []
         self._new_logprobs: list[LogprobsOnePosition] = []
@@ -45,11 +52,6 @@ class SequenceOutput:
     @property
     def finished(self) -> bool:
         return self.finish_reason is not None
-
-    @property
-    def changed(self) -> bool:
-        """There is something the caller has not taken."""
-        return self._changed
 
     @property
     def num_new_tokens(self) -> int:
@@ -75,7 +77,7 @@ class SequenceOutput:
     def finish(self, reason: str, stop_reason: int | str | None = None) -> None:
         """End the sequence; no update may follow."""
         self.finish_reason, self.stop_reason = reason, stop_reason
-        self._changed = True
+        self.changed = True
 
     def abort(self) -> None:
         """End it for an outside reason; text held back comes out."""
@@ -84,7 +86,7 @@ class SequenceOutput:
 
     def take(self, kind: RequestOutputKind) -> CompletionOutput:
         """What is new (DELTA), or everything so far."""
-        self._changed = False
+        self.changed = False
         text, token_ids, logprobs = "".join(self._new_text), self._new_token_ids, self._new_logprobs
         self._new_text, self._new_token_ids, self._new_logprobs = [], [], []
         if kind is not RequestOutputKind.DELTA:
@@ -138,7 +140,7 @@ class SequenceOutput:
         token_ids = update.new_token_ids
         if not token_ids:
             return
-        self._changed = True
+        self.changed = True
         self.num_tokens += num_kept
         self._new_token_ids += token_ids if num_kept == len(token_ids) else token_ids[:num_kept]
         if update.logprobs is None or self._cumulative_logprob is None:

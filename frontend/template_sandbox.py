@@ -109,19 +109,15 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         self.filters["_metered"] = _metered
         del self.globals["lipsum"]
         self.globals.update(raise_exception=_raise_exception, strftime_now=_strftime_now)
-        self.concat = _bounded_concat  # type: ignore[method-assign, assignment]
+        self.concat = _bounded_concat  # type: ignore[method-assign]
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = super()._parse(source, name, filename)
         for loop in list(tree.find_all(nodes.For)):
-            loop.iter = nodes.Filter(loop.iter, "_metered", [], [], None, None).set_lineno(loop.lineno)
+            loop.iter = _filtered(loop.iter, "_metered")
         for concat in list(tree.find_all(nodes.Concat)):
             # a ~ b is compiled to a function nobody can replace; [a, b] | join is the same with a bound.
-            concat.nodes = [
-                nodes.Filter(nodes.List(list(concat.nodes)), "join", [], [], None, None).set_lineno(
-                    concat.lineno, override=True
-                )
-            ]
+            concat.nodes = [_filtered(nodes.List(concat.nodes, lineno=concat.lineno), "join")]
         return tree
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
@@ -160,6 +156,10 @@ class _GenerationTag(Extension):
     def parse(self, parser: Parser) -> list[nodes.Node]:
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _filtered(value: nodes.Node, name: str) -> nodes.Filter:
+    return nodes.Filter(value, name, [], [], None, None, lineno=value.lineno, environment=value.environment)
 
 
 def _raise_exception(message: str) -> None:

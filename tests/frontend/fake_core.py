@@ -103,7 +103,7 @@ class FakeCoreClient:
         self.closed = True
         self.dead = True
 
-    async def call(self, method: str, *args: Any, timeout: float = 10.0) -> Any:
+    async def call(self, method: str, *args: Any, timeout: float = 10.0) -> Any:  # noqa: ASYNC109
         self.calls.append(method)
         return {"num_running": len(self._running)} if method == "stats" else True
 

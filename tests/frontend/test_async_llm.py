@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -25,6 +26,11 @@ def engine_saying(tokenizer: Tokenizer, text: str = TEXT, **options: object) -> 
 
 async def collect(engine: AsyncLLM, params: SamplingParams, prompt: object = "Hello", **options: object) -> list[RequestOutput]:
     return [output async for output in engine.generate(prompt, params, "r", **options)]  # type: ignore[arg-type]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110  (the fake core announces nothing)
+        await asyncio.sleep(0)
 
 
 async def test_delta_outputs_join_to_the_text(tokenizer: Tokenizer) -> None:
@@ -85,8 +91,7 @@ async def test_cancelling_the_consumer_aborts(tokenizer: Tokenizer) -> None:
     engine, client = engine_saying(tokenizer)
     client.hold = asyncio.Event()
     task = asyncio.create_task(collect(engine, SamplingParams(n=2)))
-    while len(client.added) < 2:
-        await asyncio.sleep(0)
+    await until(lambda: len(client.added) >= 2)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -96,8 +101,7 @@ async def test_cancelling_the_consumer_aborts(tokenizer: Tokenizer) -> None:
 async def test_abort_by_id_ends_every_request_of_that_id(tokenizer: Tokenizer) -> None:
     engine, client = engine_saying(tokenizer, step_seconds=0.005)
     tasks = [asyncio.create_task(collect(engine, SamplingParams(max_tokens=None))) for _ in range(2)]
-    while len(client.added) < 2:
-        await asyncio.sleep(0)
+    await until(lambda: len(client.added) >= 2)
     await asyncio.sleep(0.02)
     await engine.abort("r")
     for outputs in await asyncio.gather(*tasks):
@@ -119,8 +123,7 @@ async def test_a_dead_core_ends_every_wait(tokenizer: Tokenizer) -> None:
     engine, client = engine_saying(tokenizer)
     client.hold = asyncio.Event()
     tasks = [asyncio.create_task(collect(engine, SamplingParams())) for _ in range(3)]
-    while len(client.added) < 3:
-        await asyncio.sleep(0)
+    await until(lambda: len(client.added) >= 3)
     assert engine.is_running
     client.kill()
     results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 1)
@@ -137,8 +140,7 @@ async def test_full_queue_refuses_but_free_places_do_not_count(tokenizer: Tokeni
     engine, client = engine_saying(tokenizer, max_num_seqs=2, max_num_queued_reqs=3)
     client.hold = asyncio.Event()
     tasks = [asyncio.create_task(collect(engine, SamplingParams(max_tokens=2))) for _ in range(8)]
-    while len(client.added) < 5:
-        await asyncio.sleep(0)
+    await until(lambda: len(client.added) >= 5)
     await asyncio.sleep(0.01)
     client.hold.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -152,8 +154,7 @@ async def test_waiting_prompt_tokens_are_bounded_but_one_long_prompt_may_come(to
     engine, client = engine_saying(tokenizer, max_num_queued_tokens=100)
     client.hold = asyncio.Event()
     long = asyncio.create_task(collect(engine, SamplingParams(max_tokens=1), [5] * 150))
-    while not client.added:
-        await asyncio.sleep(0)
+    await until(lambda: bool(client.added))
     with pytest.raises(QueueFullError, match="prompt tokens"):
         await collect(engine, SamplingParams(max_tokens=1), [5] * 10)
     client.hold.set()
@@ -164,6 +165,10 @@ async def test_bad_input_never_reaches_the_core(tokenizer: Tokenizer) -> None:
     engine, client = engine_saying(tokenizer)
     with pytest.raises(ValidationError, match="vocabulary"):
         await collect(engine, SamplingParams(), [5, 999999])
+    with pytest.raises(ValidationError, match="64-bit"):
+        await collect(engine, SamplingParams(), priority=2**63)
+    with pytest.raises(ValidationError, match="request_id"):
+        await anext(engine.generate("Hello", SamplingParams(), 5))  # type: ignore[arg-type]
     assert client.added == []
 
 
@@ -190,8 +195,7 @@ async def test_shutdown_ends_waiting_requests(tokenizer: Tokenizer) -> None:
     engine, client = engine_saying(tokenizer)
     client.hold = asyncio.Event()
     task = asyncio.create_task(collect(engine, SamplingParams()))
-    while not client.added:
-        await asyncio.sleep(0)
+    await until(lambda: bool(client.added))
     async with engine:
         pass
     with pytest.raises(EngineDeadError, match="shut down"):
