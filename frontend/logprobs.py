@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import repeat
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 from octavo.executor.step import TokenLogprobs
 from octavo.outputs import Logprob, LogprobsOnePosition
@@ -38,10 +38,28 @@ class FlatLogprobs(Sequence[Any]):
             self.decoded_tokens.append(entry.decoded_token)
         self.end_indices.append(len(self.token_ids))
 
-    def extend(self, positions: Sequence[LogprobsOnePosition | None]) -> None:
+    def extend(self, positions: Iterable[LogprobsOnePosition | None]) -> None:
         """Add several positions."""
-        for position in positions:
-            self.append(position)
+        if not isinstance(positions, FlatLogprobs):
+            for position in positions:
+                self.append(position)
+            return
+        offset = len(self.token_ids)
+        self.start_indices += [start + offset for start in positions.start_indices]
+        self.end_indices += [end + offset for end in positions.end_indices]
+        self.token_ids += positions.token_ids
+        self.logprobs += positions.logprobs
+        self.ranks += positions.ranks
+        self.decoded_tokens += positions.decoded_tokens
+
+    def append_row(self, row: _Row, token_text: TokenText | None) -> None:
+        """Add one position without making objects for it."""
+        self.start_indices.append(len(self.token_ids))
+        self.token_ids += row.token_ids
+        self.logprobs += row.logprobs
+        self.ranks += row.ranks
+        self.decoded_tokens += map(token_text, row.token_ids) if token_text else [None] * len(row.token_ids)
+        self.end_indices.append(len(self.token_ids))
 
     def __len__(self) -> int:
         return len(self.start_indices)
@@ -71,25 +89,45 @@ class FlatLogprobs(Sequence[Any]):
     __hash__ = None  # type: ignore[assignment]
 
 
-def positions(arrays: TokenLogprobs, token_text: TokenText | None, explicit_ids: bool = False) -> list[LogprobsOnePosition]:
-    """One dict a row: the row's own token first, then the others from the most likely down.
+def extend_positions(
+    target: list[Any] | FlatLogprobs,
+    arrays: TokenLogprobs,
+    token_text: TokenText | None,
+    *,
+    explicit_ids: bool = False,
+    num_rows: int | None = None,
+) -> None:
+    """Add a position for each row: the row's own token first, then the others from the most likely down.
 
     Args:
+        target: where to.
         arrays: [T, 1 + K] arrays from the core.
         token_text: text of a token id; None leaves `decoded_token` None.
         explicit_ids: columns 1..K are ids the caller named, not the top K: their ranks are unknown.
+        num_rows: only the first of them.
     """
-    rows = zip(arrays.token_ids.tolist(), arrays.logprobs.tolist(), arrays.ranks.tolist(), strict=True)
-    return [_position(ids, values, rank, token_text, explicit_ids) for ids, values, rank in rows]
+    for row in _rows(arrays, explicit_ids, num_rows):
+        if isinstance(target, FlatLogprobs):
+            target.append_row(row, token_text)
+        else:
+            texts = map(token_text, row.token_ids) if token_text else repeat(None)
+            target.append(dict(zip(row.token_ids, map(Logprob, row.logprobs, row.ranks, texts), strict=True)))
 
 
-def _position(
-    ids: list[int], values: list[float], rank: int, token_text: TokenText | None, explicit_ids: bool
-) -> LogprobsOnePosition:
-    ranks: Sequence[int] | repeat[None] = repeat(None) if explicit_ids else range(1, len(ids))
-    own = ids[0]
-    position = {own: Logprob(values[0], rank, token_text(own) if token_text else None)}
-    for token_id, value, place in zip(ids[1:], values[1:], ranks, strict=False):
-        if token_id != own:
-            position[token_id] = Logprob(value, place, token_text(token_id) if token_text else None)
-    return position
+class _Row(NamedTuple):
+    """One position, each token once."""
+
+    token_ids: list[int]
+    logprobs: list[float]
+    ranks: list[int | None]
+
+
+def _rows(arrays: TokenLogprobs, explicit_ids: bool, num_rows: int | None) -> Iterator[_Row]:
+    columns = (arrays.token_ids[:num_rows], arrays.logprobs[:num_rows], arrays.ranks[:num_rows])
+    for ids, values, rank in zip(*(column.tolist() for column in columns), strict=True):
+        ranks: list[int | None] = [rank, *(repeat(None, len(ids) - 1) if explicit_ids else range(1, len(ids)))]
+        if ids[0] in ids[1:]:
+            # The sampled token is one of the top: its own entry stays.
+            again = ids.index(ids[0], 1)
+            del ids[again], values[again], ranks[again]
+        yield _Row(ids, values, ranks)

@@ -48,7 +48,7 @@ class OutputProcessor:
 
     def __init__(self, admission: Admission, stat_loggers: Sequence[StatLogger], max_window: int) -> None:
         self._admission = admission
-        self._stat_loggers = stat_loggers
+        self._stat_loggers = list(stat_loggers)
         self._max_window = max_window
         self._entries: dict[str, _Entry] = {}
         self._requests: dict[str, RequestState] = {}
@@ -213,5 +213,9 @@ class OutputProcessor:
 
     def _record(self, scheduler: SchedulerStats | None) -> None:
         iteration, self._iteration = self._iteration, IterationStats()
-        for stat_logger in self._stat_loggers:
-            stat_logger.record(scheduler, iteration)
+        for stat_logger in list(self._stat_loggers):
+            try:
+                stat_logger.record(scheduler, iteration)
+            except Exception:
+                logger.exception("a stat logger failed and gets no more measures: %r", stat_logger)
+                self._stat_loggers.remove(stat_logger)

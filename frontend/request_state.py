@@ -6,7 +6,7 @@ from octavo.core.messages import EventKind, RequestUpdate
 from octavo.executor.step import TokenLogprobs
 from octavo.frontend.collector import Collector
 from octavo.frontend.fan_out import FanOut
-from octavo.frontend.logprobs import FlatLogprobs, positions
+from octavo.frontend.logprobs import FlatLogprobs, extend_positions
 from octavo.frontend.sequence_output import SequenceOutput
 from octavo.frontend.tokenizer import Tokenizer
 from octavo.outputs import LogprobsOnePosition, PromptLogprobs, RequestMetrics, RequestOutput
@@ -99,7 +99,7 @@ class RequestState:
     def add_prompt_logprobs(self, arrays: TokenLogprobs) -> None:
         """The next chunk; ignored when none were asked for."""
         if self._prompt_logprobs is not None:
-            self._prompt_logprobs.extend(positions(arrays, self._token_text))
+            extend_positions(self._prompt_logprobs, arrays, self._token_text)
 
     def worth_waking(self, sequence: SequenceOutput) -> bool:
         """Whether the caller should hear of this sequence's news now."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from octavo.core.messages import FinishReason, RequestUpdate
 from octavo.frontend.detokenizer import Detokenizer
-from octavo.frontend.logprobs import FlatLogprobs, TokenText, positions
+from octavo.frontend.logprobs import FlatLogprobs, TokenText, extend_positions
 from octavo.frontend.stop_strings import StopMatcher
 from octavo.outputs import CompletionOutput, LogprobsOnePosition, SampleLogprobs
 from octavo.params import RequestOutputKind, SamplingParams
+
+_Logprobs = list[LogprobsOnePosition] | FlatLogprobs
 
 
 class SequenceOutput:
@@ -44,10 +46,10 @@ class SequenceOutput:
         self.changed = False
         self._new_text: list[str] = []
         self._new_token_ids: list[int] = []
-        self._new_logprobs: list[LogprobsOnePosition] = []
+        self._new_logprobs = self._no_logprobs()
         self._all_text = ""
         self._all_token_ids: list[int] = []
-        self._all_logprobs: list[LogprobsOnePosition] | FlatLogprobs = FlatLogprobs() if params.flat_logprobs else []
+        self._all_logprobs = self._no_logprobs()
 
     @property
     def finished(self) -> bool:
@@ -88,7 +90,7 @@ class SequenceOutput:
         """What is new (DELTA), or everything so far."""
         self.changed = False
         text, token_ids, logprobs = "".join(self._new_text), self._new_token_ids, self._new_logprobs
-        self._new_text, self._new_token_ids, self._new_logprobs = [], [], []
+        self._new_text, self._new_token_ids, self._new_logprobs = [], [], self._no_logprobs()
         if kind is not RequestOutputKind.DELTA:
             self._all_text = text = self._all_text + text
             self._all_token_ids += token_ids
@@ -103,13 +105,12 @@ class SequenceOutput:
             stop_reason=self.stop_reason,
         )
 
-    def _take_logprobs(self, new: list[LogprobsOnePosition], kind: RequestOutputKind) -> SampleLogprobs:
+    def _no_logprobs(self) -> _Logprobs:
+        return FlatLogprobs() if self._params.flat_logprobs else []
+
+    def _take_logprobs(self, new: _Logprobs, kind: RequestOutputKind) -> SampleLogprobs:
         if kind is RequestOutputKind.DELTA:
-            if not self._params.flat_logprobs:
-                return new
-            flat = FlatLogprobs()
-            flat.extend(new)
-            return flat
+            return new
         self._all_logprobs.extend(new)
         return self._all_logprobs[:]
 
@@ -146,7 +147,7 @@ class SequenceOutput:
         if update.logprobs is None or self._cumulative_logprob is None:
             return
         explicit = self._params.logprob_token_ids is not None
-        self._new_logprobs += positions(update.logprobs, self._token_text, explicit)[:num_kept]
+        extend_positions(self._new_logprobs, update.logprobs, self._token_text, explicit_ids=explicit, num_rows=num_kept)
         self._cumulative_logprob += float(update.logprobs.logprobs[:num_kept, 0].sum())
 
     def _release_text(self) -> None:

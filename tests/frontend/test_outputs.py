@@ -84,6 +84,16 @@ async def test_flat_logprobs_read_like_lists(tokenizer: Tokenizer) -> None:
     assert isinstance(flat.outputs[0].logprobs, FlatLogprobs)
     assert flat.outputs[0].logprobs == plain.outputs[0].logprobs
     assert flat.prompt_logprobs == plain.prompt_logprobs
+    streamed = [
+        o.outputs[0].logprobs
+        for o in await collect(
+            engine_with(tokenizer, [100, 101, 2]), [5, 6, 7], flat_logprobs=True, **{**options, "output_kind": DELTA}
+        )
+    ]
+    joined = FlatLogprobs()
+    for part in streamed:
+        joined.extend(part or [])
+    assert joined == plain.outputs[0].logprobs
     assert flat.outputs[0].logprobs[1:] == (plain.outputs[0].logprobs or [])[1:]
     assert flat.outputs[0].logprobs[-1] == (plain.outputs[0].logprobs or [])[-1]
 
@@ -201,6 +211,20 @@ async def test_measures_of_a_request(tokenizer: Tokenizer) -> None:
     assert (
         0 < metrics.arrival_time <= metrics.queued_ts <= metrics.scheduled_ts <= metrics.first_token_ts <= metrics.last_token_ts
     )
+
+
+async def test_a_failing_stat_logger_is_dropped_and_nothing_else(
+    tokenizer: Tokenizer, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken:
+        def record(self, scheduler: SchedulerStats | None, iteration: IterationStats) -> None:
+            raise ZeroDivisionError
+
+    recorder = Recorder()
+    engine = engine_with(tokenizer, [100] * 4, stat_loggers=[Broken(), recorder])
+    assert (await collect(engine, max_tokens=4))[-1].finished
+    assert len(recorder.finished) == 1
+    assert caplog.text.count("gets no more measures") == 1
 
 
 async def test_an_aborted_request_is_measured_once(tokenizer: Tokenizer) -> None:
