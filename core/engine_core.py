@@ -81,7 +81,8 @@ class EngineCore:
         self._checker = RequestChecker(
             config.model.vocab_size, self.max_model_len, executor.num_blocks * config.cache.block_size
         )
-        self._max_in_flight = 2 if config.scheduler.async_scheduling else 1
+        self.max_in_flight = 2 if config.scheduler.async_scheduling else 1
+        """Steps submitted and not processed yet; one more than the executor can work on at a time keeps it busy."""
         # changing
         self.scheduler = Scheduler(config, executor.num_blocks, self.max_model_len)
         self._clients: dict[bytes, Client] = {}
@@ -113,7 +114,7 @@ class EngineCore:
         if self.idle:
             return
         scheduled = self._submit_next()
-        if self._in_flight and (scheduled is None or len(self._in_flight) >= self._max_in_flight):
+        if self._in_flight and (scheduled is None or len(self._in_flight) >= self.max_in_flight):
             self._complete_oldest()
         elif scheduled is None and self.scheduler.has_requests:
             self._fail_all("the scheduler found nothing to do for the requests it holds")

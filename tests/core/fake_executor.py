@@ -50,6 +50,7 @@ class Row:
 
     tokens: list[int]
     num_prompt_tokens: int
+    max_tokens: int
     num_computed: int
     blocks: list[int]
     seed: int
@@ -99,7 +100,10 @@ class FakeExecutor(Executor):
         self.fail_rows: dict[int, int] = {}
         self.failed: dict[str, str] = {}
         """Requests that cannot go on, and why: answered with an error until they leave."""
-        self.failed_before = False
+        self._blind = False
+        self._blind_until = -1
+        """Steps submitted before a failure was known read what the failed one did not write; they compute nonsense, and
+        nothing of it may be found later."""
         self.healthy = True
         self._store: dict[tuple[int, int], int] = {}
         self._rows: dict[str, Row] = {}
@@ -150,31 +154,34 @@ class FakeExecutor(Executor):
             except Exception as error:
                 if isinstance(error, AssertionError):
                     self.ledger.violations.append(error)
-                self.failed_before = True
+                self._blind_until = self.last_step
                 self.failed.update(dict.fromkeys(step.num_tokens, "an earlier step failed"))
                 future.set_exception(error)
 
     def _run(self, step: StepInput) -> StepOutput:
         if self.step_seconds:
             time.sleep(self.step_seconds)
+        self._blind = step.step_id <= self._blind_until
         self._apply(step)
         if step.step_id in self.fail_steps:
             raise RuntimeError(f"step {step.step_id} was told to fail")
         output = StepOutput(step.step_id, {}, {}, {}, {}, 0.0)
-        for key in list(step.num_tokens)[: self.fail_rows.get(step.step_id, 0)]:
-            self.failed.setdefault(key, "this row was told to fail")
+        failing = list(step.num_tokens)[: self.fail_rows.get(step.step_id, 0)]
         for key, count in step.num_tokens.items():
+            if key not in self.failed:
+                self._compute(key, self._rows[key], count, output)
+            if key in failing:
+                self.failed.setdefault(key, "this row was told to fail")
+                output.sampled.pop(key, None)
             if key in self.failed:
                 output.errors[key] = self.failed[key]
-            else:
-                self._compute(key, self._rows[key], count, output)
         return output
 
     def _apply(self, step: StepInput) -> None:
         ledger = self.ledger
         ledger.steps.append(step)
         for key in step.left:
-            assert self._rows.pop(key, None) is not None or self.failed_before, f"{key} left, but was not there"
+            assert self._rows.pop(key, None) is not None or self._blind_until >= 0, f"{key} left, but was not there"
             self.failed.pop(key, None)
             ledger.left.append(key)
         for new in step.joined:
@@ -194,7 +201,7 @@ class FakeExecutor(Executor):
     def _row(self, new: NewRequest) -> Row:
         sampling = new.sampling
         return Row(
-            list(new.token_ids), new.num_prompt_tokens, new.num_computed_tokens, list(new.block_ids), sampling.seed,
+            list(new.token_ids), new.num_prompt_tokens, sampling.max_tokens, new.num_computed_tokens, list(new.block_ids), sampling.seed,
             sampling.prompt_logprobs is not None, sampling.logprobs is not None,
         )  # fmt: skip
 
@@ -212,6 +219,7 @@ class FakeExecutor(Executor):
         if row.prompt_logprobs and scored:
             output.prompt_logprobs[key] = _logprobs([row.tokens[p] for p in scored], list(scored))
         if end == len(row.tokens):
+            assert end < min(row.num_prompt_tokens + row.max_tokens, self.config.model.max_model_len), f"{key}: past its end"
             token = next_token(content, row.seed, self.config.model.vocab_size)
             row.tokens.append(token)
             output.sampled[key] = [token]
@@ -219,13 +227,13 @@ class FakeExecutor(Executor):
                 output.logprobs[key] = _logprobs([token], [end])
 
     def _read_context(self, key: str, row: Row, length: int) -> int:
-        """Hash of the first `length` tokens, every slot of them compared with what it should hold."""
-        content = 0
+        """Hash of the first `length` tokens as the cache has it, every slot of them compared with what it should hold."""
+        content = found = 0
         for position in range(length):
             content = chain(content, row.tokens[position])
-            found = self._store.get(self._slot(row, position))
-            assert found == content, f"{key}: wrong content at position {position}"
-        return content
+            found = self._store.get(self._slot(row, position), -1)
+            assert found == content or self._blind, f"{key}: wrong content at position {position}"
+        return found
 
     def _slot(self, row: Row, position: int) -> tuple[int, int]:
         return row.blocks[position // self.block_size], position % self.block_size

@@ -63,11 +63,12 @@ class Received:
 class Harness:
     """One core on a fake executor, one client."""
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(self, config: EngineConfig, max_in_flight: int | None = None) -> None:
         self.config = config
         self.executor = FakeExecutor(config)
         self.inbox: Inbox = queue.SimpleQueue()
         self.core = EngineCore(config, self.executor, self.inbox, self._receive)
+        self.core.max_in_flight = max_in_flight or self.core.max_in_flight
         self.received: dict[str, Received] = {}
         self.aborted: set[str] = set()
         self.outputs: list[CoreOutputs] = []

@@ -101,6 +101,22 @@ def test_a_step_that_raises_ends_its_requests_only(harness: Harness) -> None:
         assert new.tokens == harness.expected(new.request)
 
 
+def test_what_was_computed_after_a_failed_step_is_not_shared() -> None:
+    """"late" starts on blocks that the failing step was to fill; what it computes then must never be found."""
+    harness = Harness(make_config(async_scheduling=True))
+    harness.executor.fail_steps = {0}
+    harness.add(make_request("bad", [1] * 9, 8))
+    harness.step()
+    late = harness.add(make_request("late", [1] * 9 + [2] * 8, 8))
+    harness.run()
+    assert late.tokens == harness.expected(late.request)
+    assert late.num_preemptions == 1
+    again = harness.add(make_request("again", [1] * 9 + [2] * 8 + [3], 8))
+    harness.run()
+    assert again.num_cached_tokens == 16
+    assert again.tokens == harness.expected(again.request)
+
+
 def test_an_error_in_our_own_bookkeeping_fails_everyone_and_goes_on(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     request = harness.add(make_request("r", [1] * 9, 8))
     harness.step()

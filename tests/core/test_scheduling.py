@@ -39,7 +39,6 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
         "max_num_batched_tokens": draw(st.integers(max_num_seqs, 16)) if chunked else MAX_LEN,
         "long_prefill_token_threshold": draw(st.integers(0, 5)),
         "policy": draw(st.sampled_from(["fcfs", "priority"])),
-        "async_scheduling": draw(st.booleans()),
         "prefix_caching": draw(st.booleans()),
         "max_model_len": MAX_LEN,
     }
@@ -64,9 +63,9 @@ class SchedulingMachine(RuleBasedStateMachine):
 
     faults = False
 
-    @initialize(options=configs())
-    def start(self, options: dict[str, Any]) -> None:
-        self.harness = Harness(make_config(**options))
+    @initialize(options=configs(), max_in_flight=st.integers(1, 4))
+    def start(self, options: dict[str, Any], max_in_flight: int) -> None:
+        self.harness = Harness(make_config(**options), max_in_flight)
         self.fcfs = options["policy"] == "fcfs"
         self.count = 0
         self.failed = 0
@@ -182,10 +181,12 @@ TestFaults.settings = settings(
 )
 
 
-@given(options=configs(), requests=st.lists(st.tuples(prompts(), st.integers(1, 10)), min_size=1, max_size=10))
+@given(options=configs(), max_in_flight=st.integers(1, 4), requests=st.lists(st.tuples(prompts(), st.integers(1, 10)), min_size=1, max_size=10))
 @settings(max_examples=60, deadline=None)
-def test_same_tokens_under_every_schedule(options: dict[str, Any], requests: list[tuple[list[int], int]]) -> None:
-    harness = Harness(make_config(**options))
+def test_same_tokens_under_every_schedule(
+    options: dict[str, Any], max_in_flight: int, requests: list[tuple[list[int], int]]
+) -> None:
+    harness = Harness(make_config(**options), max_in_flight)
     for index, (prompt, max_tokens) in enumerate(requests):
         harness.add(make_request(f"r{index}", list(prompt), max_tokens))
     harness.run()
