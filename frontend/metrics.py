@@ -23,21 +23,17 @@ TTFT_BUCKETS = (
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0,
     2560.0,
 )  # fmt: skip
-TOKEN_LATENCY_BUCKETS = (
+TOKEN_BUCKETS = (
     0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0,
 )  # fmt: skip
-REQUEST_LATENCY_BUCKETS = (
+REQUEST_BUCKETS = (
     0.1, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0, 960.0, 1920.0,
     7680.0,
 )  # fmt: skip
+LENGTH_BUCKETS = tuple(base * 10**exponent for exponent in range(6) for base in (1, 2, 5))
 N_BUCKETS = (1, 2, 5, 10, 20)
-ITERATION_TOKENS_BUCKETS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
-
-
-def token_count_buckets(highest: int) -> tuple[int, ...]:
-    """1, 2, 5, 10, 20, 50, ... up to `highest`."""
-    steps = (base * 10**exponent for exponent in range(len(str(highest))) for base in (1, 2, 5))
-    return tuple(step for step in steps if step <= highest) or (1,)
+PREEMPTION_BUCKETS = (0, 1, 2, 5, 10)
+STEP_BUCKETS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 
 
 class Histogram:
@@ -55,6 +51,12 @@ class Histogram:
         self._counts[bisect_left(self._bounds, value)] += 1
         self._total += value
 
+    def observe_all(self, values: Sequence[float]) -> None:
+        bounds, counts = self._bounds, self._counts
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+        self._total += sum(values)
+
     def family(self, model: str) -> Metric:
         family = HistogramMetricFamily(self._name, self._help, labels=["model_name"])
         running, buckets = 0, []
@@ -68,44 +70,34 @@ class Histogram:
 class PrometheusStats(Collector):
     """A StatLogger that /metrics reads from.
 
-    Args:
-        max_model_len: bounds the buckets of token counts; may be set later, before the first request (`set_model`).
+    Attributes:
+        model_name: label of every sample; known once the engine is up.
     """
 
-    def __init__(self, model_name: str = "", max_model_len: int = 131072) -> None:
+    def __init__(self, model_name: str = "") -> None:
         self.registry = CollectorRegistry(auto_describe=False)
-        self.set_model(model_name, max_model_len)
+        self.model_name = model_name
         self._gauges = SchedulerStats(num_running=0, num_waiting=0, kv_usage=0.0)
         self._counts = dict.fromkeys(_COUNTERS, 0)
-        self._finished: dict[str, int] = dict.fromkeys(("stop", "length", "abort", "error", "repetition"), 0)
+        self._finished = dict.fromkeys(("stop", "length", "abort", "error", "repetition"), 0)
         self._http: dict[tuple[str, str, int], int] = {}
+        self._ttft = Histogram("time_to_first_token_seconds", "From arrival to the first token.", TTFT_BUCKETS)
+        self._itl = Histogram("inter_token_latency_seconds", "Between two tokens of a sequence.", TOKEN_BUCKETS)
+        self._tpot = Histogram("request_time_per_output_token_seconds", "Mean time a token after the first.", TOKEN_BUCKETS)
+        self._e2e = Histogram("e2e_request_latency_seconds", "From arrival to the end.", REQUEST_BUCKETS)
+        self._queue = Histogram("request_queue_time_seconds", "Spent waiting for the first step.", REQUEST_BUCKETS)
+        self._inference = Histogram("request_inference_time_seconds", "From first step to last token.", REQUEST_BUCKETS)
+        self._prefill = Histogram("request_prefill_time_seconds", "From first step to first token.", REQUEST_BUCKETS)
+        self._decode = Histogram("request_decode_time_seconds", "From first to last token.", REQUEST_BUCKETS)
+        self._prompt_len = Histogram("request_prompt_tokens", "Prompt tokens a request.", LENGTH_BUCKETS)
+        self._output_len = Histogram("request_generation_tokens", "Generated tokens a request.", LENGTH_BUCKETS)
+        self._max_tokens = Histogram("request_params_max_tokens", "max_tokens asked for.", LENGTH_BUCKETS)
+        self._n = Histogram("request_params_n", "n asked for.", N_BUCKETS)
+        self._step_tokens = Histogram("iteration_tokens_total", "Tokens a step.", STEP_BUCKETS)
+        self._preemptions = Histogram("request_num_preemptions", "Preemptions a request.", PREEMPTION_BUCKETS)
+        self._histograms = [value for value in vars(self).values() if isinstance(value, Histogram)]
         self.registry.register(self)
         ProcessCollector(registry=self.registry)
-
-    def set_model(self, model_name: str, max_model_len: int) -> None:
-        """Name the model, once it is known; forgets what histograms hold."""
-        self._model = model_name
-        tokens = token_count_buckets(max_model_len)
-        self._ttft = Histogram("time_to_first_token_seconds", "From arrival to the first token.", TTFT_BUCKETS)
-        self._itl = Histogram("inter_token_latency_seconds", "Between two tokens of a sequence.", TOKEN_LATENCY_BUCKETS)
-        self._tpot = Histogram(
-            "request_time_per_output_token_seconds", "Mean time a token after the first, per request.", TOKEN_LATENCY_BUCKETS
-        )
-        self._e2e = Histogram("e2e_request_latency_seconds", "From arrival to the last token.", REQUEST_LATENCY_BUCKETS)
-        self._queue = Histogram("request_queue_time_seconds", "Spent waiting for the first step.", REQUEST_LATENCY_BUCKETS)
-        self._inference = Histogram(
-            "request_inference_time_seconds", "From the first step to the last token.", REQUEST_LATENCY_BUCKETS
-        )
-        self._prefill = Histogram(
-            "request_prefill_time_seconds", "From the first step to the first token.", REQUEST_LATENCY_BUCKETS
-        )
-        self._decode = Histogram("request_decode_time_seconds", "From the first token to the last.", REQUEST_LATENCY_BUCKETS)
-        self._prompt_len = Histogram("request_prompt_tokens", "Prompt tokens a request.", tokens)
-        self._output_len = Histogram("request_generation_tokens", "Generated tokens a request.", tokens)
-        self._max_tokens = Histogram("request_params_max_tokens", "max_tokens asked for.", tokens)
-        self._n = Histogram("request_params_n", "n asked for.", N_BUCKETS)
-        self._step_tokens = Histogram("iteration_tokens_total", "Tokens a step.", ITERATION_TOKENS_BUCKETS)
-        self._preemptions = Histogram("request_num_preemptions", "Preemptions a request.", (0, 1, 2, 5, 10))
 
     # ---- recording -------------------------------------------------------------------------------------------------
 
@@ -121,10 +113,8 @@ class PrometheusStats(Collector):
         counts["prompt_tokens"] += iteration.num_prompt_tokens
         counts["prompt_tokens_cached"] += iteration.num_cached_tokens
         counts["generation_tokens"] += iteration.num_generation_tokens
-        for seconds in iteration.time_to_first_token:
-            self._ttft.observe(seconds)
-        for seconds in iteration.inter_token_latency:
-            self._itl.observe(seconds)
+        self._ttft.observe_all(iteration.time_to_first_token)
+        self._itl.observe_all(iteration.inter_token_latency)
         for request in iteration.finished:
             self._record_finished(request)
 
@@ -144,8 +134,9 @@ class PrometheusStats(Collector):
             self._prefill.observe(max(0.0, times.first_token_ts - times.scheduled_ts))
             self._decode.observe(decode)
             self._inference.observe(max(0.0, times.last_token_ts - times.scheduled_ts))
-            if request.num_generation_tokens > 1:
-                self._tpot.observe(decode / (request.num_generation_tokens - 1))
+            num_gaps = request.num_generation_tokens / request.n - 1
+            if num_gaps > 0:
+                self._tpot.observe(decode / num_gaps)
 
     def count_http(self, method: str, route: str, status: int) -> None:
         """One HTTP request was answered."""
@@ -170,21 +161,20 @@ class PrometheusStats(Collector):
         yield from self._gauge_families()
         for name, help_text in _COUNTERS.items():
             counter = CounterMetricFamily(PREFIX + name, help_text, labels=["model_name"])
-            counter.add_metric([self._model], self._counts[name])
+            counter.add_metric([self.model_name], self._counts[name])
             yield counter
         success = CounterMetricFamily(
             PREFIX + "request_success", "Requests that ended.", labels=["model_name", "finished_reason"]
         )
         for reason, count in self._finished.items():
-            success.add_metric([self._model, reason], count)
+            success.add_metric([self.model_name, reason], count)
         yield success
         http = CounterMetricFamily(PREFIX + "http_requests", "HTTP requests answered.", labels=["method", "handler", "status"])
         for (method, route, status), count in self._http.items():
             http.add_metric([method, route, str(status)], count)
         yield http
-        for value in list(vars(self).values()):
-            if isinstance(value, Histogram):
-                yield value.family(self._model)
+        for histogram in self._histograms:
+            yield histogram.family(self.model_name)
 
     def _gauge_families(self) -> Iterator[Metric]:
         gauges = {
@@ -194,7 +184,7 @@ class PrometheusStats(Collector):
         }
         for name, (help_text, value) in gauges.items():
             gauge = GaugeMetricFamily(PREFIX + name, help_text, labels=["model_name"])
-            gauge.add_metric([self._model], value)
+            gauge.add_metric([self.model_name], value)
             yield gauge
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from octavo.frontend.server import middleware, probes
@@ -42,6 +42,9 @@ def make_app(state: ServerState) -> web.Application:
     prefixes = dict.fromkeys(("", state.options.prefix))
     for prefix in prefixes:
         for method, path, handler in ROUTES:
-            app.router.add_route(method, prefix + path, handler)
+            if method == hdrs.METH_GET:
+                app.router.add_get(prefix + path, handler)
+            else:
+                app.router.add_route(method, prefix + path, handler)
     middleware.install(app, frozenset(prefix + path for prefix in prefixes for path in OPEN_PATHS))
     return app

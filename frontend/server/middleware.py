@@ -7,6 +7,7 @@ import asyncio
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
+from octavo.errors import QueueFullError
 from octavo.frontend.server.access_log import log_request
 from octavo.frontend.server.cors import CorsPolicy
 from octavo.frontend.server.errors import ApiError, describe, error_response
@@ -54,6 +55,8 @@ async def _answer(request: web.Request, handler: Handler, state: ServerState, op
             _check_key(request, state.keys)
         return await handler(request)
     except Exception as error:  # noqa: BLE001  (`describe` logs what is unforeseen)
+        if isinstance(error, QueueFullError):
+            state.metrics.count_rejection()
         response = error_response(describe(error))
         if isinstance(error, web.HTTPMethodNotAllowed):
             response.headers[hdrs.ALLOW] = ",".join(sorted(error.allowed_methods))
@@ -84,7 +87,7 @@ def _account(request: web.Request, status: int, record: RequestRecord, state: Se
     if status == CLIENT_CLOSED_REQUEST:
         state.metrics.count_disconnect()
     if not state.options.disable_access_log:
-        log_request(request, status, record, quiet=request.method == hdrs.METH_GET and status < 500)
+        log_request(request, status, record, quiet=request.method in (hdrs.METH_GET, hdrs.METH_HEAD))
 
 
 def _route(request: web.Request) -> str:

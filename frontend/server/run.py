@@ -103,7 +103,7 @@ class _Server:
 
     async def _serve(self) -> int:
         engine = self._engine = await self._started_engine()
-        self._metrics.set_model(engine.config.model.served_model_names[0], engine.max_model_len)
+        self._metrics.model_name = engine.config.model.served_model_names[0]
         await engine.check_health()
         self._state.started(engine)
         # What start-up made stays; the collector need not look at it again.

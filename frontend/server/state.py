@@ -93,6 +93,17 @@ class ServerState:
             raise unavailable("the engine is dead")
         return self._engine
 
+    def check_accepting(self) -> AsyncLLM:
+        """The engine, for new work; asked before a body is read, too, so that nobody uploads in vain.
+
+        Raises:
+            ApiError: 503 while starting, draining or dead.
+        """
+        engine = self.engine
+        if self.phase is not Phase.READY:
+            raise unavailable("the server is shutting down")
+        return engine
+
     @contextmanager
     def admit(self) -> Iterator[AsyncLLM]:
         """Count one request to the model as in flight for the duration of the block.
@@ -101,12 +112,9 @@ class ServerState:
             ApiError: 503 while starting, draining or dead.
             QueueFullError: --max-concurrent-requests are in flight.
         """
-        engine = self.engine
-        if self.phase is not Phase.READY:
-            raise unavailable("the server is shutting down")
+        engine = self.check_accepting()
         limit = self.options.max_concurrent_requests
         if limit and self.in_flight >= limit:
-            self.metrics.count_rejection()
             raise QueueFullError(f"{limit} requests are in flight already (--max-concurrent-requests)")
         if self.in_flight == 0:
             self.watch.last_progress = time.monotonic()

@@ -51,7 +51,13 @@ class FakeEngine:
         self.aborted += request_ids
 
     async def generate(
-        self, prompt: Any, params: SamplingParams, request_id: str, *, priority: int = 0, timeout: float | None = None
+        self,
+        prompt: Any,
+        params: SamplingParams,
+        request_id: str,
+        *,
+        priority: int = 0,
+        timeout: float | None = None,  # noqa: ASYNC109
     ) -> AsyncGenerator[RequestOutput]:
         self.calls.append(SimpleNamespace(prompt=prompt, params=params, id=request_id, priority=priority, timeout=timeout))
         ids = prompt.get("prompt_token_ids") or self.tokenizer.encode(prompt["prompt"])

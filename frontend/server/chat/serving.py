@@ -31,8 +31,9 @@ _CLIENT_NAMES = {"logprobs": "top_logprobs", "prompt": "messages", "prompt_token
 async def chat_completions(request: web.Request) -> web.StreamResponse:
     """Answer a conversation."""
     state = request.app[STATE]
+    state.check_accepting()
+    body = await read_body(request, CHAT_BODY)
     with state.admit() as engine:
-        body = await read_body(request, CHAT_BODY)
         model = state.check_model(body.model)
         check_rules(body, state.options)
         with named_by_client(_client_names(body)):

@@ -42,8 +42,9 @@ MAX_PROMPTS = 1024
 async def completions(request: web.Request) -> web.StreamResponse:
     """Continue one or several prompts."""
     state = request.app[STATE]
+    state.check_accepting()
+    body = await read_body(request, COMPLETION_BODY)
     with state.admit() as engine:
-        body = await read_body(request, COMPLETION_BODY)
         model = state.check_model(body.model)
         prompts = split_prompts(body)
         with named_by_client({"prompt_token_ids": "prompt", **({"n": "best_of"} if body.best_of is not None else {})}):

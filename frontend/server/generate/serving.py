@@ -23,8 +23,9 @@ from octavo.outputs import RequestOutput
 async def generate(request: web.Request) -> web.StreamResponse:
     """Continue one prompt."""
     state = request.app[STATE]
+    state.check_accepting()
+    body = await read_body(request, GENERATE_BODY)
     with state.admit() as engine:
-        body = await read_body(request, GENERATE_BODY)
         model = state.check_model(body.model)
         num_made = check_best_of(body.best_of, body.n, bool(body.stream))
         with named_by_client({"n": "best_of"} if body.best_of is not None else {}):

@@ -32,6 +32,11 @@ async def test_every_route_but_the_probes_needs_the_key(make_server: ServerMaker
             assert response.status not in (401, 404), path
 
 
+async def test_head_is_get_without_a_body(server: LocalServer) -> None:
+    async with server.client.head(server.url + "/health") as response:
+        assert response.status == 200
+
+
 async def test_unknown_routes_need_the_key_too(make_server: ServerMaker) -> None:
     server = await make_server(api_key=["right"])
     assert await server.status("/nothing") == 401

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 from fake_engine import TEXT
@@ -50,8 +51,8 @@ async def test_a_stream_adds_up_to_the_whole(server: LocalServer) -> None:
         assert parts[0]["delta"] == {"role": "assistant", "content": ""}
         assert all("role" not in p["delta"] for p in parts[1:])
         assert "".join(p["delta"]["content"] for p in parts) == choice["message"]["content"]
-        assert sum((p.get("token_ids", []) for p in parts), []) == choice["token_ids"]
-        content = sum((p["logprobs"]["content"] for p in parts if p["logprobs"]), [])
+        assert list(chain.from_iterable(p.get("token_ids", []) for p in parts)) == choice["token_ids"]
+        content = list(chain.from_iterable(p["logprobs"]["content"] for p in parts if p["logprobs"]))
         assert content == choice["logprobs"]["content"]
         assert all(p["finish_reason"] is None for p in parts[:-1])
         assert parts[-1]["finish_reason"] == choice["finish_reason"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import chain, pairwise
 from typing import Any
 
 import pytest
@@ -108,8 +109,8 @@ async def test_a_stream_adds_up_to_the_whole(server: LocalServer) -> None:
     for choice in whole["choices"]:
         parts = [e["choices"][0] for e in events if e["choices"][0]["index"] == choice["index"]]
         assert "".join(p["text"] for p in parts) == choice["text"]
-        assert sum((p["token_ids"] for p in parts), []) == choice["token_ids"]
-        assert sum((p["logprobs"]["text_offset"] for p in parts), []) == choice["logprobs"]["text_offset"]
+        assert list(chain.from_iterable(p["token_ids"] for p in parts)) == choice["token_ids"]
+        assert list(chain.from_iterable(p["logprobs"]["text_offset"] for p in parts)) == choice["logprobs"]["text_offset"]
         assert [p["finish_reason"] for p in parts if p["finish_reason"]] == [choice["finish_reason"]]
         assert parts[0]["prompt_token_ids"] == choice["prompt_token_ids"]
     assert {e["object"] for e in events} == {"text_completion"}
@@ -194,7 +195,7 @@ async def test_generate(server: LocalServer) -> None:
     ) as response:
         lines = [json.loads(line) for line in (await response.text()).splitlines()]
     assert lines[-1] == {"text": ["Hi " + TEXT]}
-    assert all(after["text"][0].startswith(before["text"][0]) for before, after in zip(lines, lines[1:], strict=False))
+    assert all(after["text"][0].startswith(before["text"][0]) for before, after in pairwise(lines))
     assert len(lines) == len(server.engine.tokenizer.encode(TEXT))
 
 

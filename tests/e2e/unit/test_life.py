@@ -104,6 +104,8 @@ async def test_more_than_the_allowed_requests_at_once_are_refused(make_server: S
         assert response.status == 429
         assert response.headers["Retry-After"] == "1"
     assert await server.status("/readyz") == 503
+    async with server.client.get(server.url + "/metrics") as response:
+        assert 'octavo:admission_rejections_total{model_name=""} 1.0' in await response.text()
     assert (await running)[0] == 200
     assert (await server.post("/v1/completions", BODY))[0] == 200
 

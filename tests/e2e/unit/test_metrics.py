@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client.parser import text_string_to_metric_families
 
 from octavo.core.messages import SchedulerStats
-from octavo.frontend.metrics import PrometheusStats, token_count_buckets
+from octavo.frontend.metrics import PrometheusStats
 from octavo.frontend.stats import FinishedRequest, IterationStats
 from octavo.outputs import RequestMetrics
 
@@ -34,7 +34,7 @@ def finished(reason: str = "stop", num_tokens: int = 5) -> FinishedRequest:
 
 
 def test_counters_and_gauges() -> None:
-    stats = PrometheusStats("tiny", 2048)
+    stats = PrometheusStats("tiny")
     for _ in range(2):
         scheduler = SchedulerStats(
             3, 4, 0.5, prefix_queries=10, prefix_hits=6, num_preemptions=1, num_steps=1, num_scheduled_tokens=9
@@ -53,7 +53,7 @@ def test_counters_and_gauges() -> None:
 
 
 def test_histograms() -> None:
-    stats = PrometheusStats("tiny", 2048)
+    stats = PrometheusStats("tiny")
     stats.record(None, IterationStats(time_to_first_token=[0.003, 0.3, 9999.0], inter_token_latency=[0.02] * 4))
     stats.record(None, IterationStats(finished=[finished(), finished(num_tokens=1)]))
     seen = samples(stats)
@@ -85,13 +85,7 @@ def test_http_requests_are_counted_by_route_and_status() -> None:
 
 
 def test_every_sample_carries_the_model() -> None:
-    stats = PrometheusStats("tiny", 100)
+    stats = PrometheusStats("tiny")
     for family in text_string_to_metric_families(stats.text().decode()):
         if family.name.startswith("octavo:") and family.name != "octavo:http_requests":
             assert all(s.labels["model_name"] == "tiny" for s in family.samples), family.name
-
-
-def test_token_buckets_follow_the_context() -> None:
-    assert token_count_buckets(100) == (1, 2, 5, 10, 20, 50, 100)
-    assert token_count_buckets(1) == (1,)
-    assert token_count_buckets(2048)[-1] == 2000
