@@ -66,7 +66,8 @@ class AsyncLLM:
         self._ids = itertools.count()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pump: asyncio.Task[None] | None = None
-        self._dead_error: EngineDeadError | None = None
+        # Why no request can be served any more. Not the exception: its traceback would keep this object alive.
+        self._death: str | None = None
         self._closed = False
 
     @classmethod
@@ -118,12 +119,12 @@ class AsyncLLM:
     @property
     def errored(self) -> bool:
         """The core is gone though nobody shut it down."""
-        return not self._closed and (self._dead_error is not None or self._client.dead)
+        return not self._closed and (self._death is not None or self._client.dead)
 
     @property
     def dead_error(self) -> EngineDeadError:
         """What a caller is told after the core's death (or after shutdown)."""
-        return EngineDeadError(*(self._dead_error.args if self._dead_error else ()))
+        return EngineDeadError(self._death) if self._death else EngineDeadError()
 
     @property
     def is_running(self) -> bool:
@@ -222,7 +223,7 @@ class AsyncLLM:
         if self._closed:
             return
         self._closed = True
-        self._dead_error = self._dead_error or EngineDeadError("the engine has been shut down")
+        self._death = self._death or "the engine has been shut down"
         loop = self._loop
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self._stop_pump)
@@ -275,7 +276,7 @@ class AsyncLLM:
 
     def _ensure_running(self) -> None:
         """Check that the engine lives and is used from its event loop; start reading the core's outputs."""
-        if self._dead_error is not None:
+        if self._death is not None:
             raise self.dead_error
         loop = asyncio.get_running_loop()
         if self._loop is None:
@@ -284,7 +285,7 @@ class AsyncLLM:
         elif self._loop is not loop:
             raise RuntimeError("this AsyncLLM is used from another event loop already; make one engine per event loop")
         if self._client.dead:
-            self._die(EngineDeadError())
+            self._die(str(EngineDeadError()))
             raise self.dead_error
 
     def _tell_core(self, follow_up: FollowUp) -> None:
@@ -294,7 +295,7 @@ class AsyncLLM:
             for request in follow_up.requests:
                 self._client.add(request)
         except EngineDeadError as error:
-            self._die(error)
+            self._die(str(error))
             raise
 
     async def _pump_outputs(self) -> None:
@@ -303,20 +304,21 @@ class AsyncLLM:
             while True:
                 self._tell_core(await self._outputs.process(await self._client.outputs()))
         except EngineDeadError as error:
-            self._die(error)
+            self._die(str(error))
         except Exception as error:
             logger.exception("reading the core's outputs failed")
-            self._die(EngineDeadError(f"reading the core's outputs failed: {error}"))
+            self._die(f"reading the core's outputs failed: {error}")
 
-    def _die(self, error: EngineDeadError) -> None:
-        if self._dead_error is None:
-            self._dead_error = error
-            logger.error("%s; %d requests are lost", error, self.num_unfinished)
-        self._outputs.fail_all(str(self._dead_error))
+    def _die(self, reason: str) -> None:
+        if self._death is None:
+            self._death = reason
+            logger.error("%s; %d requests are lost", reason, self.num_unfinished)
+        self._outputs.fail_all(self._death)
 
     def _stop_pump(self) -> None:
         if self._pump is not None:
             self._pump.cancel()
+            self._pump = None
         self._outputs.fail_all(str(self.dead_error))
 
 
