@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from socket import socket
 
-from octavo.config import DEFAULT_MODEL, option
+from octavo.config import option
 from octavo.frontend.cli.flags import Parser, add_flags
+from octavo.model_source import DEFAULT_MODEL
 from octavo.tools import bench_serve
 
 READY_TIMEOUT = 600
