@@ -62,7 +62,9 @@ async def stream_response(
     Raises:
         whatever the engine raises before its first output; later failures become part of the stream.
     """
-    response = web.StreamResponse(headers={"Content-Type": encoder.content_type, "Cache-Control": "no-cache"})
+    # The last header asks nginx not to gather chunks.
+    headers = {"Content-Type": encoder.content_type, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    response = web.StreamResponse(headers=headers)
     interval = request.app[STATE].options.sse_keep_alive_interval if encoder.keep_alive else 0.0
     outputs = generation.outputs(engine)
     async with aclosing(_with_pauses(outputs, interval) if interval else outputs) as items:
