@@ -110,6 +110,8 @@ class Failed(msgspec.Struct, tag="failed", array_like=True):
 
 
 class Event(msgspec.Struct, array_like=True):
+    """What happened to a request, and when."""
+
     kind: EventKind
     timestamp: float
     """Monotonic clock, seconds."""
@@ -160,6 +162,8 @@ class CoreOutputs(msgspec.Struct, tag="outputs", array_like=True):
 
 
 class ControlReply(msgspec.Struct, tag="reply", array_like=True):
+    """Answer to a ControlCall: its value, or what went wrong."""
+
     call_id: int
     value: Any = None
     error: str | None = None

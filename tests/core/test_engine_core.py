@@ -102,7 +102,7 @@ def test_a_step_that_raises_ends_its_requests_only(harness: Harness) -> None:
 
 
 def test_what_was_computed_after_a_failed_step_is_not_shared() -> None:
-    """"late" starts on blocks that the failing step was to fill; what it computes then must never be found."""
+    """The late request starts on blocks that the failing step was to fill; what it computes then must never be found."""
     harness = Harness(make_config(async_scheduling=True))
     harness.executor.fail_steps = {0}
     harness.add(make_request("bad", [1] * 9, 8))

@@ -181,7 +181,11 @@ TestFaults.settings = settings(
 )
 
 
-@given(options=configs(), max_in_flight=st.integers(1, 4), requests=st.lists(st.tuples(prompts(), st.integers(1, 10)), min_size=1, max_size=10))
+@given(
+    options=configs(),
+    max_in_flight=st.integers(1, 4),
+    requests=st.lists(st.tuples(prompts(), st.integers(1, 10)), min_size=1, max_size=10),
+)
 @settings(max_examples=60, deadline=None)
 def test_same_tokens_under_every_schedule(
     options: dict[str, Any], max_in_flight: int, requests: list[tuple[list[int], int]]
@@ -212,6 +216,18 @@ def test_a_full_cache_preempts_nobody_more_than_twice_and_all_finish(async_sched
     assert all(received.tokens == harness.expected(received.request) for received in harness.received.values())
 
 
+def test_nobody_is_preempted_more_than_twice_even_if_the_lookahead_never_learns() -> None:
+    harness = Harness(make_config(num_blocks=60, max_num_seqs=30, max_num_batched_tokens=64, max_model_len=64))
+    for index in range(30):
+        harness.add(make_request(f"r{index}", [index] * 4, 50))
+    while not harness.core.idle or not harness.executor.ledger.steps:
+        harness.step()
+        harness.core.scheduler.reserve.lookahead = 1
+    preemptions = [received.num_preemptions for received in harness.received.values()]
+    assert max(preemptions) == MAX_PREEMPTIONS
+    assert all(received.tokens == harness.expected(received.request) for received in harness.received.values())
+
+
 def test_a_long_prompt_lets_decodes_and_short_prompts_through() -> None:
     harness = Harness(make_config(num_blocks=400, max_num_batched_tokens=16, max_model_len=600))
     decoding = harness.add(make_request("decoding", [1, 2], 100))
@@ -237,6 +253,23 @@ def test_requests_of_one_step_share_their_prefix() -> None:
     harness.run()
     assert harness.executor.ledger.num_prompt_tokens_computed == 17 + 3
     assert [received.num_cached_tokens for received in harness.received.values()] == [0, 16, 16, 16]
+
+
+def test_a_preempted_request_starts_again_only_when_all_its_tokens_are_known() -> None:
+    harness = Harness(make_config(num_blocks=8, max_model_len=32, prefix_caching=False), max_in_flight=3)
+    harness.add(make_request("first", [1] * 8, 24))
+    second = harness.add(make_request("second", [2] * 8, 24))
+    while harness.core.scheduler.num_waiting or not harness.core.scheduler.num_running:
+        harness.step()
+    while not harness.core.scheduler.num_waiting:
+        harness.step()
+    waiting = harness.core.scheduler.table.waiting.peek()
+    assert waiting is not None
+    assert waiting.num_pending, "steps in flight are sampling for it"
+    harness.abort("first")
+    harness.run()
+    assert second.tokens == harness.expected(second.request)
+    assert second.num_preemptions == 1
 
 
 def test_priority_goes_first_and_is_preempted_last() -> None:
