@@ -64,8 +64,8 @@ def _best(device: str) -> str:
 
 
 def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Any:
-    """Lay a weight [N, K] (and bias [N]) out as `linear` wants it. Done once at load; the result is opaque and may share
-    the weight's memory."""
+    """Lay a weight [N, K] (and bias [N]) out as `linear` wants it. Done once at load; the result is opaque. The native
+    sets copy, and keep nothing of `weight`; the reference's result is `weight` itself."""
     return _set.pack_linear(weight, bias)
 
 
@@ -75,8 +75,14 @@ def linear(x: torch.Tensor, packed: Any) -> torch.Tensor:
     return _set.linear(x, packed)
 
 
-def embedding(ids: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Rows of weight [V, H] for ids int32 or int64 [T] -> [T, H]."""
+def embedding(ids: torch.Tensor, weight: torch.Tensor | Any) -> torch.Tensor:
+    """Rows of weight [V, H] for ids int32 or int64 [T] -> [T, H].
+
+    weight may also be what `pack_linear` made of it: an embedding tied to the head then takes no memory of its own.
+
+    Raises:
+        IndexError: an id outside [0, V) (on a GPU, when the device reports it).
+    """
     return _set.embedding(ids, weight)
 
 

@@ -167,37 +167,70 @@ class Attention {
     const int64_t first = first_key(tile) > begin ? first_key(tile) : begin;
     const int64_t last = end_key(tile) < stop ? end_key(tile) : stop;
     part.clear(tile.queries * group_, width_);
-    for (int64_t base = first / kTileKeys * kTileKeys; base < last; base += kTileKeys) {
-      const int from = static_cast<int>(first > base ? first - base : 0);
-      const int to = static_cast<int>(last - base < kTileKeys ? last - base : kTileKeys);
-      reduce_tile<C>(tile, base, from, to, memory, part);
+    Located<C> now, next;
+    int64_t base = first / kTileKeys * kTileKeys;
+    locate(tile, base, first, last, now);
+    for (; base < last; base += kTileKeys, now = next) {
+      // Beyond the split too: this thread most likely goes on there.
+      locate(tile, base + kTileKeys, base + kTileKeys, end_key(tile), next);
+      prefetch(next);
+      reduce_tile<C>(tile, base, now, memory, part);
+    }
+  }
+
+  // Where the keys and values of one tile are: entries from .. to - 1. Elsewhere `key` repeats one of them, so that whole
+  // tiles can be scored; those scores are masked.
+  template <typename C>
+  struct Located {
+    const C *key[kTileKeys], *value[kTileKeys];
+    int from, to;
+  };
+
+  template <typename C>
+  void locate(const Tile& tile, int64_t base, int64_t first, int64_t last, Located<C>& at) {
+    at.from = static_cast<int>(first > base ? first - base : 0);
+    at.to = static_cast<int>(last - base < kTileKeys ? last > base ? last - base : 0 : kTileKeys);
+    if (at.from >= at.to) return;
+    int64_t index = (base + at.from) / a_.block_size, offset = (base + at.from) % a_.block_size;
+    const C *key = nullptr, *value = nullptr;
+    for (int i = at.from; i < at.to; ++i) {
+      if (!key || offset == a_.block_size) {
+        if (key) ++index, offset = 0;
+        const int64_t block = block_of(tile.request, index);
+        key = static_cast<const C*>(a_.k_cache) + block * a_.k_cache_stride[0] + tile.kv_head * a_.k_cache_stride[1];
+        value = static_cast<const C*>(a_.v_cache) + block * a_.v_cache_stride[0] + tile.kv_head * a_.v_cache_stride[1];
+      }
+      at.key[i] = key + offset * a_.k_cache_stride[2];
+      at.value[i] = value + offset * a_.v_cache_stride[2];
+      ++offset;
+    }
+    for (int i = 0; i < at.from; ++i) at.key[i] = at.key[at.from];
+    for (int i = at.to; i < kTileKeys; ++i) at.key[i] = at.key[at.from];
+  }
+
+  template <typename C>
+  void prefetch(const Located<C>& at) const {
+    constexpr int64_t kLine = 64 / sizeof(C);
+    for (int i = at.from; i < at.to; ++i) {
+      for (int64_t d = 0; d < a_.head_dim; d += kLine) __builtin_prefetch(at.key[i] + d);
+    }
+    for (int i = at.from; i < at.to; ++i) {
+      for (int64_t d = 0; d < a_.head_dim; d += kLine) __builtin_prefetch(at.value[i] + d);
     }
   }
 
   template <typename C>
-  void reduce_tile(const Tile& tile, int64_t base, int from, int to, float* memory, const Partial& part) {
+  void reduce_tile(const Tile& tile, int64_t base, const Located<C>& at, float* memory, const Partial& part) {
     const int64_t rows = tile.queries * group_;
     float* keys = memory + round(max_rows_ * a_.head_dim);
     float* values = keys + round(a_.head_dim * kTileKeys);
     float* scores = values + round(kTileKeys * width_);
     float* scales = scores + round(max_rows_ * kTileKeys);
-    load_keys<C>(tile, base, from, to, keys, values);
+    for (int i = 0; i < kTileKeys; i += kLanes) transpose_keys(at.key + i, keys + i, a_.head_dim);
+    for (int i = at.from; i < at.to; ++i) widen(at.value[i], values + i * width_, a_.head_dim, width_);
     score(memory, keys, scores, rows);
-    soften(tile, base, from, to, scores, scales, part);
-    accumulate(scores, values, scales, part.acc, rows, from, to);
-  }
-
-  template <typename C>
-  void load_keys(const Tile& tile, int64_t base, int from, int to, float* keys, float* values) {
-    const C* key[kTileKeys] = {};
-    const int64_t k_head = tile.kv_head * a_.k_cache_stride[1], v_head = tile.kv_head * a_.v_cache_stride[1];
-    for (int i = from; i < to; ++i) {
-      const int64_t block = block_of(tile.request, (base + i) / a_.block_size), offset = (base + i) % a_.block_size;
-      key[i] = static_cast<const C*>(a_.k_cache) + block * a_.k_cache_stride[0] + k_head + offset * a_.k_cache_stride[2];
-      const C* value = static_cast<const C*>(a_.v_cache) + block * a_.v_cache_stride[0] + v_head + offset * a_.v_cache_stride[2];
-      widen(value, values + i * width_, a_.head_dim, width_);
-    }
-    for (int i = 0; i < kTileKeys; i += kLanes) transpose_keys(key + i, keys + i, a_.head_dim);
+    soften(tile, base, at.from, at.to, scores, scales, part);
+    accumulate(scores, values, scales, part.acc, rows, at.from, at.to);
   }
 
   // A block id outside the cache is an error of the caller's; it is reported, and block 0 read instead.

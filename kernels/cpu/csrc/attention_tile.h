@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "simd.h"
+#include "transpose.h"
 
 namespace octavo::OCTAVO_ISA {
 
@@ -20,6 +21,8 @@ constexpr int kScoreRows = 8, kValueRows = 4;  // rows whose accumulators fit th
 constexpr int kScoreRows = 12 / kTileVecs > 0 ? 12 / kTileVecs : 1, kValueRows = 2;
 #endif
 constexpr int kValueVecs = 4;
+
+// In the loops below every index of an accumulator is unrolled; one known only at run time would keep them all in memory.
 
 // Scores of N rows: q [N, D] times keys [D, kTileKeys] -> scores [N, kTileKeys].
 template <int N>
@@ -36,7 +39,9 @@ void score_rows(const float* q, const float* keys, float* scores, int64_t head_d
       for (int j = 0; j < kTileVecs; ++j) total[n][j] = fmadd(x, key[j], total[n][j]);
     }
   }
+#pragma GCC unroll 8
   for (int n = 0; n < N; ++n) {
+#pragma GCC unroll 8
     for (int j = 0; j < kTileVecs; ++j) store(scores + n * kTileKeys + j * kLanes, total[n][j]);
   }
 }
@@ -46,7 +51,9 @@ void score_rows(const float* q, const float* keys, float* scores, int64_t head_d
 template <int N, int M>
 void add_values(const float* weights, const float* values, const float* scale, float* acc, int64_t width, int first, int last) {
   Vec total[N][M];
+#pragma GCC unroll 4
   for (int n = 0; n < N; ++n) {
+#pragma GCC unroll 4
     for (int m = 0; m < M; ++m) total[n][m] = load(acc + n * width + m * kLanes) * splat(scale[n]);
   }
   for (int key = first; key < last; ++key) {
@@ -60,7 +67,9 @@ void add_values(const float* weights, const float* values, const float* scale, f
       for (int m = 0; m < M; ++m) total[n][m] = fmadd(x, value[m], total[n][m]);
     }
   }
+#pragma GCC unroll 4
   for (int n = 0; n < N; ++n) {
+#pragma GCC unroll 4
     for (int m = 0; m < M; ++m) store(acc + n * width + m * kLanes, total[n][m]);
   }
 }
@@ -82,8 +91,8 @@ struct ScoreRule {
 // become 0. Updates the row's maximum and sum, and returns what the sums so far are to be scaled by.
 inline float soften_row(float* scores, int first, int last, const ScoreRule& rule, float* maximum, float* total) {
   Vec s[kTileVecs], top = splat(kMinusInfinity);
-  IVec lane;
-  for (int i = 0; i < kLanes; ++i) lane[i] = i;
+  const IVec lane = lane_numbers();
+#pragma GCC unroll 8
   for (int j = 0; j < kTileVecs; ++j) {
     s[j] = load(scores + j * kLanes) * splat(rule.scale);
     if (rule.soft_cap > 0) s[j] = tanh(s[j] / splat(rule.soft_cap)) * splat(rule.soft_cap);
@@ -98,6 +107,7 @@ inline float soften_row(float* scores, int first, int last, const ScoreRule& rul
   const float tile_top = max(top), new_top = tile_top > *maximum ? tile_top : *maximum;
   const float shrink = exp(splat(*maximum - new_top))[0];
   Vec sums{};
+#pragma GCC unroll 8
   for (int j = 0; j < kTileVecs; ++j) {
     const Vec weight = exp(s[j] - splat(new_top));
     store(scores + j * kLanes, weight);
@@ -108,47 +118,40 @@ inline float soften_row(float* scores, int first, int last, const ScoreRule& rul
   return shrink;
 }
 
-// Exchanges rows and lanes of a square of floats.
-OCTAVO_INLINE void transpose(Vec* rows) {
-#if defined(__clang__)
-  float square[kLanes][kLanes];
-  for (int i = 0; i < kLanes; ++i) store(square[i], rows[i]);
-  for (int i = 0; i < kLanes; ++i) {
-    for (int j = 0; j < kLanes; ++j) rows[i][j] = square[j][i];
-  }
-#else
-#pragma GCC unroll 4
-  for (int step = 1; step < kLanes; step *= 2) {
-    IVec low, high;
-    for (int i = 0; i < kLanes; ++i) {
-      low[i] = i & step ? kLanes + i - step : i;
-      high[i] = i & step ? kLanes + i : i + step;
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < kLanes; ++i) {
-      if (i & step) continue;
-      const Vec a = rows[i], b = rows[i + step];
-      rows[i] = __builtin_shuffle(a, b, low);
-      rows[i + step] = __builtin_shuffle(a, b, high);
-    }
-  }
-#endif
-}
-
-// kLanes keys (null = absent) -> columns of keys [D, kTileKeys].
+// kLanes keys -> columns of keys [D, kTileKeys].
 template <typename C>
 void transpose_keys(const C* const* key, float* keys, int64_t head_dim) {
   int64_t d = 0;
   for (; d + kLanes <= head_dim; d += kLanes) {
     Vec rows[kLanes];
 #pragma GCC unroll 16
-    for (int i = 0; i < kLanes; ++i) rows[i] = key[i] ? load(key[i] + d) : Vec{};
+    for (int i = 0; i < kLanes; ++i) rows[i] = load(key[i] + d);
     transpose(rows);
 #pragma GCC unroll 16
     for (int i = 0; i < kLanes; ++i) store(keys + (d + i) * kTileKeys, rows[i]);
   }
   for (; d < head_dim; ++d) {
-    for (int i = 0; i < kLanes; ++i) keys[d * kTileKeys + i] = key[i] ? to_float(key[i][d]) : 0.0f;
+    for (int i = 0; i < kLanes; ++i) keys[d * kTileKeys + i] = to_float(key[i][d]);
+  }
+}
+
+// bf16 goes in pairs: they are exchanged as one, then told apart, which halves the loads and exchanges.
+inline void transpose_keys(const bf16* const* key, float* keys, int64_t head_dim) {
+  int64_t d = 0;
+  for (; d + 2 * kLanes <= head_dim; d += 2 * kLanes) {
+    Vec rows[kLanes];
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i) rows[i] = load(reinterpret_cast<const float*>(key[i] + d));
+    transpose(rows);
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i) {
+      const IVec pair = as_int(rows[i]);
+      store(keys + (d + 2 * i) * kTileKeys, as_float(pair << 16));
+      store(keys + (d + 2 * i + 1) * kTileKeys, as_float(pair & static_cast<int32_t>(0xffff0000u)));
+    }
+  }
+  for (; d < head_dim; ++d) {
+    for (int i = 0; i < kLanes; ++i) keys[d * kTileKeys + i] = to_float(key[i][d]);
   }
 }
 

@@ -33,7 +33,7 @@ struct Choose<bf16> {
 };
 #endif
 
-void convert_row(bf16* to, const bf16* from, int64_t size) { std::memcpy(to, from, size * sizeof(bf16)); }
+[[maybe_unused]] void convert_row(bf16* to, const bf16* from, int64_t size) { std::memcpy(to, from, size * sizeof(bf16)); }
 
 template <typename T>
 void convert_row(float* to, const T* from, int64_t size) {

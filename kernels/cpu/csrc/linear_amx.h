@@ -77,15 +77,20 @@ struct AmxKernel {
   using Input = bf16;
   static constexpr int kRows = 2 * kTileRows;
 
-  static void begin() {}
+  static void begin() { configure_tiles(kTileRows, kTileRows); }
   static void end() { _tile_release(); }
+
+  // Between begin and end tiles are full but for the rows left over, whose shape holds for one panel.
   static void run(int rows, const bf16* x, int64_t stride, const bf16* weights, int64_t depth, float* out) {
+    if (rows == kRows) return amx_panel_two(x, stride, weights, depth, out);
+    if (rows == kTileRows) return amx_panel_one(x, stride, weights, depth, out);
     configure_tiles(rows < kTileRows ? rows : kTileRows, rows > kTileRows ? rows - kTileRows : kTileRows);
     if (rows > kTileRows) {
       amx_panel_two(x, stride, weights, depth, out);
     } else {
       amx_panel_one(x, stride, weights, depth, out);
     }
+    configure_tiles(kTileRows, kTileRows);
   }
 };
 

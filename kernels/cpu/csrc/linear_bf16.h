@@ -10,6 +10,7 @@ namespace octavo::OCTAVO_ISA {
 template <int N>
 void bf16_panel(const bf16* x, int64_t stride, const bf16* weights, int64_t depth, float* out) {
   __m512 total[N][2];
+#pragma GCC unroll 12
   for (int n = 0; n < N; ++n) total[n][0] = total[n][1] = _mm512_setzero_ps();
   for (int64_t k = 0; k < depth; k += 2) {
     const bf16* w = weights + k * kPanel;
@@ -26,6 +27,7 @@ void bf16_panel(const bf16* x, int64_t stride, const bf16* weights, int64_t dept
       total[n][1] = _mm512_dpbf16_ps(total[n][1], a, w1);
     }
   }
+#pragma GCC unroll 12
   for (int n = 0; n < N; ++n) {
     _mm512_storeu_ps(out + n * kPanel, total[n][0]);
     _mm512_storeu_ps(out + n * kPanel + 16, total[n][1]);

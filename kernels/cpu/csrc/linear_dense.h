@@ -48,6 +48,8 @@ struct DensePanel<bf16> {
   }
 };
 
+// Every loop over accumulators is unrolled: an index known only at run time would keep them all in memory.
+//
 // N rows of x [N, depth] in float32 times a panel [depth, 32] -> out [N, 32].
 template <typename T, int N>
 void dense_panel(const float* x, int64_t stride, const T* weights, int64_t depth, float* out) {
@@ -56,7 +58,9 @@ void dense_panel(const float* x, int64_t stride, const T* weights, int64_t depth
     DensePanel<T>::template multiply<N>(x + k, stride, weights + k * kPanel, total);
     __builtin_prefetch(weights + k * kPanel + 4096 / sizeof(T));
   }
+#pragma GCC unroll 12
   for (int n = 0; n < N; ++n) {
+#pragma GCC unroll 8
     for (int j = 0; j < kPanelVecs; ++j) store(out + n * kPanel + j * kLanes, total[n][j]);
   }
 }

@@ -25,12 +25,6 @@ void copy_row(const EmbeddingArgs& a, int64_t i, int64_t id) {
 // A NaN counts as the largest value, as torch has it.
 OCTAVO_INLINE bool beats(float x, float best) { return x > best || (x != x && best == best); }
 
-OCTAVO_INLINE IVec lane_numbers() {
-  IVec lanes;
-  for (int i = 0; i < kLanes; ++i) lanes[i] = i;
-  return lanes;
-}
-
 int64_t argmax_row(const float* x, int64_t size) {
   Vec best = splat(-std::numeric_limits<float>::infinity());
   IVec where = lane_numbers(), here = lane_numbers();

@@ -31,7 +31,15 @@ typedef float Vec __attribute__((vector_size(kLanes * 4)));
 typedef int32_t IVec __attribute__((vector_size(kLanes * 4)));
 typedef uint16_t HalfVec __attribute__((vector_size(kLanes * 2)));
 
-OCTAVO_INLINE Vec splat(float x) { return x - Vec{}; }
+OCTAVO_INLINE Vec splat(float x) {
+#if defined(__AVX512F__)
+  return _mm512_set1_ps(x);
+#elif defined(__AVX2__)
+  return _mm256_set1_ps(x);
+#else
+  return Vec{x, x, x, x};
+#endif
+}
 OCTAVO_INLINE IVec as_int(Vec x) { return reinterpret_cast<IVec>(x); }
 OCTAVO_INLINE Vec as_float(IVec x) { return reinterpret_cast<Vec>(x); }
 OCTAVO_INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }
@@ -175,30 +183,37 @@ OCTAVO_INLINE void store_some(T* p, Vec x, int64_t count) {
 
 // ---- reductions over lanes, always in the same order
 
-#if defined(__clang__)
-OCTAVO_INLINE Vec swap_lanes(Vec x, int distance) {
-  Vec y;
-  for (int i = 0; i < kLanes; ++i) y[i] = x[i ^ distance];
-  return y;
-}
-#else
-OCTAVO_INLINE Vec swap_lanes(Vec x, int distance) {
-  IVec from;
-  for (int i = 0; i < kLanes; ++i) from[i] = i ^ distance;
-  return __builtin_shuffle(x, from);
-}
-#endif
-
 OCTAVO_INLINE float sum(Vec x) {
-#pragma GCC unroll 4
-  for (int distance = kLanes / 2; distance > 0; distance /= 2) x = x + swap_lanes(x, distance);
-  return x[0];
+#if defined(__AVX512F__)
+  return _mm512_reduce_add_ps(x);
+#elif defined(__AVX2__)
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return two[0] + two[1];
+#else
+  return (x[0] + x[2]) + (x[1] + x[3]);
+#endif
 }
 
 OCTAVO_INLINE float max(Vec x) {
-#pragma GCC unroll 4
-  for (int distance = kLanes / 2; distance > 0; distance /= 2) x = max(x, swap_lanes(x, distance));
-  return x[0];
+#if defined(__AVX512F__)
+  return _mm512_reduce_max_ps(x);
+#elif defined(__AVX2__)
+  const __m128 four = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return two[0] > two[1] ? two[0] : two[1];
+#else
+  const float a = x[0] > x[2] ? x[0] : x[2], b = x[1] > x[3] ? x[1] : x[3];
+  return a > b ? a : b;
+#endif
+}
+
+// 0, 1, 2, ... From memory: built in place it costs an instruction a lane.
+OCTAVO_INLINE IVec lane_numbers() {
+  alignas(64) static const int32_t kNumbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  IVec lanes;
+  std::memcpy(&lanes, kNumbers, sizeof lanes);
+  return lanes;
 }
 
 // ---- functions
