@@ -69,10 +69,11 @@ def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Any:
     return _set.pack_linear(weight, bias)
 
 
-def linear(x: torch.Tensor, packed: Any) -> torch.Tensor:
-    """x [T, K] times the packed weight, plus bias -> [T, N] in x's type. Accumulates in float32. An output row depends on
-    its input row alone, not on T (native sets; the reference is torch's and may differ in the last bit)."""
-    return _set.linear(x, packed)
+def linear(x: torch.Tensor, packed: Any, wide: bool = False) -> torch.Tensor:
+    """x [T, K] times the packed weight, plus bias -> [T, N] in x's type, or in float32 if `wide`: logits keep what
+    rounding to 16 bits would blur. Accumulates in float32. An output row depends on its input row alone, not on T (native
+    sets; the reference is torch's and may differ in the last bit)."""
+    return _set.linear(x, packed, wide)
 
 
 def embedding(ids: torch.Tensor, weight: torch.Tensor | Any) -> torch.Tensor:

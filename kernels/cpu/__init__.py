@@ -22,7 +22,6 @@ else:
     from octavo.kernels.cpu.attention import rope_and_cache as rope_and_cache
     from octavo.kernels.cpu.linear import linear as linear
     from octavo.kernels.cpu.linear import pack_linear as pack_linear
-    from octavo.kernels.cpu.lookup import argmax as argmax
     from octavo.kernels.cpu.lookup import embedding as embedding
     from octavo.kernels.cpu.native import available_isas as available_isas
     from octavo.kernels.cpu.native import isa as isa
@@ -33,6 +32,9 @@ else:
     from octavo.kernels.cpu.rows import gelu_and_mul as gelu_and_mul
     from octavo.kernels.cpu.rows import rms_norm as rms_norm
     from octavo.kernels.cpu.rows import silu_and_mul as silu_and_mul
+    from octavo.kernels.cpu.sampling import argmax as argmax
+    from octavo.kernels.cpu.sampling import sample as sample
+    from octavo.kernels.cpu.sampling import top_logprobs as top_logprobs
 
 
 def available() -> bool:

@@ -38,7 +38,7 @@ def _padded(size: int) -> int:
     return -(-size // PANEL) * PANEL
 
 
-def linear(x: torch.Tensor, packed: PackedLinear) -> torch.Tensor:
+def linear(x: torch.Tensor, packed: PackedLinear, wide: bool = False) -> torch.Tensor:
     """See `ops.linear`.
 
     Raises:
@@ -48,9 +48,9 @@ def linear(x: torch.Tensor, packed: PackedLinear) -> torch.Tensor:
     rows, k = x.shape
     if k != packed.k or x.dtype != packed.data.dtype:
         raise ValueError(f"x must be {packed.data.dtype} with {packed.k} columns, got {x.dtype} {list(x.shape)}")
-    out = torch.empty((rows, packed.n), dtype=x.dtype)
+    out = torch.empty((rows, packed.n), dtype=torch.float32 if wide else x.dtype)
     bias = 0 if packed.bias is None else packed.bias.data_ptr()
     _native.linear(
-        type_code(x), out.data_ptr(), x.data_ptr(), x.stride(0), packed.data.data_ptr(), bias, rows, packed.n, k
+        type_code(x), wide, out.data_ptr(), x.data_ptr(), x.stride(0), packed.data.data_ptr(), bias, rows, packed.n, k
     )  # fmt: skip
     return out

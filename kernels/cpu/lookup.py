@@ -1,4 +1,4 @@
-"""Embedding rows and the largest logit. What they do is said in `octavo.kernels.ops`."""
+"""Embedding rows. What it does is said in `octavo.kernels.ops`."""
 
 from __future__ import annotations
 
@@ -26,13 +26,4 @@ def embedding(ids: torch.Tensor, weight: torch.Tensor | PackedLinear) -> torch.T
     )  # fmt: skip
     if not inside:
         raise IndexError(f"token ids must lie in [0, {vocab_size}), got {int(ids.min())} to {int(ids.max())}")
-    return out
-
-
-def argmax(logits: torch.Tensor) -> torch.Tensor:
-    """See `ops.argmax`."""
-    logits = logits.float()
-    check_rows("logits", logits)
-    out = torch.empty(logits.shape[0], dtype=torch.int64)
-    _native.argmax(logits.data_ptr(), logits.stride(0), logits.shape[0], logits.shape[1], out.data_ptr())
     return out

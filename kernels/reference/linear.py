@@ -21,8 +21,11 @@ def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Packe
     return PackedLinear(weight, bias)
 
 
-def linear(x: torch.Tensor, packed: PackedLinear) -> torch.Tensor:
+def linear(x: torch.Tensor, packed: PackedLinear, wide: bool = False) -> torch.Tensor:
     """See `ops.linear`."""
+    if wide and x.dtype != torch.float32:
+        bias = None if packed.bias is None else packed.bias.float()
+        return F.linear(x.float(), packed.weight.float(), bias)
     return F.linear(x, packed.weight, packed.bias)
 
 

@@ -117,9 +117,10 @@ bool embedding(int dtype, bool packed, Address out, Address ids, bool wide_ids, 
                               {at<void>(weight), weight_stride}, num_ids, vocab_size, size});
 }
 
-void linear(int dtype, Address out, Address x, int64_t x_stride, Address packed, Address bias, int64_t rows, int64_t n,
+void linear(int dtype, bool wide, Address out, Address x, int64_t x_stride, Address packed, Address bias, int64_t rows, int64_t n,
             int64_t k) {
-  kernels().linear({DType(dtype), {at<void>(out), n}, {at<void>(x), x_stride}, at<void>(packed), at<void>(bias), rows, n, k});
+  kernels().linear(
+      {DType(dtype), wide, {at<void>(out), n}, {at<void>(x), x_stride}, at<void>(packed), at<void>(bias), rows, n, k});
 }
 
 void pack_linear(int dtype, Address packed, Address weight, int64_t weight_stride, int64_t n, int64_t k) {
@@ -128,6 +129,18 @@ void pack_linear(int dtype, Address packed, Address weight, int64_t weight_strid
 
 void argmax(Address logits, int64_t stride, int64_t rows, int64_t vocab_size, Address out) {
   kernels().argmax(at<float>(logits), stride, rows, vocab_size, at<int64_t>(out));
+}
+
+void sample(Address logits, int64_t stride, int64_t rows, int64_t vocab_size, Address temperature, Address top_k,
+            Address top_p, Address min_p, Address uniform, Address out) {
+  kernels().sample({at<float>(logits), stride, rows, vocab_size, at<float>(temperature), at<int32_t>(top_k), at<float>(top_p),
+                    at<float>(min_p), at<double>(uniform), at<int64_t>(out)});
+}
+
+bool top_logprobs(Address logits, int64_t stride, int64_t rows, int64_t vocab_size, Address chosen, int64_t k, Address ids,
+                  Address logprobs, Address ranks) {
+  return kernels().top_logprobs({at<float>(logits), stride, rows, vocab_size, at<int64_t>(chosen), k, at<int32_t>(ids),
+                                 at<float>(logprobs), at<int32_t>(ranks)});
 }
 
 std::string isa() { return kernels().name; }
@@ -151,4 +164,6 @@ NB_MODULE(_native, m) {
   m.def("linear", &linear, unlocked);
   m.def("pack_linear", &pack_linear, unlocked);
   m.def("argmax", &argmax, unlocked);
+  m.def("sample", &sample, unlocked);
+  m.def("top_logprobs", &top_logprobs, unlocked);
 }

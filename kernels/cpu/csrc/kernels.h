@@ -71,6 +71,7 @@ struct EmbeddingArgs {
 
 struct LinearArgs {
   DType dtype;  // of x, weight, bias and out
+  bool wide;    // out is float32 instead
   Rows out, x;
   const void* packed;
   const void* bias;  // or null
@@ -91,6 +92,26 @@ struct PackedRowArgs {
   int64_t row, k;
 };
 
+struct SampleArgs {
+  const float* logits;
+  int64_t stride, rows, vocab_size;
+  const float* temperature;
+  const int32_t* top_k;
+  const float *top_p, *min_p;
+  const double* uniform;
+  int64_t* out;
+};
+
+struct LogprobArgs {
+  const float* logits;
+  int64_t stride, rows, vocab_size;
+  const int64_t* chosen;
+  int64_t k;
+  int32_t* ids;     // [rows, 1 + k]
+  float* logprobs;  // [rows, 1 + k]
+  int32_t* ranks;
+};
+
 struct Kernels {
   const char* name;
   void (*rms_norm)(const NormArgs&);
@@ -103,6 +124,8 @@ struct Kernels {
   void (*linear)(const LinearArgs&);
   void (*pack_linear)(const PackArgs&);
   void (*argmax)(const float* logits, int64_t stride, int64_t rows, int64_t vocab_size, int64_t* out);
+  void (*sample)(const SampleArgs&);
+  bool (*top_logprobs)(const LogprobArgs&);  // false: a chosen id lies outside the vocabulary
 };
 
 }  // namespace octavo

@@ -64,12 +64,12 @@ Prepared<Input> prepare(const LinearArgs& a, int64_t first, int64_t rows, int64_
 }
 
 // Sums [rows, 32] plus bias -> the panel's columns of the output.
-template <typename T>
+template <typename T, typename Out>
 void write_panel(const LinearArgs& a, int64_t first, int64_t rows, int64_t column, const float* sums) {
   const T* bias = a.bias ? static_cast<const T*>(a.bias) + column : nullptr;
   const int64_t columns = a.n - column < kPanel ? a.n - column : kPanel;
   for (int64_t row = 0; row < rows; ++row) {
-    T* out = static_cast<T*>(a.out.data) + (first + row) * a.out.stride + column;
+    Out* out = static_cast<Out*>(a.out.data) + (first + row) * a.out.stride + column;
     for (int64_t c = 0; c < columns; c += kLanes) {
       const int64_t some = columns - c;
       Vec sum = load(sums + row * kPanel + c);
@@ -92,7 +92,11 @@ void multiply_panel(const LinearArgs& a, int64_t panel, int64_t first, int64_t r
   for (int64_t row = 0; row < rows; row += Kernel::kRows) {
     const int64_t count = rows - row < Kernel::kRows ? rows - row : Kernel::kRows;
     Kernel::run(static_cast<int>(count), x.data + row * x.stride, x.stride, weights, depth, sums);
-    write_panel<T>(a, first + row, count, panel * kPanel, sums);
+    if (a.wide) {
+      write_panel<T, float>(a, first + row, count, panel * kPanel, sums);
+    } else {
+      write_panel<T, T>(a, first + row, count, panel * kPanel, sums);
+    }
   }
 }
 

@@ -15,5 +15,7 @@ void linear(const LinearArgs& args);
 void pack_linear(const PackArgs& args);
 void unpack_row(const PackedRowArgs& args);
 void argmax(const float* logits, int64_t stride, int64_t rows, int64_t vocab_size, int64_t* out);
+void sample(const SampleArgs& args);
+bool top_logprobs(const LogprobArgs& args);
 
 }  // namespace octavo::OCTAVO_ISA

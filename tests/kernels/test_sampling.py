@@ -1,0 +1,126 @@
+"""Sampling and log-probabilities: the definition by hand, and native kernels against the reference."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from octavo.kernels import reference
+
+
+def draw(kernels, logits, uniform, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0):
+    rows = logits.shape[0]
+    return kernels.sample(
+        logits,
+        torch.full((rows,), temperature),
+        torch.full((rows,), top_k, dtype=torch.int32),
+        torch.full((rows,), top_p),
+        torch.full((rows,), min_p),
+        torch.as_tensor(uniform, dtype=torch.float64).expand(rows).contiguous(),
+    ).tolist()
+
+
+def spread(kernels, probabilities, **options) -> list[int]:
+    """Tokens drawn at 100 evenly spaced points of the unit interval, counted."""
+    logits = torch.tensor(probabilities).log().repeat(100, 1)
+    tokens = draw(kernels, logits, (torch.arange(100, dtype=torch.float64) + 0.5) / 100, **options)
+    return [tokens.count(token) for token in range(len(probabilities))]
+
+
+PROBABILITIES = [0.1, 0.4, 0.2, 0.3]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [10, 40, 20, 30]),
+        ({"top_k": 1}, [0, 100, 0, 0]),
+        ({"top_k": 2}, [0, 57, 0, 43]),
+        ({"top_k": 4}, [10, 40, 20, 30]),
+        ({"top_k": 99}, [10, 40, 20, 30]),
+        ({"top_p": 0.39}, [0, 100, 0, 0]),
+        ({"top_p": 0.69}, [0, 57, 0, 43]),
+        ({"top_p": 0.71}, [0, 44, 23, 33]),
+        ({"min_p": 0.6}, [0, 57, 0, 43]),
+        ({"min_p": 1.0}, [0, 100, 0, 0]),
+        ({"temperature": 0.01}, [0, 100, 0, 0]),
+        ({"top_k": 3, "top_p": 0.7}, [0, 57, 0, 43]),  # 0.7 of the three that top_k leaves
+        ({"min_p": 0.4, "top_p": 0.5}, [0, 57, 0, 43]),
+    ],
+)
+def test_filters_by_hand(kernels, options, expected):
+    assert spread(kernels, PROBABILITIES, **options) == pytest.approx(expected, abs=1)
+
+
+def test_ties_go_to_the_lower_id(kernels):
+    assert spread(kernels, [0.25] * 4, top_k=2) == [50, 50, 0, 0]
+    assert spread(kernels, [0.25] * 4, top_p=0.4) == [50, 50, 0, 0]
+
+
+def test_ends_of_the_interval(kernels):
+    logits = torch.tensor([[-math.inf, 0.0, 1.0, -math.inf]])
+    assert draw(kernels, logits, 0.0) == [1]
+    assert draw(kernels, logits, math.nextafter(1.0, 0.0)) == [2]
+
+
+def test_never_a_token_without_probability(kernels, rng):
+    logits = torch.full((200, 1000), -math.inf)
+    allowed = torch.randint(0, 1000, (200, 3), generator=rng)
+    logits.scatter_(1, allowed, torch.randn(200, 3, generator=rng))
+    tokens = draw(kernels, logits, torch.rand(200, generator=rng, dtype=torch.float64), top_p=0.99)
+    assert all(token in row for token, row in zip(tokens, allowed.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("vocab_size", [1, 17, 1000, 49152])
+def test_native_is_the_reference(native, rng, vocab_size):
+    rows = 64
+    logits = torch.randn(rows, vocab_size, generator=rng) * torch.rand(rows, 1, generator=rng) * 6
+    choose = lambda values: torch.tensor(values)[torch.randint(0, len(values), (rows,), generator=rng)]  # noqa: E731
+    arguments = (
+        logits,
+        choose([0.2, 0.7, 1.0, 1.5]),
+        choose([0, 0, 1, 5, 50, 10**6]).int(),
+        choose([1.0, 0.01, 0.5, 0.9, 0.999]),
+        choose([0.0, 0.0, 0.05, 0.5]),
+        torch.rand(rows, generator=rng, dtype=torch.float64),
+    )
+    actual, expected = native.sample(*arguments), reference.sample(*arguments)
+    # A point within rounding of the border between two tokens may fall to either.
+    assert (actual != expected).sum() <= 1
+    alone = [native.sample(*(x[r : r + 1] for x in arguments)).item() for r in range(rows)]
+    assert actual.tolist() == alone
+
+
+@pytest.mark.parametrize("k", [0, 1, 5, 20, 1000])
+def test_top_logprobs(kernels, rng, k):
+    logits = torch.randn(7, 1000, generator=rng) * 5
+    chosen = torch.randint(0, 1000, (7,), generator=rng)
+    ids, logprobs, ranks = kernels.top_logprobs(logits, chosen, k)
+    exact = torch.log_softmax(logits.double(), dim=-1)
+    best = exact.sort(dim=-1, descending=True)
+    assert torch.equal(ids[:, 0].long(), chosen)
+    assert torch.equal(ids[:, 1:].long(), best.indices[:, :k])
+    torch.testing.assert_close(logprobs.double(), exact.gather(1, ids.long()), rtol=1e-5, atol=1e-5)
+    assert ranks.tolist() == [best.indices[r].tolist().index(chosen[r]) + 1 for r in range(7)]
+    assert (ids.dtype, logprobs.dtype, ranks.dtype) == (torch.int32, torch.float32, torch.int32)
+
+
+def test_top_logprobs_of_equals_and_of_the_impossible(kernels):
+    logits = torch.tensor([[1.0, 3.0, -math.inf, 3.0, 0.0, -0.0]])
+    ids, logprobs, ranks = kernels.top_logprobs(logits, torch.tensor([3]), 6)
+    assert ids.tolist() == [[3, 1, 3, 0, 4, 5, 2]]
+    assert ranks.tolist() == [1]
+    assert logprobs[0, -1] == -math.inf
+
+
+def test_misfits_are_refused(native):
+    logits = torch.zeros(2, 10)
+    for chosen in ([0, 10], [-1, 0]):
+        with pytest.raises(IndexError, match=r"\[0, 10\)"):
+            native.top_logprobs(logits, torch.tensor(chosen), 1)
+    with pytest.raises(IndexError, match="k must"):
+        native.top_logprobs(logits, torch.tensor([0, 1]), 11)
+    with pytest.raises(ValueError, match="one value a row"):
+        native.sample(logits, *(torch.ones(3) for _ in range(5)))
