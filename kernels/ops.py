@@ -64,15 +64,19 @@ def _best(device: str) -> str:
 
 
 def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Any:
-    """Lay a weight [N, K] (and bias [N]) out as `linear` wants it. Done once at load; the result is opaque. The native
-    sets copy, and keep nothing of `weight`; the reference's result is `weight` itself."""
+    """Lay a weight [N, K] (and bias [N]) out as `linear` wants it. Done once at load; the result is opaque.
+
+    The native sets copy, and keep nothing of `weight`; the reference's result holds `weight` itself.
+    """
     return _set.pack_linear(weight, bias)
 
 
 def linear(x: torch.Tensor, packed: Any, wide: bool = False) -> torch.Tensor:
-    """x [T, K] times the packed weight, plus bias -> [T, N] in x's type, or in float32 if `wide`: logits keep what
-    rounding to 16 bits would blur. Accumulates in float32. An output row depends on its input row alone, not on T (native
-    sets; the reference is torch's and may differ in the last bit)."""
+    """Multiply x [T, K] with the packed weight, add the bias -> [T, N] in x's type.
+
+    With `wide` the result is float32: logits keep what rounding to 16 bits would blur. Accumulates in float32. An output
+    row depends on its input row alone, not on T (native sets; the reference is torch's and may differ in the last bit).
+    """
     return _set.linear(x, packed, wide)
 
 
@@ -96,7 +100,7 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
 
 
 def add_rms_norm(x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    """residual += x in place, then the norm of it -> new tensor. x, residual: [T, H]."""
+    """Add x to the residual in place, then norm that -> new tensor. x, residual: [T, H]."""
     return _set.add_rms_norm(x, residual, weight, eps)
 
 

@@ -15,9 +15,10 @@ def embedding(ids: torch.Tensor, weight: torch.Tensor | PackedLinear) -> torch.T
     Raises:
         IndexError: an id outside the table.
     """
-    packed = isinstance(weight, PackedLinear)
-    table = weight.data if packed else weight
-    vocab_size, size = (weight.n, weight.k) if packed else weight.shape
+    if isinstance(weight, PackedLinear):
+        packed, table, vocab_size, size = True, weight.data, weight.n, weight.k
+    else:
+        packed, table, (vocab_size, size) = False, weight, weight.shape
     check_rows("weight", table)
     out = torch.empty((ids.shape[0], size), dtype=table.dtype)
     inside = _native.embedding(

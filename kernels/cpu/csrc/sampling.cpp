@@ -51,14 +51,14 @@ void exponentials(const float* x, int64_t size, float top, float least, float* o
   }
 }
 
-// In double, in eight interleaved sums.
-double total(const float* x, int64_t size) {
+// Sum of what is at least `least`, in double, in eight interleaved sums.
+double total(const float* x, int64_t size, float least = 0) {
   double sums[8] = {};
   int64_t i = 0;
   for (; i + 8 <= size; i += 8) {
-    for (int j = 0; j < 8; ++j) sums[j] += x[i + j];
+    for (int j = 0; j < 8; ++j) sums[j] += x[i + j] >= least ? x[i + j] : 0.0f;
   }
-  for (; i < size; ++i) sums[0] += x[i];
+  for (; i < size; ++i) sums[0] += x[i] >= least ? x[i] : 0.0f;
   return ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7]));
 }
 
@@ -80,11 +80,9 @@ int64_t gather(const Row& row, float least, Candidate* out) {
 
 // The largest of a few limits such that the weights above it add up to `wanted`.
 float limit_for_mass(const Row& row, double wanted) {
-  for (const float limit : {0.03f, 1e-3f, 1e-5f}) {
-    double mass = 0;
-    for (int64_t i = 0; i < row.size; ++i) mass += row.weights[i] >= limit ? row.weights[i] : 0.0f;
+  for (const float limit : {0.1f, 0.01f, 1e-3f, 1e-4f}) {
     // A margin, as sums in another order may differ in the last digits.
-    if (mass >= wanted * (1 + 1e-9)) return limit;
+    if (total(row.weights, row.size, limit) >= wanted * (1 + 1e-9)) return limit;
   }
   return 0;
 }
@@ -107,22 +105,56 @@ void remove_after(const Row& row, const Candidate& last) {
   }
 }
 
+// The k most likely, in order.
+void top_candidates(const float* x, int64_t size, int64_t k, Candidate* best) {
+  if (k == 0) return;
+  for (int64_t i = 0; i < k; ++i) best[i] = {x[i], static_cast<int32_t>(i)};
+  std::make_heap(best, best + k, MoreLikely());  // the least likely of them in front
+  for (int64_t i = k; i < size; ++i) {
+    if (!(x[i] > best[0].logit)) continue;
+    std::pop_heap(best, best + k, MoreLikely());
+    best[k - 1] = {x[i], static_cast<int32_t>(i)};
+    std::push_heap(best, best + k, MoreLikely());
+  }
+  std::sort_heap(best, best + k, MoreLikely());
+}
+
+// The k most likely that have any weight, in order; returns how many.
+int64_t likeliest(const Row& row, int64_t k, Candidate* out) {
+  constexpr int64_t kHeap = 1024;  // above, selecting among all is faster
+  int64_t count = k;
+  if (k <= kHeap) {
+    top_candidates(row.logits, row.size, k, out);
+    while (count > 0 && !(row.weights[out[count - 1].id] > 0)) --count;
+    return count;
+  }
+  const int64_t all = gather(row, 0, out);
+  if (k < all) std::nth_element(out, out + k - 1, out + all, MoreLikely());
+  count = k < all ? k : all;
+  std::sort(out, out + count, MoreLikely());
+  return count;
+}
+
+// The most likely, as many as weigh `wanted` together or some more, in order; returns how many.
+int64_t likeliest_mass(const Row& row, double wanted, Candidate* out) {
+  const int64_t count = gather(row, limit_for_mass(row, wanted), out);
+  std::sort(out, out + count, MoreLikely());
+  return count;
+}
+
+double mass_of(const Row& row, const Candidate* candidates, int64_t count) {
+  double mass = 0;
+  for (int64_t i = 0; i < count; ++i) mass += row.weights[candidates[i].id];
+  return mass;
+}
+
 void keep_likely(const Row& row, int64_t top_k, float top_p, Candidate* candidates) {
   const bool by_k = top_k > 0 && top_k < row.size, by_p = top_p < 1;
   if (!by_k && !by_p) return;
-  const float limit = by_k ? 0 : limit_for_mass(row, top_p * total(row.weights, row.size));
-  int64_t count = gather(row, limit, candidates);
-  if (by_k && top_k < count) {
-    std::nth_element(candidates, candidates + top_k - 1, candidates + count, MoreLikely());
-    count = top_k;
-  }
+  const double all = by_k ? 0 : total(row.weights, row.size);
+  int64_t count = by_k ? likeliest(row, top_k, candidates) : likeliest_mass(row, top_p * all, candidates);
   if (count == 0) return;
-  std::sort(candidates, candidates + count, MoreLikely());
-  if (by_p) {
-    double mass = 0;
-    for (int64_t i = 0; i < count; ++i) mass += row.weights[candidates[i].id];
-    count = reach(row, candidates, count, top_p * (by_k ? mass : total(row.weights, row.size)));
-  }
+  if (by_p) count = reach(row, candidates, count, top_p * (by_k ? mass_of(row, candidates, count) : all));
   remove_after(row, candidates[count - 1]);
 }
 
@@ -166,20 +198,6 @@ double log_sum_exp(const float* x, int64_t size, float* memory) {
   const float top = divide(x, size, 1.0f, memory);
   exponentials(x, size, top, 0.0f, memory);
   return std::log(total(memory, size)) + top;
-}
-
-// The k most likely, in order.
-void top_candidates(const float* x, int64_t size, int64_t k, Candidate* best) {
-  if (k == 0) return;
-  for (int64_t i = 0; i < k; ++i) best[i] = {x[i], static_cast<int32_t>(i)};
-  std::make_heap(best, best + k, MoreLikely());  // the least likely of them in front
-  for (int64_t i = k; i < size; ++i) {
-    if (!(x[i] > best[0].logit)) continue;
-    std::pop_heap(best, best + k, MoreLikely());
-    best[k - 1] = {x[i], static_cast<int32_t>(i)};
-    std::push_heap(best, best + k, MoreLikely());
-  }
-  std::sort_heap(best, best + k, MoreLikely());
 }
 
 void logprobs_row(const LogprobArgs& a, int64_t r) {

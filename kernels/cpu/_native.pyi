@@ -1,0 +1,113 @@
+# What csrc/bindings.cpp offers: addresses, strides and sizes; a bool says whether all indices were inside their tables.
+
+from collections.abc import Sequence
+
+def isa() -> str: ...
+def available_isas() -> list[str]: ...
+def select_isa(name: str) -> bool: ...
+def num_threads() -> int: ...
+def set_num_threads(count: int) -> None: ...
+def rms_norm(
+    dtype: int,
+    weight_dtype: int,
+    out: int,
+    x: int,
+    x_stride: int,
+    x_inner_stride: int,
+    residual: int,
+    residual_stride: int,
+    weight: int,
+    outer: int,
+    inner: int,
+    size: int,
+    eps: float,
+    /,
+) -> None: ...
+def silu_and_mul(dtype: int, out: int, x: int, x_stride: int, rows: int, size: int, /) -> None: ...
+def gelu_and_mul(dtype: int, out: int, x: int, x_stride: int, rows: int, size: int, /) -> None: ...
+def rope_and_cache(
+    dtype: int,
+    cache_dtype: int,
+    q: int,
+    q_stride: Sequence[int],
+    k: int,
+    k_stride: Sequence[int],
+    v: int,
+    v_stride: Sequence[int],
+    positions: int,
+    cos_sin: int,
+    num_positions: int,
+    rotary_dim: int,
+    slots: int,
+    k_cache: int,
+    k_cache_stride: Sequence[int],
+    v_cache: int,
+    v_cache_stride: Sequence[int],
+    num_tokens: int,
+    num_heads: int,
+    num_kv_heads: int,
+    head_dim: int,
+    num_blocks: int,
+    block_size: int,
+    /,
+) -> bool: ...
+def paged_attention(
+    dtype: int,
+    cache_dtype: int,
+    out: int,
+    q: int,
+    q_stride: Sequence[int],
+    k_cache: int,
+    k_cache_stride: Sequence[int],
+    v_cache: int,
+    v_cache_stride: Sequence[int],
+    query_starts: int,
+    seq_lens: int,
+    block_tables: int,
+    block_table_stride: int,
+    num_requests: int,
+    num_heads: int,
+    num_kv_heads: int,
+    head_dim: int,
+    num_blocks: int,
+    block_size: int,
+    max_blocks: int,
+    scale: float,
+    soft_cap: float,
+    sliding_window: int,
+    /,
+) -> bool: ...
+def embedding(
+    dtype: int,
+    packed: bool,
+    out: int,
+    ids: int,
+    wide_ids: bool,
+    weight: int,
+    weight_stride: int,
+    num_ids: int,
+    vocab_size: int,
+    size: int,
+    /,
+) -> bool: ...
+def linear(
+    dtype: int, wide: bool, out: int, x: int, x_stride: int, packed: int, bias: int, rows: int, n: int, k: int, /
+) -> None: ...
+def pack_linear(dtype: int, packed: int, weight: int, weight_stride: int, n: int, k: int, /) -> None: ...
+def argmax(logits: int, stride: int, rows: int, vocab_size: int, out: int, /) -> None: ...
+def sample(
+    logits: int,
+    stride: int,
+    rows: int,
+    vocab_size: int,
+    temperature: int,
+    top_k: int,
+    top_p: int,
+    min_p: int,
+    uniform: int,
+    out: int,
+    /,
+) -> None: ...
+def top_logprobs(
+    logits: int, stride: int, rows: int, vocab_size: int, chosen: int, k: int, ids: int, logprobs: int, ranks: int, /
+) -> bool: ...
