@@ -39,7 +39,8 @@ class Executor(abc.ABC):
     @abc.abstractmethod
     def submit(self, step: StepInput) -> Future[StepOutput]:
         """Queue one step. The future raises what the step raised; the worker then still accepts further steps, the
-        requests of the failed one having to be named in `left` of the next."""
+        requests of the failed one having to be named in `left` of the next.
+        """
 
     @abc.abstractmethod
     def check_health(self) -> None:

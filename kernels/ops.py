@@ -91,16 +91,20 @@ def embedding(ids: torch.Tensor, weight: torch.Tensor | Any) -> torch.Tensor:
     return _set.embedding(ids, weight)
 
 
-def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dtype | None = None) -> torch.Tensor:
     """Root-mean-square norm over the last dimension (Zhang & Sennrich 2019), computed in float32 -> new tensor like x.
 
-    x: [T, H], or [T, n, H] for per-head norms. weight: [H], x's type or float32.
+    x: [T, H], or [T, n, H] for per-head norms. weight: [H], the result's type or float32. dtype: the result's, where x is
+    a float32 residual [T, H].
     """
-    return _set.rms_norm(x, weight, eps)
+    return _set.rms_norm(x, weight, eps, dtype)
 
 
 def add_rms_norm(x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    """Add x to the residual in place, then norm that -> new tensor. x, residual: [T, H]."""
+    """Add x to the residual in place, then norm that -> new tensor of x's type.
+
+    x: [T, H]. residual: [T, H] in x's type or float32; kept in float32, the sum over many layers is not rounded each time.
+    """
     return _set.add_rms_norm(x, residual, weight, eps)
 
 

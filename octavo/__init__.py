@@ -39,7 +39,7 @@ _HOMES = {
     "TokensPrompt": ("octavo.inputs", "TokensPrompt"),
 }
 
-__all__ = ["__version__", *_HOMES]
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604  (the keys are strings)
 
 
 def __getattr__(name: str) -> Any:

@@ -137,7 +137,8 @@ class EngineArgs:
     device: str = option("auto", "Where to run.", choices=("auto", "cpu", "cuda"))
     seed: int = option(0, "Seed of everything random that no request sets itself.")
     max_model_len: int | str | None = option(
-        None, "Longest prompt plus output in tokens (8k = 8192); unset or auto = the model's own, or less where memory is short."
+        None,
+        "Longest prompt plus output in tokens (8k = 8192); unset or auto = the model's own, or less where memory is short.",
     )
     served_model_name: list[str] = option([], "Names the model answers to; unset = --model.")
     max_logprobs: int = option(20, "Most logprobs a request may ask for; -1 = the vocabulary.")
@@ -146,7 +147,9 @@ class EngineArgs:
         "What logprobs are: before or after penalties, normalized or not.",
         choices=("raw_logprobs", "processed_logprobs", "raw_logits", "processed_logits"),
     )
-    generation_config: str = option("auto", "auto = the model's sampling defaults, octavo = none, or a folder to read them from.")
+    generation_config: str = option(
+        "auto", "auto = the model's sampling defaults, octavo = none, or a folder to read them from."
+    )
     override_generation_config: dict[str, Any] = option({}, "JSON merged into the generation config.")
     chat_template: str | None = option(None, "Chat template, as text or file; unset = the model's.")
     gpu_memory_utilization: float = option(
@@ -155,7 +158,9 @@ class EngineArgs:
     kv_cache_memory_bytes: int | str | None = option(None, "Exact size of the KV cache (2G = 2 GiB).")
     num_gpu_blocks_override: int | None = option(None, "Exact number of KV blocks.")
     block_size: int | None = option(None, "Tokens a KV block; unset = 32 on CPU, 16 on GPU.")
-    kv_cache_dtype: str = option("auto", "Type of the KV cache; auto = --dtype.", choices=("auto", "float32", "bfloat16", "float16"))
+    kv_cache_dtype: str = option(
+        "auto", "Type of the KV cache; auto = --dtype.", choices=("auto", "float32", "bfloat16", "float16")
+    )
     enable_prefix_caching: bool = option(True, "Reuse KV blocks of equal prompt beginnings.")
     max_num_seqs: int | None = option(None, "Sequences in a step; unset = 128 on CPU, 256 on GPU.")
     max_num_batched_tokens: int | None = option(None, "Tokens in a step; unset = 2048 on CPU, 8192 on GPU.")
@@ -197,7 +202,11 @@ class EngineArgs:
         """
         self._check()
         files = find_model(
-            self.model, revision=self.revision, load_format=self.load_format, token=self.hf_token, download_dir=self.download_dir
+            self.model,
+            revision=self.revision,
+            load_format=self.load_format,
+            token=self.hf_token,
+            download_dir=self.download_dir,
         )
         device = self._device_config()
         model = self._model_config(files, device.type)
@@ -238,7 +247,11 @@ class EngineArgs:
         tokenizer = files.path
         if self.tokenizer:
             tokenizer = find_model(
-                self.tokenizer, revision=self.tokenizer_revision, token=self.hf_token, download_dir=self.download_dir, weights=False
+                self.tokenizer,
+                revision=self.tokenizer_revision,
+                token=self.hf_token,
+                download_dir=self.download_dir,
+                weights=False,
             ).path
         return ModelConfig(
             name=self.model,
@@ -389,7 +402,9 @@ def model_context_length(text: dict[str, Any]) -> int:
             length = int(text[key])
             break
     else:
-        raise ConfigError("config.json does not say how long sequences may be; set --hf-overrides '{\"max_position_embeddings\": N}'")
+        raise ConfigError(
+            "config.json does not say how long sequences may be; set --hf-overrides '{\"max_position_embeddings\": N}'"
+        )
     scaling = text.get("rope_scaling") or text.get("rope_parameters") or {}
     kind = scaling.get("rope_type") or scaling.get("type") or "default"
     # Gemma 3 scales its global layers only, and its max_position_embeddings already counts that in.

@@ -61,8 +61,10 @@ class LMHead:
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits of hidden states [R, H] -> float32 [R, V]."""
-        product = ops.linear(hidden, self.embedding.table) if self.own is None else self.own(hidden)
-        logits = product.float()
+        if self.own is None:
+            logits = ops.linear(hidden, self.embedding.table, wide=True)
+        else:
+            logits = self.own(hidden, wide=True)
         if self.scale != 1.0:
             logits = logits.mul_(self.scale)
         if self.soft_cap:

@@ -30,8 +30,8 @@ class LinearMethod(Protocol):
     def pack(self, weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
         """Weight [N, K] and bias [N] in the method's own form."""
 
-    def apply(self, x: torch.Tensor, packed: Any) -> torch.Tensor:
-        """Multiply x [T, K] -> [T, N]."""
+    def apply(self, x: torch.Tensor, packed: Any, wide: bool = False) -> torch.Tensor:
+        """Multiply x [T, K] -> [T, N], in float32 if `wide`."""
 
 
 class PlainMethod:
@@ -40,8 +40,8 @@ class PlainMethod:
     def pack(self, weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
         return ops.pack_linear(weight, bias)
 
-    def apply(self, x: torch.Tensor, packed: Any) -> torch.Tensor:
-        return ops.linear(x, packed)
+    def apply(self, x: torch.Tensor, packed: Any, wide: bool = False) -> torch.Tensor:
+        return ops.linear(x, packed, wide)
 
 
 PLAIN = PlainMethod()
@@ -56,9 +56,9 @@ class Linear:
         self.bias: torch.Tensor | None = place.empty(out_features) if bias else None
         self.packed: Any = None
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """Multiply x [T, in_features] -> [T, out_features]."""
-        return self.method.apply(x, self.packed)
+    def __call__(self, x: torch.Tensor, wide: bool = False) -> torch.Tensor:
+        """Multiply x [T, in_features] -> [T, out_features], in float32 if `wide`."""
+        return self.method.apply(x, self.packed, wide)
 
     def finish(self) -> None:
         """Pack the weights; from here on only the packed form is kept."""

@@ -21,6 +21,7 @@ class RMSNorm:
         self.name = name
         self.eps = eps
         self.offset = offset
+        self.dtype = place.dtype
         dtype = torch.float32 if offset else place.dtype
         self.weight = torch.empty(size, dtype=dtype, device=place.device)
 
@@ -34,8 +35,8 @@ class RMSNorm:
             self.weight += self.offset
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """Norm of x [..., size] over its last dimension -> new tensor."""
-        return ops.rms_norm(x, self.weight, self.eps)
+        """Norm of x [..., size], or of a float32 residual, over the last dimension -> new tensor."""
+        return ops.rms_norm(x, self.weight, self.eps, self.dtype)
 
     def add(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
         """Add x to the residual in place -> norm of the sum."""

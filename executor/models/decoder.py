@@ -40,6 +40,7 @@ class DecoderLayer:
 
     def __init__(self, index: int, options: DecoderOptions, cos_sin: torch.Tensor, place: Placement) -> None:
         name = f"model.layers.{index}"
+        self.dtype = place.dtype
         self.residual_scale = options.residual_scale
         self.attention = Attention(f"{name}.self_attn", _attention_shape(options, options.windows[index]), cos_sin, place)
         self.mlp = GatedMLP(
@@ -82,12 +83,12 @@ class DecoderLayer:
 
         Args:
             x: [T, H], the previous layer's return value; None for the first layer.
-            residual: [T, H], changed in place.
+            residual: float32 [T, H], changed in place.
 
         """
-        x = add(x, residual, self.before_attention)
+        x = add(x, residual, self.before_attention, self.dtype)
         x = self._leave(self.attention(x, positions, cache, attn), self.after_attention)
-        x = add(x, residual, self.before_mlp)
+        x = add(x, residual, self.before_mlp, self.dtype)
         return self._leave(self.mlp(x), self.after_mlp)
 
     def _leave(self, x: torch.Tensor, norm: RMSNorm | None) -> torch.Tensor:
@@ -96,10 +97,10 @@ class DecoderLayer:
         return x if self.residual_scale == 1.0 else x.mul_(self.residual_scale)
 
 
-def add(x: torch.Tensor | None, residual: torch.Tensor, norm: RMSNorm | None) -> torch.Tensor:
-    """Add x to the residual in place -> norm of the sum, or without a norm the residual itself (to be read, not written)."""
+def add(x: torch.Tensor | None, residual: torch.Tensor, norm: RMSNorm | None, dtype: torch.dtype) -> torch.Tensor:
+    """Add x to the residual in place -> norm of the sum as `dtype`, or without a norm the sum (to be read, not written)."""
     if norm is None:
-        return residual if x is None else residual.add_(x)
+        return residual.to(dtype) if x is None else residual.add_(x).to(dtype)
     return norm(residual) if x is None else norm.add(x, residual)
 
 
@@ -170,10 +171,11 @@ class DecoderModel:
         self, embeddings: torch.Tensor, positions: torch.Tensor, kv_caches: list[KVCache], attn: AttentionMetadata
     ) -> torch.Tensor:
         """`forward` from embeddings [T, H] on, which are used up (they become the residual stream)."""
-        residual, x = embeddings, None
+        # In 16 bits every addition of some hundred would round.
+        residual, x = embeddings.float(), None
         for layer, cache in zip(self.layers, kv_caches, strict=True):
             x = layer(x, residual, positions, cache, attn)
-        return add(x, residual, self.norm)
+        return add(x, residual, self.norm, self.norm.dtype)
 
     @torch.inference_mode()
     def compute_logits(self, hidden: torch.Tensor) -> torch.Tensor:

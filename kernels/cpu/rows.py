@@ -10,14 +10,16 @@ from octavo.kernels.cpu import _native
 from octavo.kernels.cpu.native import check_rows, type_code
 
 
-def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dtype | None = None) -> torch.Tensor:
     """See `ops.rms_norm`."""
     check_rows("x", x)
+    if dtype not in (None, x.dtype):
+        return _norm_of_residual(None, x, weight, eps, dtype)
     outer, inner = x.shape[0], x.shape[1] if x.dim() == 3 else 1
     inner_stride = x.stride(1) if x.dim() == 3 else 0
     out = torch.empty(x.shape, dtype=x.dtype)
     _native.rms_norm(
-        type_code(x), _weight_code(x, weight), out.data_ptr(), x.data_ptr(), x.stride(0), inner_stride, 0, 0,
+        type_code(x), _weight_code(x, weight), False, out.data_ptr(), x.data_ptr(), x.stride(0), inner_stride, 0, 0,
         weight.data_ptr(), outer, inner, x.shape[-1], eps,
     )  # fmt: skip
     return out
@@ -26,13 +28,23 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
 def add_rms_norm(x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     """See `ops.add_rms_norm`."""
     check_rows("x", x)
+    if residual.shape != x.shape:
+        raise ValueError(f"residual must have x's shape {list(x.shape)}, got {list(residual.shape)}")
+    return _norm_of_residual(x, residual, weight, eps, x.dtype)
+
+
+def _norm_of_residual(
+    x: torch.Tensor | None, residual: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dtype
+) -> torch.Tensor:
+    """Norm of the residual [T, H] as `dtype`, after adding x to it where there is one."""
     check_rows("residual", residual)
-    if residual.shape != x.shape or residual.dtype != x.dtype:
-        raise ValueError(f"residual must be like x, got {residual.dtype} {list(residual.shape)} and {x.dtype} {list(x.shape)}")
-    out = torch.empty(x.shape, dtype=x.dtype)
+    if residual.dtype not in (dtype, torch.float32):
+        raise ValueError(f"residual must be {dtype} or float32, got {residual.dtype}")
+    out = torch.empty(residual.shape, dtype=dtype)
+    where, stride = (0, 0) if x is None else (x.data_ptr(), x.stride(0))
     _native.rms_norm(
-        type_code(x), _weight_code(x, weight), out.data_ptr(), x.data_ptr(), x.stride(0), 0, residual.data_ptr(),
-        residual.stride(0), weight.data_ptr(), x.shape[0], 1, x.shape[1], eps,
+        type_code(out), _weight_code(out, weight), residual.dtype == torch.float32, out.data_ptr(), where, stride, 0,
+        residual.data_ptr(), residual.stride(0), weight.data_ptr(), residual.shape[0], 1, residual.shape[1], eps,
     )  # fmt: skip
     return out
 

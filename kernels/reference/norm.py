@@ -7,14 +7,14 @@ import torch
 from octavo.kernels.reference.dtypes import compute_type
 
 
-def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dtype | None = None) -> torch.Tensor:
     """See `ops.rms_norm`."""
     wide = x.to(compute_type(x.dtype))
     inverse_rms = torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + eps)
-    return (wide * inverse_rms * weight.to(wide.dtype)).to(x.dtype)
+    return (wide * inverse_rms * weight.to(wide.dtype)).to(dtype or x.dtype)
 
 
 def add_rms_norm(x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     """See `ops.add_rms_norm`. What is normed is the sum as rounded into `residual`."""
     residual.add_(x)
-    return rms_norm(residual, weight, eps)
+    return rms_norm(residual, weight, eps, x.dtype)

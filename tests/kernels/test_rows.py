@@ -46,6 +46,18 @@ def test_add_rms_norm(native, close, rng, dtype, shape):
     close(actual, expected)
 
 
+@pytest.mark.parametrize("shape", [(1, 64), (5, 577)])
+def test_norms_of_a_float32_residual(native, close, rng, dtype, shape):
+    x, residual, weight = torch.randn(shape, generator=rng).to(dtype), torch.randn(shape, generator=rng), torch.randn(shape[-1])
+    expected_residual, actual_residual = residual.clone(), strided(residual)
+    expected = reference.add_rms_norm(x, expected_residual, weight.to(dtype), 1e-5)
+    close(native.add_rms_norm(strided(x), actual_residual, weight.to(dtype), 1e-5), expected)
+    assert torch.equal(actual_residual, expected_residual)
+    assert torch.equal(expected_residual, residual + x.float())
+    assert expected.dtype == dtype
+    close(native.rms_norm(strided(residual), weight, 1e-5, dtype), reference.rms_norm(residual, weight, 1e-5, dtype))
+
+
 @pytest.mark.parametrize("op", ["silu_and_mul", "gelu_and_mul"])
 @pytest.mark.parametrize("shape", [(1, 2), (3, 130), (40, 3072)])
 def test_gates(native, close, rng, dtype, op, shape):

@@ -29,9 +29,9 @@ void copy(const std::array<int64_t, N>& from, int64_t* to) {
   std::copy(from.begin(), from.end(), to);
 }
 
-void rms_norm(int dtype, int weight_dtype, Address out, Address x, int64_t x_stride, int64_t x_inner_stride, Address residual,
-              int64_t residual_stride, Address weight, int64_t outer, int64_t inner, int64_t size, float eps) {
-  kernels().rms_norm({DType(dtype), DType(weight_dtype), {at<void>(out), size}, {at<void>(x), x_stride},
+void rms_norm(int dtype, int weight_dtype, bool wide, Address out, Address x, int64_t x_stride, int64_t x_inner_stride,
+              Address residual, int64_t residual_stride, Address weight, int64_t outer, int64_t inner, int64_t size, float eps) {
+  kernels().rms_norm({DType(dtype), DType(weight_dtype), wide, {at<void>(out), size}, {at<void>(x), x_stride},
                       {at<void>(residual), residual_stride}, at<void>(weight), outer, inner, x_inner_stride, size, eps});
 }
 

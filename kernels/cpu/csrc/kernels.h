@@ -17,7 +17,8 @@ struct Rows {
 
 struct NormArgs {
   DType dtype, weight_dtype;
-  Rows out, x, residual;  // residual.data is null for a plain norm
+  bool wide;              // the residual is float32, whatever dtype is
+  Rows out, x, residual;  // residual.data is null for a plain norm, x.data where nothing is to be added to the residual
   const void* weight;
   int64_t outer, inner;  // rows = outer * inner: x is [outer, inner, size], rows of one outer index follow each other
   int64_t x_inner_stride;

@@ -1,0 +1,80 @@
+"""1,000 requests at concurrency 64, many of them dropped half-way: every block comes back and nothing grows."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+import aiohttp
+import psutil
+import pytest
+from servers import OctavoServer
+
+REQUESTS = 1000
+CONCURRENCY = 64
+
+
+async def _one(session: aiohttp.ClientSession, url: str, rng: random.Random) -> None:
+    body = {
+        "prompt": [rng.randrange(3, 400) for _ in range(rng.randrange(1, 200))],
+        "max_tokens": rng.randrange(1, 80),
+        "temperature": rng.choice([0, 1]),
+        "stream": rng.random() < 0.5,
+        "ignore_eos": True,
+    }
+    patience = rng.choice([None, None, 0.02, 0.1, 0.5])
+    try:
+        async with asyncio.timeout(patience), session.post(f"{url}/v1/completions", json=body) as response:
+            assert response.status == 200
+            await response.read()
+    except TimeoutError:
+        pass  # the client has gone away: that is the point
+
+
+async def _load(url: str, count: int, seed: int) -> None:
+    rng = random.Random(seed)
+    gate = asyncio.Semaphore(CONCURRENCY)
+
+    async def guarded() -> None:
+        async with gate:
+            await _one(session, url, rng)
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONCURRENCY)) as session:
+        await asyncio.gather(*(guarded() for _ in range(count)))
+
+
+async def _settled(url: str) -> dict[str, float]:
+    """The gauges once nothing runs any more."""
+    async with aiohttp.ClientSession() as session:
+        for _ in range(100):
+            async with session.get(f"{url}/metrics") as response:
+                gauges = _parse(await response.text())
+            if gauges["octavo:num_requests_running"] == gauges["octavo:num_requests_waiting"] == 0:
+                return gauges
+            await asyncio.sleep(0.1)
+    raise AssertionError(f"still busy: {gauges}")
+
+
+def _parse(text: str) -> dict[str, float]:
+    lines = (line for line in text.splitlines() if line and not line.startswith("#"))
+    return {line.split("{")[0].split(" ")[0]: float(line.rsplit(" ", 1)[1]) for line in lines}
+
+
+def _rss(server: OctavoServer) -> int:
+    process = psutil.Process(server.process.pid)
+    return sum(p.memory_info().rss for p in [process, *process.children(recursive=True)])
+
+
+@pytest.mark.timeout(600)
+def test_soak(tiny_model_dir: Path) -> None:
+    with OctavoServer(tiny_model_dir, ["--dtype", "float32"]) as server:
+        asyncio.run(_load(server.url, REQUESTS, seed=0))
+        asyncio.run(_settled(server.url))
+        before = _rss(server)
+        asyncio.run(_load(server.url, REQUESTS, seed=1))
+        gauges = asyncio.run(_settled(server.url))
+        after = _rss(server)
+        assert gauges["octavo:kv_cache_usage_perc"] == 0
+        assert after - before < 20 * 2**20, f"{before / 2**20:.0f} MiB before, {after / 2**20:.0f} MiB after"
+    print(f"RSS {before / 2**20:.1f} MiB before, {after / 2**20:.1f} MiB after")

@@ -1,0 +1,45 @@
+"""What transformers answers to the prompts: kept in a file, as computing it takes minutes.
+
+Run to make the file anew: `python tests/parity/smollm2_reference.py`. The tests recompute a few of the answers.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+FILE = Path(__file__).with_name("smollm2_reference.json")
+NUM_TOKENS = 64
+
+
+def stored() -> list[list[int]]:
+    """The answers' tokens, greedy in float32, one list for each of `prompts.PROMPTS`."""
+    answers: list[list[int]] = json.loads(FILE.read_text())
+    return answers
+
+
+def compute(gguf: str, prompts: list[str]) -> list[list[int]]:
+    """The same from transformers, now: `generate` on each prompt alone."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    path = Path(gguf)
+    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32).eval()
+    answers = []
+    for prompt in prompts:
+        ids = tokenizer(prompt, return_tensors="pt").input_ids
+        out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=NUM_TOKENS, do_sample=False)
+        answers.append(out[0, ids.shape[1] :].tolist())
+    return answers
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from parity.prompts import PROMPTS
+
+    from octavo.model_source import DEFAULT_MODEL, find_model
+
+    rows = [json.dumps(answer) for answer in compute(find_model(DEFAULT_MODEL).path, PROMPTS)]
+    FILE.write_text("[\n" + ",\n".join(rows) + "\n]\n")

@@ -1,0 +1,98 @@
+"""Every architecture through the real core and executor: whatever the schedule, the tokens are transformers'."""
+
+from __future__ import annotations
+
+import queue
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from parity import tiny_hf
+from parity.paged import engine_config
+from parity.test_architectures import CASES
+
+from octavo.core.core_io import Inbox
+from octavo.core.engine_core import EngineCore
+from octavo.core.messages import WIRE_VERSION, CoreMessage, CoreOutputs, EngineRequest, EventKind, Hello, RequestUpdate
+from octavo.executor.base import make_executor
+from octavo.params import SamplingSpec
+
+NUM_TOKENS = 24
+PROMPTS = [tiny_hf.token_ids(length, seed=length) for length in (1, 5, 16, 23, 31, 40, 40, 58)]
+# Two that begin alike, so that one finds the other's blocks.
+PROMPTS.append(PROMPTS[-1][:48] + tiny_hf.token_ids(4, seed=99))
+
+SCHEDULES: dict[str, dict[str, Any]] = {
+    "all at once": {},
+    "chunks of 16": {"max_num_batched_tokens": 16, "max_num_seqs": 16},
+    "without prefix cache": {"enable_prefix_caching": False},
+    "one step at a time": {"async_scheduling": False},
+    "preempted": {"num_gpu_blocks_override": 16},
+}
+
+
+class Client:
+    """Sends prompts to a core in this process and gathers what it answers."""
+
+    def __init__(self, path: Path, **options: Any) -> None:
+        config = engine_config(path, num_threads=1, block_size=8, max_model_len=96, **options)
+        self.executor = make_executor(config)
+        self.executor.start(lambda _phase, _fraction: None)
+        self._inbox: Inbox = queue.SimpleQueue()
+        self.core = EngineCore(config, self.executor, self._inbox, self._receive)
+        self._updates: dict[str, list[RequestUpdate]] = {}
+        self._inbox.put((b"client", Hello(WIRE_VERSION)))
+
+    def generate(self, prompts: list[list[int]]) -> list[list[int]]:
+        self._updates = {str(i): [] for i in range(len(prompts))}
+        for i, prompt in enumerate(prompts):
+            sampling = SamplingSpec(max_tokens=NUM_TOKENS, seed=0, temperature=0.0)
+            self._inbox.put((b"client", EngineRequest(str(i), list(prompt), sampling, arrival_time=0.0)))
+        self.core.take_messages(wait=False)
+        while not self.core.idle:
+            self.core.step()
+        self.core.scheduler.check_integrity()
+        return [[t for update in updates for t in update.new_token_ids] for updates in self._updates.values()]
+
+    @property
+    def num_preemptions(self) -> int:
+        events = [event for updates in self._updates.values() for update in updates for event in update.events]
+        return sum(event.kind is EventKind.PREEMPTED for event in events)
+
+    @property
+    def num_cached_tokens(self) -> int:
+        return sum(update.num_cached_tokens for updates in self._updates.values() for update in updates)
+
+    def _receive(self, identity: bytes, message: CoreMessage) -> None:
+        assert isinstance(message, CoreOutputs)
+        for update in message.updates:
+            assert update.error is None
+            self._updates[update.request_id].append(update)
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[int]]]:
+    """A model's folder and what transformers answers to each prompt alone."""
+    torch.set_num_threads(1)
+    architecture, changes = CASES[request.param]
+    path = tmp_path_factory.mktemp("model")
+    reference = tiny_hf.make(path, architecture, **changes)
+    return path, [tiny_hf.greedy(reference, prompt, NUM_TOKENS) for prompt in PROMPTS]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_same_tokens(case: tuple[Path, list[list[int]]], schedule: str) -> None:
+    path, expected = case
+    client = Client(path, **SCHEDULES[schedule])
+    try:
+        assert client.generate(PROMPTS) == expected
+        assert (client.num_preemptions > 0) == (schedule == "preempted")
+        assert client.generate(PROMPTS) == expected
+        if schedule == "without prefix cache":
+            assert client.num_cached_tokens == 0
+        elif schedule != "preempted":
+            assert client.num_cached_tokens >= 150
+        assert [client.generate([prompt])[0] for prompt in PROMPTS] == expected
+    finally:
+        client.executor.shutdown()
