@@ -10,9 +10,6 @@ from octavo.config import EngineConfig
 from octavo.errors import ConfigError
 from octavo.executor.attention import KVCache
 
-CPU_SHARE = 0.5
-"""Most of the available host memory that the cache takes unasked: the machine has other things to do."""
-
 
 @dataclass(frozen=True, slots=True)
 class KVCachePlan:
@@ -81,7 +78,7 @@ def allocate_kv_cache(
 
 def _budget(config: EngineConfig, available: int, weights: int) -> int:
     if config.device.type == "cpu":
-        return int(available * min(config.cache.memory_utilization, CPU_SHARE))
+        return int(available * config.cache.memory_utilization)
     return max(0, int((available + weights) * config.cache.memory_utilization) - weights)
 
 

@@ -7,6 +7,7 @@ import itertools
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -97,9 +98,10 @@ class AsyncLLM:
         client = CoreClient(config)
         client.spawn()
         try:
-            # The core loads the weights meanwhile.
-            tokenizer = None if config.model.skip_tokenizer_init else load_tokenizer(config.model)
-            ready = client.wait_ready(on_progress)
+            with ThreadPoolExecutor(1, thread_name_prefix="octavo-tokenizer") as pool:
+                loading = pool.submit(_tokenizer, config)
+                ready = client.wait_ready(on_progress)
+            tokenizer = loading.result()
             loggers = [LoggingStatLogger(), *stat_loggers] if config.log_stats else list(stat_loggers)
             return cls(config, client, tokenizer, ready, loggers)
         except BaseException:
@@ -327,3 +329,7 @@ def _check_identity(request_id: str, priority: int) -> None:
         raise ValidationError(f"request_id must be a string, got {type(request_id).__name__}.", parameter="request_id")
     if not isinstance(priority, int) or isinstance(priority, bool) or not -(2**63) <= priority < 2**63:
         raise ValidationError(f"priority must be a 64-bit integer, got {priority!r}.", parameter="priority", value=priority)
+
+
+def _tokenizer(config: EngineConfig) -> Tokenizer | None:
+    return None if config.model.skip_tokenizer_init else load_tokenizer(config.model)

@@ -63,7 +63,7 @@ class CacheConfig(msgspec.Struct, frozen=True):
     """Tokens a block."""
     dtype: Literal["float32", "bfloat16", "float16"]
     memory_utilization: float
-    """Share of the device's free memory that weights and cache may take."""
+    """Share of the device's free memory that weights and cache may take; on a CPU, that the cache may take."""
     memory_bytes: int | None
     """Exact size instead."""
     num_blocks: int | None
@@ -152,8 +152,10 @@ class EngineArgs:
     )
     override_generation_config: dict[str, Any] = option({}, "JSON merged into the generation config.")
     chat_template: str | None = option(None, "Chat template, as text or file; unset = the model's.")
-    gpu_memory_utilization: float = option(
-        0.9, "Share of the device's free memory for weights and KV cache.", flag="--device-memory-utilization"
+    gpu_memory_utilization: float | None = option(
+        None,
+        "Share of the device's free memory for weights and KV cache; unset = 0.9 on GPU, 0.25 (for the cache alone) on CPU.",
+        flag="--device-memory-utilization",
     )
     kv_cache_memory_bytes: int | str | None = option(None, "Exact size of the KV cache (2G = 2 GiB).")
     num_gpu_blocks_override: int | None = option(None, "Exact number of KV blocks.")
@@ -224,7 +226,7 @@ class EngineArgs:
             value = getattr(self, f.name)
             if choices and value not in choices:
                 raise ConfigError(f"{flag_name(f.name)} must be one of {', '.join(choices)}, got {value!r}")
-        if not 0.0 < self.gpu_memory_utilization <= 1.0:
+        if self.gpu_memory_utilization is not None and not 0.0 < self.gpu_memory_utilization <= 1.0:
             raise ConfigError(f"--gpu-memory-utilization must be in (0, 1], got {self.gpu_memory_utilization}")
         for name, low in _LOWEST.items():
             value = getattr(self, name)
@@ -307,7 +309,7 @@ class EngineArgs:
         return CacheConfig(
             block_size=self.block_size or (32 if device == "cpu" else 16),
             dtype=model.dtype if self.kv_cache_dtype == "auto" else self.kv_cache_dtype,  # type: ignore[arg-type]
-            memory_utilization=self.gpu_memory_utilization,
+            memory_utilization=self.gpu_memory_utilization or (0.25 if device == "cpu" else 0.9),
             memory_bytes=parse_bytes(self.kv_cache_memory_bytes),
             num_blocks=self.num_gpu_blocks_override,
             enable_prefix_caching=self.enable_prefix_caching,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,9 @@ from octavo.gguf_file import read_gguf
 logger = logging.getLogger(__name__)
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+_DEFAULT_MODEL_SAMPLING = {"temperature": 0.2, "top_p": 0.9}
+"""What the default model's card recommends, but its files do not say: so small a model rambles at temperature 1."""
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 
@@ -57,8 +60,10 @@ def find_model(
     if hub.is_path_like(name):
         raise ConfigError(f"no model at {name!r}: there is no such file or folder")
     want = hub.Wanted(name, revision, load_format, token, download_dir, weights=weights and load_format != "dummy")
-    path = _default_model(want) if name == DEFAULT_MODEL and revision is None else hub.download(want)
-    return _from_disk(path, load_format, weights)
+    if name != DEFAULT_MODEL:
+        return _from_disk(hub.download(want), load_format, weights)
+    files = _from_disk(_default_model(want) if revision is None else hub.download(want), load_format, weights)
+    return replace(files, generation_config=_DEFAULT_MODEL_SAMPLING | files.generation_config)
 
 
 def _default_model(want: hub.Wanted) -> Path:

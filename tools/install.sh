@@ -17,18 +17,6 @@ find_python() {
     exit 1
 }
 
-# Without a GPU, torch's build for processors will do: a tenth of the download. Its own index is asked only if it answers.
-install_cpu_torch() {
-    [ -e /dev/nvidiactl ] && return
-    "$venv/bin/python" -c 'import torch' 2>/dev/null && return
-    index=https://download.pytorch.org/whl/cpu
-    version=$(sed -n 's/^torch==//p' constraints.txt)
-    if "$venv/bin/python" -c "import urllib.request; urllib.request.urlopen('$index/torch/', timeout=5)" 2>/dev/null; then
-        "$venv/bin/pip" install --no-deps --index-url "$index" "torch==$version+cpu" ||
-            echo "install.sh: no torch $version for processors only at $index; taking the usual one" >&2
-    fi
-}
-
 if [ ! -x "$venv/bin/pip" ]; then
     python=$(find_python)
     "$python" -m venv "$venv" || {
@@ -36,5 +24,4 @@ if [ ! -x "$venv/bin/pip" ]; then
         exit 1
     }
 fi
-install_cpu_torch
 "$venv/bin/pip" install --constraint constraints.txt --editable "$what"

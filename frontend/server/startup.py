@@ -88,8 +88,8 @@ class EngineStarter:
         result: asyncio.Future[AsyncLLM] = loop.create_future()
         threading.Thread(target=self._run, args=(loop, result), name="octavo-start", daemon=True).start()
         engine = await result
-        self._clock.mark("other")
-        self._clock.split("other", _core_phases(engine.ready))
+        self._clock.mark("tokenizer, rest")
+        self._clock.split("tokenizer, rest", _core_phases(engine.ready))
         return engine
 
     def cancel(self) -> None:

@@ -10,6 +10,7 @@ def set_num_threads(count: int) -> None: ...
 def rms_norm(
     dtype: int,
     weight_dtype: int,
+    wide: bool,
     out: int,
     x: int,
     x_stride: int,

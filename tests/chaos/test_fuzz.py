@@ -74,7 +74,7 @@ def test_fuzz(tiny_model_dir: Path) -> None:
         assert not wrong, wrong[:5]
         assert sum(answers.values()) == REQUESTS
         assert answers[400] > REQUESTS // 4
-        assert answers[200] > REQUESTS // 20
+        assert answers[200] > 50
         assert rounds > 0
         assert psutil.Process(server.process.pid).children(recursive=True) == processes
     print(f"answers {dict(answers)}, control rounds {rounds}")

@@ -68,7 +68,8 @@ def _rss(server: OctavoServer) -> int:
 
 @pytest.mark.timeout(600)
 def test_soak(tiny_model_dir: Path) -> None:
-    with OctavoServer(tiny_model_dir, ["--dtype", "float32"]) as server:
+    # A cache small enough that the first load has touched all of it.
+    with OctavoServer(tiny_model_dir, ["--dtype", "float32", "--kv-cache-memory-bytes", "16M"]) as server:
         asyncio.run(_load(server.url, REQUESTS, seed=0))
         asyncio.run(_settled(server.url))
         before = _rss(server)
