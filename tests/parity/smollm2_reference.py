@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 FILE = Path(__file__).with_name("smollm2_reference.json")
 NUM_TOKENS = 64
@@ -19,14 +20,20 @@ def stored() -> list[list[int]]:
     return answers
 
 
-def compute(gguf: str, prompts: list[str]) -> list[list[int]]:
-    """The same from transformers, now: `generate` on each prompt alone."""
+def load(gguf: str) -> tuple[Any, Any]:
+    """Tokenizer and float32 model from a GGUF file, by transformers."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     path = Path(gguf)
     tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32).eval()
+    return tokenizer, AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32).eval()
+
+
+def compute(tokenizer: Any, model: Any, prompts: list[str]) -> list[list[int]]:
+    """The same from transformers, now: `generate` on each prompt alone."""
+    import torch
+
     answers = []
     for prompt in prompts:
         ids = tokenizer(prompt, return_tensors="pt").input_ids
@@ -41,5 +48,5 @@ if __name__ == "__main__":
 
     from octavo.model_source import DEFAULT_MODEL, find_model
 
-    rows = [json.dumps(answer) for answer in compute(find_model(DEFAULT_MODEL).path, PROMPTS)]
+    rows = [json.dumps(answer) for answer in compute(*load(find_model(DEFAULT_MODEL).path), PROMPTS)]
     FILE.write_text("[\n" + ",\n".join(rows) + "\n]\n")
