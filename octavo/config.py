@@ -135,7 +135,7 @@ class EngineArgs:
         choices=("auto", "float32", "bfloat16", "float16", "half", "float"),
     )
     device: str = option("auto", "Where to run.", choices=("auto", "cpu", "cuda"))
-    seed: int = option(0, "Seed of everything random that no request sets itself.")
+    seed: int = option(0, "Seed of dummy weights; a request brings its own seed, or gets a random one.")
     max_model_len: int | str | None = option(
         None,
         "Longest prompt plus output in tokens (8k = 8192); unset or auto = the model's own, or less where memory is short.",
