@@ -157,7 +157,7 @@ def _why_unreachable() -> str | None:
 
     if envs.OFFLINE or constants.HF_HUB_OFFLINE:
         return "OCTAVO_OFFLINE (or HF_HUB_OFFLINE) forbids asking the hub"
-    result = [f"{constants.ENDPOINT} did not answer within {_PROBE_SECONDS:.0f} seconds"]
+    result = [f"{constants.ENDPOINT} did not answer within {_PROBE_SECONDS:g} seconds"]
     probe = threading.Thread(target=_probe, args=(constants.ENDPOINT, result), daemon=True)
     probe.start()
     probe.join(_PROBE_SECONDS)
