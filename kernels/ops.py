@@ -16,9 +16,10 @@ from typing import Any
 import torch
 
 from octavo import envs
+from octavo.kernels.fused import Activation, DecoderSpec, FusedDecoder
 
 OPS = (
-    "pack_linear", "linear", "embedding", "rms_norm", "add_rms_norm", "rope_and_cache", "paged_attention", "silu_and_mul",
+    "pack_linear", "linear", "gated_linear", "fuse_decoder", "embedding", "rms_norm", "add_rms_norm", "rope_and_cache", "paged_attention", "silu_and_mul",
     "gelu_and_mul", "argmax", "sample", "top_logprobs",
 )  # fmt: skip
 
@@ -63,12 +64,13 @@ def _best(device: str) -> str:
     return "reference"
 
 
-def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Any:
+def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None, gated: bool = False) -> Any:
     """Lay a weight [N, K] (and bias [N]) out as `linear` wants it. Done once at load; the result is opaque.
 
-    The native sets copy, and keep nothing of `weight`; the reference's result holds `weight` itself.
+    gated: the upper half of the weight's rows are gates, the lower half ups, for `gated_linear`. The native sets copy, and
+    keep nothing of `weight`; the reference's result holds `weight` itself.
     """
-    return _set.pack_linear(weight, bias)
+    return _set.pack_linear(weight, bias, gated)
 
 
 def linear(x: torch.Tensor, packed: Any, wide: bool = False) -> torch.Tensor:
@@ -78,6 +80,22 @@ def linear(x: torch.Tensor, packed: Any, wide: bool = False) -> torch.Tensor:
     row depends on its input row alone, not on T (native sets; the reference is torch's and may differ in the last bit).
     """
     return _set.linear(x, packed, wide)
+
+
+def gated_linear(x: torch.Tensor, packed: Any, activation: Activation) -> torch.Tensor:
+    """Multiply x [T, K] with a gated weight [2N, K] -> activation(gate) * up, [T, N] in x's type.
+
+    Equal to `linear` followed by `silu_and_mul` or `gelu_and_mul`; the native sets do not round in between.
+    """
+    return _set.gated_linear(x, packed, activation)
+
+
+def fuse_decoder(spec: DecoderSpec) -> FusedDecoder | None:
+    """All layers of a decoder as one call, None where the set has no such thing (or not for these layers).
+
+    The result reads the weights and caches of `spec`, which stay where they are.
+    """
+    return _set.fuse_decoder(spec)
 
 
 def embedding(ids: torch.Tensor, weight: torch.Tensor | Any) -> torch.Tensor:

@@ -10,6 +10,7 @@ import torch
 
 from octavo.executor.layers.weights import Slot
 from octavo.kernels import ops
+from octavo.kernels.fused import Activation
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,23 +26,17 @@ class Placement:
 
 
 class LinearMethod(Protocol):
-    """A quantization method: turns filled weights into something it can multiply with."""
+    """A quantization method: turns filled weights into something that `ops.linear` and `ops.gated_linear` can multiply with."""
 
-    def pack(self, weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
-        """Weight [N, K] and bias [N] in the method's own form."""
-
-    def apply(self, x: torch.Tensor, packed: Any, wide: bool = False) -> torch.Tensor:
-        """Multiply x [T, K] -> [T, N], in float32 if `wide`."""
+    def pack(self, weight: torch.Tensor, bias: torch.Tensor | None, gated: bool = False) -> Any:
+        """Weight [N, K] and bias [N] in the method's own form; see `ops.pack_linear`."""
 
 
 class PlainMethod:
     """No quantization: weights in the activations' type."""
 
-    def pack(self, weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
-        return ops.pack_linear(weight, bias)
-
-    def apply(self, x: torch.Tensor, packed: Any, wide: bool = False) -> torch.Tensor:
-        return ops.linear(x, packed, wide)
+    def pack(self, weight: torch.Tensor, bias: torch.Tensor | None, gated: bool = False) -> Any:
+        return ops.pack_linear(weight, bias, gated)
 
 
 PLAIN = PlainMethod()
@@ -49,6 +44,8 @@ PLAIN = PlainMethod()
 
 class Linear:
     """y = x W^T + b."""
+
+    gated = False
 
     def __init__(self, in_features: int, out_features: int, bias: bool, place: Placement, method: LinearMethod = PLAIN) -> None:
         self.method = method
@@ -58,11 +55,11 @@ class Linear:
 
     def __call__(self, x: torch.Tensor, wide: bool = False) -> torch.Tensor:
         """Multiply x [T, in_features] -> [T, out_features], in float32 if `wide`."""
-        return self.method.apply(x, self.packed, wide)
+        return ops.linear(x, self.packed, wide)
 
     def finish(self) -> None:
         """Pack the weights; from here on only the packed form is kept."""
-        self.packed = self.method.pack(self._filled(), self.bias)
+        self.packed = self.method.pack(self._filled(), self.bias, self.gated)
         self.weight = self.bias = None
 
     def _filled(self) -> torch.Tensor:
@@ -92,6 +89,16 @@ class ColumnLinear(Linear):
             if self.bias is not None:
                 yield Slot(f"{name}.bias", self.bias[row : row + rows])
             row += rows
+
+
+class GatedLinear(ColumnLinear):
+    """Gate and up as one product, and what they are for: activation(gate) * up."""
+
+    gated = True
+
+    def gate(self, x: torch.Tensor, activation: Activation) -> torch.Tensor:
+        """Multiply x [T, in_features] -> activation(gate) * up, [T, out_features / 2]."""
+        return ops.gated_linear(x, self.packed, activation)
 
 
 class RowLinear(Linear):

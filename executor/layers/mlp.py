@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 
 from octavo.errors import ConfigError
-from octavo.executor.layers.linear import ColumnLinear, Placement, RowLinear
+from octavo.executor.layers.linear import GatedLinear, Placement, RowLinear
 from octavo.executor.layers.weights import Slot
-from octavo.kernels import ops
+from octavo.kernels.fused import Activation
 
-_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "silu": ops.silu_and_mul,
-    "swish": ops.silu_and_mul,
-    "gelu_pytorch_tanh": ops.gelu_and_mul,
-    "gelu_new": ops.gelu_and_mul,
-}
+_ACTIVATIONS: dict[str, Activation] = {"silu": "silu", "swish": "silu", "gelu_pytorch_tanh": "gelu", "gelu_new": "gelu"}
 """Names as in config.json."""
 
 
@@ -28,7 +23,7 @@ class GatedMLP:
         if activation not in _ACTIVATIONS:
             raise ConfigError(f"activation {activation!r} is not one of {', '.join(_ACTIVATIONS)}")
         parts = {"gate_up_proj": 2 * inner} if fused else {"gate_proj": inner, "up_proj": inner}
-        self.gate_up = ColumnLinear(hidden, {f"{name}.{part}": rows for part, rows in parts.items()}, bias, place)
+        self.gate_up = GatedLinear(hidden, {f"{name}.{part}": rows for part, rows in parts.items()}, bias, place)
         self.down = RowLinear(f"{name}.down_proj", inner, hidden, bias, place)
         self.activation = _ACTIVATIONS[activation]
 
@@ -44,4 +39,4 @@ class GatedMLP:
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Apply to x [T, H] -> new tensor [T, H]."""
-        return self.down(self.activation(self.gate_up(x)))
+        return self.down(self.gate_up.gate(x, self.activation))

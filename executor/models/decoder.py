@@ -16,7 +16,9 @@ from octavo.executor.layers.mlp import GatedMLP
 from octavo.executor.layers.norm import RMSNorm
 from octavo.executor.layers.rotary import Rope, cos_sin_table
 from octavo.executor.layers.weights import Layer, Slot
+from octavo.executor.models.fusing import fuse
 from octavo.executor.models.options import DecoderOptions
+from octavo.kernels.fused import FusedDecoder
 
 _NORM_NAMES = {
     "pre": ("input_layernorm", None, "post_attention_layernorm", None),
@@ -142,6 +144,8 @@ class DecoderModel:
         self.norm = RMSNorm("model.norm", options.hidden_size, options.norm_eps, place, options.norm_offset)
         own = None if tied else Linear(hidden, vocab, False, place)
         self.head = LMHead("lm_head", self.embedding, own, options.logit_scale, options.logit_soft_cap)
+        self._fused: FusedDecoder | None = None
+        self._fused_caches: list[KVCache] | None = None
 
     def parts(self) -> Iterator[Layer]:
         """What the loader fills and finishes, one after the other."""
@@ -173,9 +177,28 @@ class DecoderModel:
         """`forward` from embeddings [T, H] on, which are used up (they become the residual stream)."""
         # In 16 bits every addition of some hundred would round.
         residual, x = embeddings.float(), None
+        fused = self._fused_over(kv_caches)
+        if fused is not None:
+            return fused.forward(residual, positions, attn.slot_mapping, attn.query_starts, attn.seq_lens, attn.block_tables)
         for layer, cache in zip(self.layers, kv_caches, strict=True):
             x = layer(x, residual, positions, cache, attn)
         return add(x, residual, self.norm, self.norm.dtype)
+
+    def _fused_over(self, kv_caches: list[KVCache]) -> FusedDecoder | None:
+        """All layers as one call over these caches, made when they are first seen."""
+        if self._fused_caches is not kv_caches:
+            self._fused, self._fused_caches = fuse(self, kv_caches), kv_caches
+        return self._fused
+
+    def profile(self, enable: bool) -> bool:
+        """Measure the ops inside `forward` from now on; whether that can be done, which is known after the first forward."""
+        if self._fused is not None:
+            self._fused.profile(enable)
+        return self._fused is not None
+
+    def timings(self) -> dict[str, float]:
+        """Seconds spent in each op of `forward` since the last call, by name; empty unless profiled."""
+        return {} if self._fused is None else self._fused.timings()
 
     @torch.inference_mode()
     def compute_logits(self, hidden: torch.Tensor) -> torch.Tensor:

@@ -91,10 +91,72 @@ def embedding(
     size: int,
     /,
 ) -> bool: ...
+
+class Weight:
+    def __init__(self, format: int, dtype: int, data: int, bias: int, n: int, k: int, /) -> None: ...
+
 def linear(
-    dtype: int, wide: bool, out: int, x: int, x_stride: int, packed: int, bias: int, rows: int, n: int, k: int, /
+    dtype: int, epilogue: int, scale: float, out: int, out_stride: int, x: int, x_stride: int, rows: int, weight: Weight, /
 ) -> None: ...
-def pack_linear(dtype: int, packed: int, weight: int, weight_stride: int, n: int, k: int, /) -> None: ...
+def pack_linear(dtype: int, gated: bool, packed: int, weight: int, weight_stride: int, n: int, k: int, /) -> None: ...
+
+class Decoder:
+    def __init__(
+        self,
+        dtype: int,
+        hidden_size: int,
+        num_heads: int,
+        num_kv_heads: int,
+        head_dim: int,
+        inner_size: int,
+        activation: int,
+        qk_norm: int,
+        norm_eps: float,
+        residual_scale: float,
+        final_norm: tuple[int, int],
+        /,
+    ) -> None: ...
+    def add_layer(
+        self,
+        weights: Sequence[Weight],
+        norms: Sequence[tuple[int, int]],
+        cos_sin: int,
+        num_positions: int,
+        rotary_dim: int,
+        scale: float,
+        soft_cap: float,
+        sliding_window: int,
+        /,
+    ) -> None: ...
+    def set_caches(
+        self,
+        dtype: int,
+        keys: Sequence[int],
+        values: Sequence[int],
+        key_stride: Sequence[int],
+        value_stride: Sequence[int],
+        num_blocks: int,
+        block_size: int,
+        /,
+    ) -> None: ...
+    def forward(
+        self,
+        num_tokens: int,
+        num_requests: int,
+        residual: int,
+        out: int,
+        positions: int,
+        slots: int,
+        query_starts: int,
+        seq_lens: int,
+        block_tables: int,
+        block_table_stride: int,
+        max_blocks: int,
+        /,
+    ) -> bool: ...
+    def profile(self, enable: bool, /) -> None: ...
+    def take_timings(self) -> list[tuple[str, float]]: ...
+
 def argmax(logits: int, stride: int, rows: int, vocab_size: int, out: int, /) -> None: ...
 def sample(
     logits: int,

@@ -6,7 +6,7 @@ the end. Sums are torch's, so results may differ in the last bit from one batch 
 
 from octavo.kernels.reference.activation import gelu_and_mul, silu_and_mul
 from octavo.kernels.reference.attention import paged_attention
-from octavo.kernels.reference.linear import embedding, linear, pack_linear
+from octavo.kernels.reference.linear import embedding, fuse_decoder, gated_linear, linear, pack_linear
 from octavo.kernels.reference.norm import add_rms_norm, rms_norm
 from octavo.kernels.reference.rope import rope_and_cache
 from octavo.kernels.reference.sampling import argmax, sample, top_logprobs
@@ -15,6 +15,8 @@ __all__ = [
     "add_rms_norm",
     "argmax",
     "embedding",
+    "fuse_decoder",
+    "gated_linear",
     "gelu_and_mul",
     "linear",
     "pack_linear",

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from octavo.kernels.fused import Activation, DecoderSpec, FusedDecoder
+from octavo.kernels.reference.activation import gelu_and_mul, silu_and_mul
+
 
 @dataclass(frozen=True, slots=True)
 class PackedLinear:
@@ -16,8 +19,8 @@ class PackedLinear:
     bias: torch.Tensor | None
 
 
-def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> PackedLinear:
-    """See `ops.pack_linear`."""
+def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None, gated: bool = False) -> PackedLinear:
+    """See `ops.pack_linear`; gates and ups stay as they are."""
     return PackedLinear(weight, bias)
 
 
@@ -27,6 +30,17 @@ def linear(x: torch.Tensor, packed: PackedLinear, wide: bool = False) -> torch.T
         bias = None if packed.bias is None else packed.bias.float()
         return F.linear(x.float(), packed.weight.float(), bias)
     return F.linear(x, packed.weight, packed.bias)
+
+
+def gated_linear(x: torch.Tensor, packed: PackedLinear, activation: Activation) -> torch.Tensor:
+    """See `ops.gated_linear`."""
+    both = linear(x, packed)
+    return silu_and_mul(both) if activation == "silu" else gelu_and_mul(both)
+
+
+def fuse_decoder(spec: DecoderSpec) -> FusedDecoder | None:
+    """See `ops.fuse_decoder`: torch runs op by op."""
+    return None
 
 
 def embedding(ids: torch.Tensor, weight: torch.Tensor | PackedLinear) -> torch.Tensor:

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 
+#include "bindings.h"
 #include "dispatch.h"
 #include "thread_pool.h"
 
@@ -15,14 +16,8 @@ using namespace octavo;
 
 namespace {
 
-using Address = uintptr_t;
 using Strides2 = std::array<int64_t, 2>;
 using Strides3 = std::array<int64_t, 3>;
-
-template <typename T>
-T* at(Address address) {
-  return reinterpret_cast<T*>(address);
-}
 
 template <size_t N>
 void copy(const std::array<int64_t, N>& from, int64_t* to) {
@@ -117,14 +112,18 @@ bool embedding(int dtype, bool packed, Address out, Address ids, bool wide_ids, 
                               {at<void>(weight), weight_stride}, num_ids, vocab_size, size});
 }
 
-void linear(int dtype, bool wide, Address out, Address x, int64_t x_stride, Address packed, Address bias, int64_t rows, int64_t n,
-            int64_t k) {
+void linear(int dtype, int epilogue, float scale, Address out, int64_t out_stride, Address x, int64_t x_stride, int64_t rows,
+            const Weight& weight) {
   kernels().linear(
-      {DType(dtype), wide, {at<void>(out), n}, {at<void>(x), x_stride}, at<void>(packed), at<void>(bias), rows, n, k});
+      {DType(dtype), Epilogue(epilogue), scale, {at<void>(out), out_stride}, {at<void>(x), x_stride}, rows, weight});
 }
 
-void pack_linear(int dtype, Address packed, Address weight, int64_t weight_stride, int64_t n, int64_t k) {
-  kernels().pack_linear({DType(dtype), at<void>(packed), {at<void>(weight), weight_stride}, n, k});
+void pack_linear(int dtype, bool gated, Address packed, Address weight, int64_t weight_stride, int64_t n, int64_t k) {
+  kernels().pack_linear({DType(dtype), gated, at<void>(packed), {at<void>(weight), weight_stride}, n, k});
+}
+
+void make_weight(Weight* self, int format, int dtype, Address data, Address bias, int64_t n, int64_t k) {
+  new (self) Weight{Format(format), DType(dtype), at<void>(data), at<void>(bias), n, k};
 }
 
 void argmax(Address logits, int64_t stride, int64_t rows, int64_t vocab_size, Address out) {
@@ -161,9 +160,11 @@ NB_MODULE(_native, m) {
   m.def("rope_and_cache", &rope_and_cache, unlocked);
   m.def("paged_attention", &paged_attention, unlocked);
   m.def("embedding", &embedding, unlocked);
+  nb::class_<Weight>(m, "Weight").def("__init__", &make_weight);
   m.def("linear", &linear, unlocked);
   m.def("pack_linear", &pack_linear, unlocked);
   m.def("argmax", &argmax, unlocked);
   m.def("sample", &sample, unlocked);
   m.def("top_logprobs", &top_logprobs, unlocked);
+  bind_decoder(m);
 }

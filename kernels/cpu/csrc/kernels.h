@@ -19,7 +19,7 @@ struct NormArgs {
   DType dtype, weight_dtype;
   bool wide;              // the residual is float32, whatever dtype is
   Rows out, x, residual;  // residual.data is null for a plain norm, x.data where nothing is to be added to the residual
-  const void* weight;
+  const void* weight;     // null: nothing is normed, the residual is only rounded to dtype
   int64_t outer, inner;  // rows = outer * inner: x is [outer, inner, size], rows of one outer index follow each other
   int64_t x_inner_stride;
   int64_t size;
@@ -70,17 +70,39 @@ struct EmbeddingArgs {
   int64_t num_ids, vocab_size, size;
 };
 
+// How a weight lies in memory; `linear.cpp` describes each form.
+enum class Format : int { dense = 0 };
+
+// A packed weight [n, k] and its bias [n], or null. Of a gated weight n counts gates and ups, which lie side by side.
+struct Weight {
+  Format format;
+  DType dtype;  // of the bias, and of a dense weight
+  const void* data;
+  const void* bias;
+  int64_t n, k;
+};
+
+// What becomes of a product.
+enum class Epilogue : int {
+  store = 0,      // out, in x's type
+  wide = 1,       // out, float32
+  add = 2,        // out, float32, += scale * product: the residual stream
+  silu_gate = 3,  // out [rows, n / 2], in x's type: silu(gate) * up, of a gated weight
+  gelu_gate = 4,
+};
+
 struct LinearArgs {
-  DType dtype;  // of x, weight, bias and out
-  bool wide;    // out is float32 instead
+  DType dtype;  // of x
+  Epilogue epilogue;
+  float scale;
   Rows out, x;
-  const void* packed;
-  const void* bias;  // or null
-  int64_t rows, n, k;
+  int64_t rows;
+  Weight weight;
 };
 
 struct PackArgs {
   DType dtype;
+  bool gated;  // the weight's upper half are gates, its lower half ups
   void* packed;
   Rows weight;
   int64_t n, k;

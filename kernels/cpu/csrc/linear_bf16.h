@@ -7,30 +7,33 @@ namespace octavo::OCTAVO_ISA {
 
 #if defined(__AVX512BF16__) && !defined(OCTAVO_AMX)
 
+OCTAVO_INLINE __m512bh load_pairs(const bf16* w) { return reinterpret_cast<__m512bh>(_mm512_loadu_si512(w)); }
+
 template <int N>
-void bf16_panel(const bf16* x, int64_t stride, const bf16* weights, int64_t depth, float* out) {
+void bf16_panel(const bf16* x, const bf16* weights, int64_t depth, float* out) {
   __m512 total[N][2];
 #pragma GCC unroll 12
   for (int n = 0; n < N; ++n) total[n][0] = total[n][1] = _mm512_setzero_ps();
-  for (int64_t k = 0; k < depth; k += 2) {
-    const bf16* w = weights + k * kPanel;
-    const __m512bh w0 = reinterpret_cast<__m512bh>(_mm512_loadu_si512(w));
-    const __m512bh w1 = reinterpret_cast<__m512bh>(_mm512_loadu_si512(w + 32));
-    _mm_prefetch(reinterpret_cast<const char*>(w) + 4096, _MM_HINT_T0);
-    _mm_prefetch(reinterpret_cast<const char*>(w) + 4096 + 64, _MM_HINT_T0);
+  for (int64_t block = 0; block < depth; block += kBlock) {
+    for (int64_t k = 0; k < kBlock; k += 2) {
+      const bf16* w = weights + block * kPanel + k * kHalf;
+      const __m512bh w0 = load_pairs(w), w1 = load_pairs(w + kHalfBlock);
+      _mm_prefetch(reinterpret_cast<const char*>(w) + kPrefetchBytes, _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(w + kHalfBlock) + kPrefetchBytes, _MM_HINT_T0);
 #pragma GCC unroll 12
-    for (int n = 0; n < N; ++n) {
-      int32_t pair;
-      std::memcpy(&pair, x + n * stride + k, sizeof pair);
-      const __m512bh a = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
-      total[n][0] = _mm512_dpbf16_ps(total[n][0], a, w0);
-      total[n][1] = _mm512_dpbf16_ps(total[n][1], a, w1);
+      for (int n = 0; n < N; ++n) {
+        int32_t pair;
+        std::memcpy(&pair, x + n * depth + block + k, sizeof pair);
+        const __m512bh a = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
+        total[n][0] = _mm512_dpbf16_ps(total[n][0], a, w0);
+        total[n][1] = _mm512_dpbf16_ps(total[n][1], a, w1);
+      }
     }
   }
 #pragma GCC unroll 12
   for (int n = 0; n < N; ++n) {
     _mm512_storeu_ps(out + n * kPanel, total[n][0]);
-    _mm512_storeu_ps(out + n * kPanel + 16, total[n][1]);
+    _mm512_storeu_ps(out + n * kPanel + kHalf, total[n][1]);
   }
 }
 
@@ -38,17 +41,20 @@ struct Bf16Kernel {
   using Input = bf16;
   static constexpr int kRows = 12;
 
+  static void prepare(bf16* to, int64_t row, const bf16* x, int64_t k, int64_t depth) {
+    std::memcpy(to + row * depth, x, k * sizeof(bf16));
+    std::memset(static_cast<void*>(to + row * depth + k), 0, (depth - k) * sizeof(bf16));
+  }
+
   template <int N>
   struct Sized {
-    static void run(const bf16* x, int64_t stride, const bf16* weights, int64_t depth, float* out) {
-      bf16_panel<N>(x, stride, weights, depth, out);
-    }
+    static void run(const bf16* x, const bf16* weights, int64_t depth, float* out) { bf16_panel<N>(x, weights, depth, out); }
   };
 
   static void begin() {}
   static void end() {}
-  static void run(int rows, const bf16* x, int64_t stride, const bf16* weights, int64_t depth, float* out) {
-    with_constant<kRows, Sized>(rows, x, stride, weights, depth, out);
+  static void run(int rows, const bf16* x, const bf16* weights, int64_t depth, bool, float* out) {
+    with_constant<kRows, Sized>(rows, x, weights, depth, out);
   }
 };
 

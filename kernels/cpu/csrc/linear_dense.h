@@ -1,11 +1,11 @@
 // Product of rows with one panel of 32 packed columns, in plain fused multiply-adds: any element type, any processor.
 #pragma once
 
+#include "linear_layout.h"
 #include "simd.h"
 
 namespace octavo::OCTAVO_ISA {
 
-constexpr int kPanel = 32;
 constexpr int kPanelVecs = kPanel / kLanes;
 
 #if defined(__AVX512F__)
@@ -17,7 +17,6 @@ constexpr int kDenseRows = 12 / kPanelVecs > 0 ? 12 / kPanelVecs : 1;
 // Columns of one k (float, f16) or of a pair of them (bf16).
 template <typename T>
 struct DensePanel {
-  static constexpr int64_t kStep = 1;
   template <int N>
   OCTAVO_INLINE static void multiply(const float* x, int64_t stride, const T* weights, Vec total[N][kPanelVecs]) {
 #pragma GCC unroll 8
@@ -31,13 +30,13 @@ struct DensePanel {
 
 template <>
 struct DensePanel<bf16> {
-  static constexpr int64_t kStep = 2;
   template <int N>
   OCTAVO_INLINE static void multiply(const float* x, int64_t stride, const bf16* weights, Vec total[N][kPanelVecs]) {
 #pragma GCC unroll 8
     for (int j = 0; j < kPanelVecs; ++j) {
+      constexpr int kVecsPerHalf = kHalf / kLanes;
       IVec pair;
-      std::memcpy(&pair, weights + j * kLanes * 2, sizeof pair);
+      std::memcpy(&pair, weights + j / kVecsPerHalf * kHalfBlock + j % kVecsPerHalf * kLanes * 2, sizeof pair);
       const Vec even = as_float(pair << 16), odd = as_float(pair & static_cast<int32_t>(0xffff0000u));
 #pragma GCC unroll 12
       for (int n = 0; n < N; ++n) {
@@ -54,9 +53,12 @@ struct DensePanel<bf16> {
 template <typename T, int N>
 void dense_panel(const float* x, int64_t stride, const T* weights, int64_t depth, float* out) {
   Vec total[N][kPanelVecs] = {};
-  for (int64_t k = 0; k < depth; k += DensePanel<T>::kStep) {
-    DensePanel<T>::template multiply<N>(x + k, stride, weights + k * kPanel, total);
-    __builtin_prefetch(weights + k * kPanel + 4096 / sizeof(T));
+  for (int64_t block = 0; block < depth; block += kBlock) {
+    for (int64_t k = 0; k < kBlock; k += kStep<T>) {
+      const T* here = weights + block * kPanel + step_offset<T>(k);
+      DensePanel<T>::template multiply<N>(x + block + k, stride, here, total);
+      __builtin_prefetch(reinterpret_cast<const char*>(here) + kPrefetchBytes);
+    }
   }
 #pragma GCC unroll 12
   for (int n = 0; n < N; ++n) {
@@ -74,22 +76,38 @@ OCTAVO_INLINE void with_constant(int n, const Args&... args) {
   F<Max>::run(args...);
 }
 
+// A kernel of products is a struct like this one. `x` holds groups of kRows rows, each group kRows * depth Inputs, in the
+// order that `prepare` wrote.
 template <typename T>
 struct DenseKernel {
   using Input = float;
   static constexpr int kRows = kDenseRows;
 
+  // Write row `row` of x, k values, zeros up to depth.
+  template <typename X>
+  static void prepare(Input* to, int64_t row, const X* x, int64_t k, int64_t depth) {
+    to += row * depth;
+    int64_t i = 0;
+    for (; i + kLanes <= k; i += kLanes) store(to + i, load(x + i));
+    for (; i < k; ++i) to[i] = to_float(x[i]);
+    for (; i < depth; ++i) to[i] = 0.0f;
+  }
+
   template <int N>
   struct Sized {
-    static void run(const float* x, int64_t stride, const T* weights, int64_t depth, float* out) {
-      dense_panel<T, N>(x, stride, weights, depth, out);
+    static void run(const float* x, const T* weights, int64_t depth, float* out) {
+      dense_panel<T, N>(x, depth, weights, depth, out);
     }
   };
 
+  // Around a task's calls of `run`.
   static void begin() {}
   static void end() {}
-  static void run(int rows, const float* x, int64_t stride, const T* weights, int64_t depth, float* out) {
-    with_constant<kRows, Sized>(rows, x, stride, weights, depth, out);
+
+  // The first `rows` rows of a group times a panel -> out [rows, 32], which has room for kRows. `again`: this thread has
+  // just used the panel with other rows.
+  static void run(int rows, const float* x, const T* weights, int64_t depth, bool, float* out) {
+    with_constant<kRows, Sized>(rows, x, weights, depth, out);
   }
 };
 

@@ -29,8 +29,16 @@ void add(R* residual, const T* x, int64_t size) {
   if (i < size) store_some(residual + i, load_some(residual + i, size - i) + load_some(x + i, size - i), size - i);
 }
 
+template <typename T, typename X>
+void round_row(T* out, const X* x, int64_t size) {
+  int64_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) store(out + i, load(x + i));
+  if (i < size) store_some(out + i, load_some(x + i, size - i), size - i);
+}
+
 template <typename T, typename X, typename W>
 void norm_row(T* out, const X* x, const W* weight, int64_t size, float eps) {
+  if (!weight) return round_row(out, x, size);
   const Vec scale = splat(1.0f / std::sqrt(sum_of_squares(x, size) / static_cast<float>(size) + eps));
   int64_t i = 0;
   for (; i + kLanes <= size; i += kLanes) store(out + i, load(x + i) * scale * load(weight + i));

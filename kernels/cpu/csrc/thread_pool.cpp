@@ -6,6 +6,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
+#include <memory>
 #include <mutex>
 #include <new>
 #include <thread>
@@ -28,14 +29,18 @@ inline void pause() {
 #endif
 }
 
-// A job is published in one word: its number in the upper half, the tasks not yet claimed in the lower. A thread claims
-// a task by decrementing the word, which fails once the job is over, so a thread that wakes late touches nothing, and
+// A job's tasks are dealt out in one contiguous run a thread, so that a thread streams through neighbouring memory; a thread
+// that is done with its own run helps with the others', so that one that the system took off its processor holds up nobody
+// for longer than a task.
+//
+// A run is published in one word: the job's number in the upper half, the tasks not yet claimed in the lower. A thread
+// claims a task by decrementing the word, which fails once the job is over, so a thread that wakes late touches nothing, and
 // nobody waits for a thread that claimed nothing.
 class ThreadPool {
  public:
   explicit ThreadPool(int count) { start(count); }
 
-  int size() const { return static_cast<int>(workers_.size()) + 1; }
+  int size() const { return count_; }
 
   void resize(int count) {
     std::lock_guard<std::mutex> hold(job_mutex_);
@@ -45,19 +50,26 @@ class ThreadPool {
 
   void run(int64_t tasks, TaskFunction function, void* context) {
     std::unique_lock<std::mutex> hold(job_mutex_, std::try_to_lock);
-    if (tasks <= 1 || !hold.owns_lock() || workers_.empty()) {
+    if (tasks <= 1 || !hold.owns_lock() || count_ == 1) {
       for (int64_t task = 0; task < tasks; ++task) function(context, task);
       return;
     }
-    publish(static_cast<uint32_t>(tasks), function, context);
-    work();
-    wait_until_done(static_cast<uint32_t>(tasks));
+    publish(tasks, function, context);
+    work(0);
+    wait_until_done(tasks);
   }
 
  private:
+  struct alignas(64) Run {
+    std::atomic<uint64_t> word{0};
+    std::atomic<int64_t> end{0};
+  };
+
   void start(int count) {
     stopping_ = false;
-    for (int i = 1; i < count; ++i) workers_.emplace_back([this] { worker(); });
+    count_ = count;
+    runs_.reset(new Run[static_cast<size_t>(count)]);
+    for (int i = 1; i < count; ++i) workers_.emplace_back([this, i] { worker(i); });
   }
 
   void stop() {
@@ -70,36 +82,47 @@ class ThreadPool {
     workers_.clear();
   }
 
-  void publish(uint32_t tasks, TaskFunction function, void* context) {
+  void publish(int64_t tasks, TaskFunction function, void* context) {
     function_.store(function, std::memory_order_relaxed);
     context_.store(context, std::memory_order_relaxed);
-    tasks_.store(tasks, std::memory_order_relaxed);
     done_.store(0, std::memory_order_relaxed);
-    job_.store((++number_ << 32) | tasks);
+    ++number_;
+    for (int i = 0; i < count_; ++i) {
+      const int64_t begin = tasks * i / count_, end = tasks * (i + 1) / count_;
+      runs_[i].end.store(end, std::memory_order_relaxed);
+      runs_[i].word.store(number_ << 32 | static_cast<uint64_t>(end - begin));
+    }
+    latest_.store(number_);
     if (sleepers_.load() > 0) {
       { std::lock_guard<std::mutex> hold(sleep_mutex_); }
       wake_.notify_all();
     }
   }
 
-  bool has_work() const { return static_cast<uint32_t>(job_.load()) > 0; }
-
-  // Claims and runs tasks until none is left.
-  void work() {
-    uint64_t job = job_.load();
-    while (static_cast<uint32_t>(job) > 0) {
-      TaskFunction function = function_.load(std::memory_order_relaxed);
-      void* context = context_.load(std::memory_order_relaxed);
-      uint32_t tasks = tasks_.load(std::memory_order_relaxed);
-      // Success proves that the three fields above belong to this job: they change only when it is over.
-      if (!job_.compare_exchange_weak(job, job - 1)) continue;
-      function(context, tasks - static_cast<uint32_t>(job));
-      done_.fetch_add(1, std::memory_order_release);
-      job = job_.load();
-    }
+  // Claims and runs tasks, one's own first, until none is left.
+  void work(int self) {
+    int64_t finished = 0;
+    for (int i = 0; i < count_; ++i) finished += work_off(runs_[(self + i) % count_]);
+    if (finished) done_.fetch_add(finished, std::memory_order_release);
   }
 
-  void wait_until_done(uint32_t tasks) {
+  int64_t work_off(Run& run) {
+    int64_t finished = 0;
+    uint64_t word = run.word.load();
+    while (static_cast<uint32_t>(word) > 0) {
+      TaskFunction function = function_.load(std::memory_order_relaxed);
+      void* context = context_.load(std::memory_order_relaxed);
+      const int64_t end = run.end.load(std::memory_order_relaxed);
+      // Success proves that the three fields above belong to this job: they change only when it is over.
+      if (!run.word.compare_exchange_weak(word, word - 1)) continue;
+      function(context, end - static_cast<int64_t>(static_cast<uint32_t>(word)));
+      ++finished;
+      word = run.word.load();
+    }
+    return finished;
+  }
+
+  void wait_until_done(int64_t tasks) {
     for (int looks = 0; done_.load(std::memory_order_acquire) < tasks; ++looks) {
       if (looks < 4096) {
         pause();
@@ -109,40 +132,43 @@ class ThreadPool {
     }
   }
 
-  void worker() {
+  void worker(int self) {
+    uint64_t seen = 0;
     while (!stopping_) {
-      work();
-      if (!spin()) sleep();
+      seen = latest_.load();
+      work(self);
+      if (!spin(seen)) sleep(seen);
     }
   }
 
-  // Looks out for the next job for a moment; whether one came.
-  bool spin() const {
+  // Looks out for a job after number `seen` for a moment; whether one came.
+  bool spin(uint64_t seen) const {
     const auto end = Clock::now() + kSpin;
     do {
       for (int i = 0; i < kPausesPerLook; ++i) {
-        if (has_work()) return true;
+        if (latest_.load() != seen) return true;
         pause();
       }
     } while (Clock::now() < end && !stopping_);
     return false;
   }
 
-  void sleep() {
+  void sleep(uint64_t seen) {
     std::unique_lock<std::mutex> hold(sleep_mutex_);
     sleepers_.fetch_add(1);
-    wake_.wait(hold, [this] { return stopping_ || has_work(); });
+    wake_.wait(hold, [this, seen] { return stopping_ || latest_.load() != seen; });
     sleepers_.fetch_sub(1);
   }
 
   std::mutex job_mutex_;
   std::vector<std::thread> workers_;
+  int count_ = 1;
+  std::unique_ptr<Run[]> runs_;
   uint64_t number_ = 0;
   std::atomic<TaskFunction> function_{nullptr};
   std::atomic<void*> context_{nullptr};
-  std::atomic<uint32_t> tasks_{0};
-  alignas(64) std::atomic<uint64_t> job_{0};
-  alignas(64) std::atomic<uint32_t> done_{0};
+  alignas(64) std::atomic<uint64_t> latest_{0};
+  alignas(64) std::atomic<int64_t> done_{0};
   alignas(64) std::atomic<int> sleepers_{0};
   std::atomic<bool> stopping_{false};
   std::mutex sleep_mutex_;
