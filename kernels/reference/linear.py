@@ -19,7 +19,7 @@ class PackedLinear:
     bias: torch.Tensor | None
 
 
-def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None, gated: bool = False) -> PackedLinear:
+def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None, gated: bool = False) -> PackedLinear:  # noqa: ARG001
     """See `ops.pack_linear`; gates and ups stay as they are."""
     return PackedLinear(weight, bias)
 
@@ -38,7 +38,7 @@ def gated_linear(x: torch.Tensor, packed: PackedLinear, activation: Activation) 
     return silu_and_mul(both) if activation == "silu" else gelu_and_mul(both)
 
 
-def fuse_decoder(spec: DecoderSpec) -> FusedDecoder | None:
+def fuse_decoder(spec: DecoderSpec) -> FusedDecoder | None:  # noqa: ARG001
     """See `ops.fuse_decoder`: torch runs op by op."""
     return None
 

@@ -33,13 +33,27 @@ struct Choose<bf16> {
 
 // Rows of x in the kernel's own order, in memory of the calling thread.
 template <typename Kernel, typename T>
-const typename Kernel::Input* prepare(const LinearArgs& a, int64_t first, int64_t rows, int64_t depth) {
-  const int64_t groups = (rows + Kernel::kRows - 1) / Kernel::kRows;
-  auto* to = static_cast<typename Kernel::Input*>(
-      shared_scratch(static_cast<size_t>(groups * Kernel::kRows * depth) * sizeof(typename Kernel::Input)));
+const char* prepare(const LinearArgs& a, int64_t first, int64_t rows, int64_t depth) {
+  const int64_t groups = (rows + Kernel::kRows - 1) / Kernel::kRows, bytes = Kernel::group_bytes(depth);
+  char* to = static_cast<char*>(shared_scratch(static_cast<size_t>(groups * bytes)));
   const T* x = static_cast<const T*>(a.x.data) + first * a.x.stride;
-  parallel_rows(rows, depth, [&](int64_t row) { Kernel::prepare(to, row, x + row * a.x.stride, a.weight.k, depth); });
+  parallel_rows(rows, depth, [&](int64_t row) {
+    Kernel::prepare(to + row / Kernel::kRows * bytes, row % Kernel::kRows, x + row * a.x.stride, a.weight.k, depth);
+  });
   return to;
+}
+
+// Rows first .. first + rows - 1 times one panel.
+template <typename Kernel, typename T>
+void multiply_panel(const LinearArgs& a, const PanelWriter<T>& writer, const char* x, int64_t first, int64_t rows, int64_t panel,
+                    int64_t depth) {
+  alignas(64) float sums[Kernel::kRows * kPanel];
+  const char* weights = static_cast<const char*>(a.weight.data) + panel * Kernel::panel_bytes(depth);
+  for (int64_t row = 0; row < rows; row += Kernel::kRows, x += Kernel::group_bytes(depth)) {
+    const int64_t count = rows - row < Kernel::kRows ? rows - row : Kernel::kRows;
+    Kernel::run(static_cast<int>(count), x, weights, depth, row > 0, sums);
+    writer({sums, first + row, count, panel * kPanel});
+  }
 }
 
 template <typename Kernel, typename T>
@@ -49,17 +63,11 @@ void multiply(const LinearArgs& a) {
   const PanelWriter<T> writer(a);
   for (int64_t first = 0; first < a.rows; first += kRowBlock) {
     const int64_t rows = a.rows - first < kRowBlock ? a.rows - first : kRowBlock;
-    const auto* x = prepare<Kernel, T>(a, first, rows, depth);
+    const char* x = prepare<Kernel, T>(a, first, rows, depth);
     parallel_for((panels + run - 1) / run, rows * a.weight.n * a.weight.k > kSharedWork, [&](int64_t task) {
       Kernel::begin();
       for (int64_t panel = task * run; panel < (task + 1) * run && panel < panels; ++panel) {
-        alignas(64) float sums[Kernel::kRows * kPanel];
-        const T* weights = static_cast<const T*>(a.weight.data) + panel * depth * kPanel;
-        for (int64_t row = 0; row < rows; row += Kernel::kRows) {
-          const int64_t count = rows - row < Kernel::kRows ? rows - row : Kernel::kRows;
-          Kernel::run(static_cast<int>(count), x + row * depth, weights, depth, row > 0, sums);
-          writer({sums, first + row, count, panel * kPanel});
-        }
+        multiply_panel<Kernel>(a, writer, x, first, rows, panel, depth);
       }
       Kernel::end();
     });

@@ -25,12 +25,14 @@ OCTAVO_INLINE void prefetch_block(const bf16* weights) {
 }
 
 struct AmxKernel {
-  using Input = bf16;
   static constexpr int kRows = kTileRows;
 
-  // Groups of 16 rows lie as tiles, [depth / 32][16][32].
-  static void prepare(bf16* to, int64_t row, const bf16* x, int64_t k, int64_t depth) {
-    to += row / kTileRows * kTileRows * depth + row % kTileRows * kBlock;
+  static constexpr int64_t group_bytes(int64_t depth) { return kRows * depth * 2; }
+  static constexpr int64_t panel_bytes(int64_t depth) { return kPanel * depth * 2; }
+
+  // A group lies as tiles, [depth / 32][16][32].
+  static void prepare(char* group, int64_t row, const bf16* x, int64_t k, int64_t depth) {
+    bf16* to = reinterpret_cast<bf16*>(group) + row * kBlock;
     int64_t i = 0;
     for (; i + kBlock <= k; i += kBlock) std::memcpy(to + i * kTileRows, x + i, kBlock * sizeof(bf16));
     if (i < depth) {
@@ -48,11 +50,12 @@ struct AmxKernel {
 
   // Sums of 16 rows in tiles 0 and 1. Rows past `rows` hold whatever x's memory does; nobody reads their sums. One tile of x
   // by two of weights, though fewer loads a product were possible: with more registers in use the loads stall.
-  static void run(int, const bf16* x, const bf16* weights, int64_t depth, bool again, float* out) {
+  static void run(int, const char* x, const char* panel, int64_t depth, bool again, float* out) {
+    const bf16 *rows = reinterpret_cast<const bf16*>(x), *weights = reinterpret_cast<const bf16*>(panel);
     if (again) {
-      multiply<false>(x, weights, depth, out);
+      multiply<false>(rows, weights, depth, out);
     } else {
-      multiply<true>(x, weights, depth, out);
+      multiply<true>(rows, weights, depth, out);
     }
   }
 

@@ -38,12 +38,15 @@ void bf16_panel(const bf16* x, const bf16* weights, int64_t depth, float* out) {
 }
 
 struct Bf16Kernel {
-  using Input = bf16;
   static constexpr int kRows = 12;
 
-  static void prepare(bf16* to, int64_t row, const bf16* x, int64_t k, int64_t depth) {
-    std::memcpy(to + row * depth, x, k * sizeof(bf16));
-    std::memset(static_cast<void*>(to + row * depth + k), 0, (depth - k) * sizeof(bf16));
+  static constexpr int64_t group_bytes(int64_t depth) { return kRows * depth * 2; }
+  static constexpr int64_t panel_bytes(int64_t depth) { return kPanel * depth * 2; }
+
+  static void prepare(char* group, int64_t row, const bf16* x, int64_t k, int64_t depth) {
+    char* to = group + row * depth * 2;
+    std::memcpy(to, x, k * 2);
+    std::memset(to + k * 2, 0, (depth - k) * 2);
   }
 
   template <int N>
@@ -53,8 +56,8 @@ struct Bf16Kernel {
 
   static void begin() {}
   static void end() {}
-  static void run(int rows, const bf16* x, const bf16* weights, int64_t depth, bool, float* out) {
-    with_constant<kRows, Sized>(rows, x, weights, depth, out);
+  static void run(int rows, const char* x, const char* panel, int64_t depth, bool, float* out) {
+    with_constant<kRows, Sized>(rows, reinterpret_cast<const bf16*>(x), reinterpret_cast<const bf16*>(panel), depth, out);
   }
 };
 

@@ -76,17 +76,19 @@ OCTAVO_INLINE void with_constant(int n, const Args&... args) {
   F<Max>::run(args...);
 }
 
-// A kernel of products is a struct like this one. `x` holds groups of kRows rows, each group kRows * depth Inputs, in the
-// order that `prepare` wrote.
+// A kernel of products is a struct like this one. x comes to it in groups of kRows rows, weights in panels.
 template <typename T>
 struct DenseKernel {
-  using Input = float;
   static constexpr int kRows = kDenseRows;
 
-  // Write row `row` of x, k values, zeros up to depth.
+  // Bytes of a group of x as `prepare` writes it, and of a panel.
+  static constexpr int64_t group_bytes(int64_t depth) { return kRows * depth * static_cast<int64_t>(sizeof(float)); }
+  static constexpr int64_t panel_bytes(int64_t depth) { return kPanel * depth * static_cast<int64_t>(sizeof(T)); }
+
+  // Write row `row` of x, k values, into its group, with zeros up to depth.
   template <typename X>
-  static void prepare(Input* to, int64_t row, const X* x, int64_t k, int64_t depth) {
-    to += row * depth;
+  static void prepare(char* group, int64_t row, const X* x, int64_t k, int64_t depth) {
+    float* to = reinterpret_cast<float*>(group) + row * depth;
     int64_t i = 0;
     for (; i + kLanes <= k; i += kLanes) store(to + i, load(x + i));
     for (; i < k; ++i) to[i] = to_float(x[i]);
@@ -106,8 +108,8 @@ struct DenseKernel {
 
   // The first `rows` rows of a group times a panel -> out [rows, 32], which has room for kRows. `again`: this thread has
   // just used the panel with other rows.
-  static void run(int rows, const float* x, const T* weights, int64_t depth, bool, float* out) {
-    with_constant<kRows, Sized>(rows, x, weights, depth, out);
+  static void run(int rows, const char* x, const char* panel, int64_t depth, bool, float* out) {
+    with_constant<kRows, Sized>(rows, reinterpret_cast<const float*>(x), reinterpret_cast<const T*>(panel), depth, out);
   }
 };
 
