@@ -80,16 +80,15 @@ def paged_attention(
 ) -> bool: ...
 def embedding(
     dtype: int,
-    packed: bool,
+    packed: Weight | None,
+    table: int,
+    stride: int,
     out: int,
     ids: int,
     wide_ids: bool,
-    weight: int,
-    weight_stride: int,
     num_ids: int,
     vocab_size: int,
     size: int,
-    /,
 ) -> bool: ...
 
 class Weight:
@@ -99,6 +98,7 @@ def linear(
     dtype: int, epilogue: int, scale: float, out: int, out_stride: int, x: int, x_stride: int, rows: int, weight: Weight, /
 ) -> None: ...
 def pack_linear(dtype: int, gated: bool, packed: int, weight: int, weight_stride: int, n: int, k: int, /) -> None: ...
+def compact_linear(compact: int, dense: int, n: int, k: int, capacity: int, /) -> int: ...
 
 class Decoder:
     def __init__(

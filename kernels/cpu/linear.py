@@ -7,14 +7,20 @@ from dataclasses import dataclass
 import torch
 
 from octavo.kernels.cpu import _native
-from octavo.kernels.cpu.native import check_rows, type_code
+from octavo.kernels.cpu.native import check_rows, isa, type_code
 from octavo.kernels.fused import Activation
 
 PANEL = 32
 """Columns packed together; csrc/linear_layout.h describes the layout."""
 
-DENSE = 0
+DENSE, COMPACT = 0, 10
 """As csrc/kernels.h numbers the forms of a weight."""
+
+_EXCEPTION_BYTES, _MAX_EXCEPTIONS = 8, 1 / 128
+"""Of a compact weight (csrc/linear_compact.h): what an exception takes, and the share of values at which it does not pay."""
+
+_COMPACT_ISAS = ("amx", "avx512_bf16", "avx512")
+"""Instruction sets that decode a compact weight faster than memory delivers a dense one."""
 
 STORE, WIDE, ADD, SILU_GATE, GELU_GATE = range(5)
 """What becomes of a product, as csrc/kernels.h numbers it."""
@@ -47,8 +53,22 @@ def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None, gated: b
     code = type_code(weight)
     _native.pack_linear(code, gated, data.data_ptr(), weight.data_ptr(), weight.stride(0), n, k)
     bias = None if bias is None else pack_columns(bias, gated)
-    native = _native.Weight(DENSE, code, data.data_ptr(), 0 if bias is None else bias.data_ptr(), n, k)
+    form = DENSE
+    if weight.dtype == torch.bfloat16 and isa() in _COMPACT_ISAS:
+        compact = _compacted(data, n, k)
+        data, form = (data, DENSE) if compact is None else (compact, COMPACT)
+    native = _native.Weight(form, code, data.data_ptr(), 0 if bias is None else bias.data_ptr(), n, k)
     return PackedLinear(data, bias, n, k, gated, weight.dtype, native)
+
+
+def _compacted(dense: torch.Tensor, n: int, k: int) -> torch.Tensor | None:
+    """The same weight in 12 bits a value, without loss; None if too many of its exponents are rare."""
+    values = dense.numel()
+    panels = padded(n) // PANEL
+    capacity = int(values * _MAX_EXCEPTIONS)
+    room = torch.empty(panels * 64 + values * 3 // 2 + capacity * _EXCEPTION_BYTES, dtype=torch.uint8)
+    used = _native.compact_linear(room.data_ptr(), dense.data_ptr(), n, k, capacity)
+    return None if used < 0 else room[:used].clone()
 
 
 def padded(size: int) -> int:

@@ -16,14 +16,14 @@ def embedding(ids: torch.Tensor, weight: torch.Tensor | PackedLinear) -> torch.T
         IndexError: an id outside the table.
     """
     if isinstance(weight, PackedLinear):
-        packed, table, vocab_size, size = True, weight.data, weight.n, weight.k
+        packed, table, stride, dtype, vocab_size, size = weight.native, 0, 0, weight.dtype, weight.n, weight.k
     else:
-        packed, table, (vocab_size, size) = False, weight, weight.shape
-    check_rows("weight", table)
-    out = torch.empty((ids.shape[0], size), dtype=table.dtype)
+        check_rows("weight", weight)
+        packed, table, stride, dtype, (vocab_size, size) = None, weight.data_ptr(), weight.stride(0), weight.dtype, weight.shape
+    out = torch.empty((ids.shape[0], size), dtype=dtype)
     inside = _native.embedding(
-        type_code(table), packed, out.data_ptr(), ids.contiguous().data_ptr(), ids.dtype == torch.int64, table.data_ptr(),
-        table.stride(0), ids.shape[0], vocab_size, size,
+        type_code(out), packed, table, stride, out.data_ptr(), ids.contiguous().data_ptr(), ids.dtype == torch.int64,
+        ids.shape[0], vocab_size, size,
     )  # fmt: skip
     if not inside:
         raise IndexError(f"token ids must lie in [0, {vocab_size}), got {int(ids.min())} to {int(ids.max())}")

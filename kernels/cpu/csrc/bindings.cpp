@@ -106,10 +106,10 @@ bool paged_attention(int dtype, int cache_dtype, Address out, Address q, Strides
   return kernels().paged_attention(a);
 }
 
-bool embedding(int dtype, bool packed, Address out, Address ids, bool wide_ids, Address weight, int64_t weight_stride,
+bool embedding(int dtype, const Weight* packed, Address table, int64_t stride, Address out, Address ids, bool wide_ids,
                int64_t num_ids, int64_t vocab_size, int64_t size) {
-  return kernels().embedding({DType(dtype), packed, at<void>(out), at<void>(ids), wide_ids,
-                              {at<void>(weight), weight_stride}, num_ids, vocab_size, size});
+  return kernels().embedding({DType(dtype), packed, {at<void>(table), stride}, at<void>(out), at<void>(ids), wide_ids, num_ids,
+                              vocab_size, size});
 }
 
 void linear(int dtype, int epilogue, float scale, Address out, int64_t out_stride, Address x, int64_t x_stride, int64_t rows,
@@ -120,6 +120,10 @@ void linear(int dtype, int epilogue, float scale, Address out, int64_t out_strid
 
 void pack_linear(int dtype, bool gated, Address packed, Address weight, int64_t weight_stride, int64_t n, int64_t k) {
   kernels().pack_linear({DType(dtype), gated, at<void>(packed), {at<void>(weight), weight_stride}, n, k});
+}
+
+int64_t compact_linear(Address compact, Address dense, int64_t n, int64_t k, int64_t capacity) {
+  return kernels().compact_linear({at<void>(compact), at<void>(dense), n, k, capacity});
 }
 
 void make_weight(Weight* self, int format, int dtype, Address data, Address bias, int64_t n, int64_t k) {
@@ -159,10 +163,12 @@ NB_MODULE(_native, m) {
   m.def("gelu_and_mul", &gelu_and_mul, unlocked);
   m.def("rope_and_cache", &rope_and_cache, unlocked);
   m.def("paged_attention", &paged_attention, unlocked);
-  m.def("embedding", &embedding, unlocked);
+  m.def("embedding", &embedding, nb::arg("dtype"), nb::arg("packed").none(), nb::arg("table"), nb::arg("stride"), nb::arg("out"),
+        nb::arg("ids"), nb::arg("wide_ids"), nb::arg("num_ids"), nb::arg("vocab_size"), nb::arg("size"), unlocked);
   nb::class_<Weight>(m, "Weight").def("__init__", &make_weight);
   m.def("linear", &linear, unlocked);
   m.def("pack_linear", &pack_linear, unlocked);
+  m.def("compact_linear", &compact_linear, unlocked);
   m.def("argmax", &argmax, unlocked);
   m.def("sample", &sample, unlocked);
   m.def("top_logprobs", &top_logprobs, unlocked);

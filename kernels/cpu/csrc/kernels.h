@@ -60,18 +60,8 @@ struct AttentionArgs {
   int64_t sliding_window;
 };
 
-struct EmbeddingArgs {
-  DType dtype;
-  bool packed;    // weight.data is what pack_linear wrote
-  void* out;      // contiguous
-  const void* ids;
-  bool wide_ids;  // int64, else int32
-  Rows weight;
-  int64_t num_ids, vocab_size, size;
-};
-
 // How a weight lies in memory; `linear.cpp` describes each form.
-enum class Format : int { dense = 0 };
+enum class Format : int { dense = 0, compact = 10 };
 
 // A packed weight [n, k] and its bias [n], or null. Of a gated weight n counts gates and ups, which lie side by side.
 struct Weight {
@@ -80,6 +70,16 @@ struct Weight {
   const void* data;
   const void* bias;
   int64_t n, k;
+};
+
+struct EmbeddingArgs {
+  DType dtype;
+  const Weight* packed;  // or null: the rows lie in `table`
+  Rows table;
+  void* out;      // contiguous
+  const void* ids;
+  bool wide_ids;  // int64, else int32
+  int64_t num_ids, vocab_size, size;
 };
 
 // What becomes of a product.
@@ -108,11 +108,10 @@ struct PackArgs {
   int64_t n, k;
 };
 
-struct PackedRowArgs {
-  DType dtype;
-  void* out;
-  const void* packed;
-  int64_t row, k;
+struct CompactArgs {
+  void* compact;      // room for the panels and `capacity` exceptions
+  const void* dense;  // bf16, what pack_linear wrote
+  int64_t n, k, capacity;
 };
 
 struct SampleArgs {
@@ -146,6 +145,7 @@ struct Kernels {
   bool (*embedding)(const EmbeddingArgs&);
   void (*linear)(const LinearArgs&);
   void (*pack_linear)(const PackArgs&);
+  int64_t (*compact_linear)(const CompactArgs&);  // bytes used; -1: there are too many exceptions
   void (*argmax)(const float* logits, int64_t stride, int64_t rows, int64_t vocab_size, int64_t* out);
   void (*sample)(const SampleArgs&);
   bool (*top_logprobs)(const LogprobArgs&);  // false: a chosen id lies outside the vocabulary

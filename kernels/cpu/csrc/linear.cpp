@@ -4,9 +4,12 @@
 // one sum over k in an order that neither the number of rows nor the number of threads changes.
 #include "linear_amx.h"
 #include "linear_bf16.h"
+#include "linear_compact.h"
 #include "linear_dense.h"
 #include "linear_epilogue.h"
 #include "table.h"
+
+#include <type_traits>
 
 namespace octavo::OCTAVO_ISA {
 namespace {
@@ -43,31 +46,69 @@ const char* prepare(const LinearArgs& a, int64_t first, int64_t rows, int64_t de
   return to;
 }
 
-// Rows first .. first + rows - 1 times one panel.
+// A panel's product with groups of rows.
 template <typename Kernel, typename T>
-void multiply_panel(const LinearArgs& a, const PanelWriter<T>& writer, const char* x, int64_t first, int64_t rows, int64_t panel,
-                    int64_t depth) {
-  alignas(64) float sums[Kernel::kRows * kPanel];
-  const char* weights = static_cast<const char*>(a.weight.data) + panel * Kernel::panel_bytes(depth);
-  for (int64_t row = 0; row < rows; row += Kernel::kRows, x += Kernel::group_bytes(depth)) {
-    const int64_t count = rows - row < Kernel::kRows ? rows - row : Kernel::kRows;
-    Kernel::run(static_cast<int>(count), x, weights, depth, row > 0, sums);
-    writer({sums, first + row, count, panel * kPanel});
+class PanelProduct {
+ public:
+  PanelProduct(const LinearArgs& args, const char* x, int64_t first, int64_t rows)
+      : a_(args), writer_(args), x_(x), first_(first), rows_(rows), depth_(padded(args.weight.k)) {}
+
+  // A compact panel is decoded on the way for one group, and once beforehand for several.
+  void operator()(int64_t panel) const {
+    const char* dense = static_cast<const char*>(a_.weight.data) + panel * Kernel::panel_bytes(depth_);
+    if (a_.weight.format == Format::dense) {
+      DenseBlocks<T, true> blocks(dense);
+      multiply(blocks, panel, 0);
+    } else if (rows_ <= Kernel::kRows) {
+      return multiply_compact(panel);
+    } else {
+      dense = decoded(panel);
+      DenseBlocks<T, false> blocks(dense);
+      multiply(blocks, panel, 0);
+    }
+    DenseBlocks<T, false> again(dense);
+    for (int64_t row = Kernel::kRows; row < rows_; row += Kernel::kRows) multiply(again, panel, row);
   }
-}
+
+ private:
+  template <typename Blocks>
+  void multiply(Blocks& blocks, int64_t panel, int64_t row) const {
+    alignas(64) float sums[Kernel::kRows * kPanel];
+    const int64_t count = rows_ - row < Kernel::kRows ? rows_ - row : Kernel::kRows;
+    Kernel::run(static_cast<int>(count), x_ + row / Kernel::kRows * Kernel::group_bytes(depth_), blocks, depth_, sums);
+    writer_({sums, first_ + row, count, panel * kPanel});
+  }
+
+  void multiply_compact(int64_t panel) const {
+    if constexpr (std::is_same_v<T, bf16>) {
+      CompactBlocks blocks(a_.weight, panel, depth_);
+      multiply(blocks, panel, 0);
+    }
+  }
+
+  const char* decoded(int64_t panel) const {
+    bf16* to = static_cast<bf16*>(scratch(static_cast<size_t>(depth_ * kPanel) * sizeof(bf16)));
+    decode_panel(a_.weight, panel, depth_, to);
+    return reinterpret_cast<const char*>(to);
+  }
+
+  const LinearArgs& a_;
+  const PanelWriter<T> writer_;
+  const char* const x_;
+  const int64_t first_, rows_, depth_;
+};
 
 template <typename Kernel, typename T>
 void multiply(const LinearArgs& a) {
   const int64_t depth = padded(a.weight.k), panels = padded(a.weight.n) / kPanel;
   const int64_t wanted = num_threads() * kRunsPerThread, run = panels > wanted ? panels / wanted : 1;
-  const PanelWriter<T> writer(a);
   for (int64_t first = 0; first < a.rows; first += kRowBlock) {
     const int64_t rows = a.rows - first < kRowBlock ? a.rows - first : kRowBlock;
-    const char* x = prepare<Kernel, T>(a, first, rows, depth);
+    const PanelProduct<Kernel, T> product(a, prepare<Kernel, T>(a, first, rows, depth), first, rows);
     parallel_for((panels + run - 1) / run, rows * a.weight.n * a.weight.k > kSharedWork, [&](int64_t task) {
       Kernel::begin();
       for (int64_t panel = task * run; panel < (task + 1) * run && panel < panels; ++panel) {
-        multiply_panel<Kernel>(a, writer, x, first, rows, panel, depth);
+        product(panel);
       }
       Kernel::end();
     });
@@ -102,14 +143,44 @@ void pack_linear(const PackArgs& args) {
                   }));
 }
 
-void unpack_row(const PackedRowArgs& a) {
-  const int64_t depth = padded(a.k);
-  OCTAVO_DISPATCH(a.dtype, T, {
-    const T* from = static_cast<const T*>(a.packed);
-    T* to = static_cast<T*>(a.out);
-    for (int64_t k = 0; k < a.k; k += kStep<T>) {
-      const int64_t some = a.k - k < kStep<T> ? a.k - k : kStep<T>;
-      std::memcpy(to + k, from + packed_index<T>(a.row, k, depth), some * sizeof(T));
+int64_t compact_linear(const CompactArgs& a) {
+  const int64_t depth = padded(a.k), panels = padded(a.n) / kPanel, bytes = compact_panel_bytes(depth);
+  char* to = static_cast<char*>(a.compact);
+  const bf16* from = static_cast<const bf16*>(a.dense);
+  const auto header = [&](int64_t panel) -> CompactHeader& { return *reinterpret_cast<CompactHeader*>(to + panel * bytes); };
+  parallel_for(panels, true, [&](int64_t panel) {
+    const int64_t others = choose_exponents(from + panel * depth * kPanel, depth * kPanel, header(panel));
+    header(panel).num_exceptions = static_cast<int32_t>(others);
+  });
+  int64_t total = 0;
+  for (int64_t panel = 0; panel < panels; ++panel) {
+    header(panel).first_exception = static_cast<int32_t>(total);
+    total += header(panel).num_exceptions;
+  }
+  if (total > a.capacity) return -1;
+  auto* exceptions = reinterpret_cast<Exception*>(to + panels * bytes);
+  parallel_for(panels, true, [&](int64_t panel) {
+    auto* blocks = reinterpret_cast<uint8_t*>(to + panel * bytes + sizeof(CompactHeader));
+    encode_panel(from + panel * depth * kPanel, depth, header(panel), blocks, exceptions);
+  });
+  return panels * bytes + total * static_cast<int64_t>(sizeof(Exception));
+}
+
+void unpack_row(const Weight& weight, int64_t row, void* out) {
+  const int64_t depth = padded(weight.k);
+  if (weight.format == Format::compact) {
+    const int64_t panel = row / kPanel, begin = panel * depth * kPanel;
+    for (int64_t k = 0; k < weight.k; ++k) {
+      static_cast<bf16*>(out)[k] = decode_one(weight, panel, depth, packed_index<bf16>(row, k, depth) - begin);
+    }
+    return;
+  }
+  OCTAVO_DISPATCH(weight.dtype, T, {
+    const T* from = static_cast<const T*>(weight.data);
+    T* to = static_cast<T*>(out);
+    for (int64_t k = 0; k < weight.k; k += kStep<T>) {
+      const int64_t some = weight.k - k < kStep<T> ? weight.k - k : kStep<T>;
+      std::memcpy(to + k, from + packed_index<T>(row, k, depth), some * sizeof(T));
     }
   });
 }

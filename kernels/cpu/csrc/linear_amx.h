@@ -17,13 +17,6 @@ struct __attribute__((packed, aligned(64))) TileConfig {
   uint8_t rows[16] = {};
 };
 
-OCTAVO_INLINE void prefetch_block(const bf16* weights) {
-#pragma GCC unroll 32
-  for (int line = 0; line < 32; ++line) {
-    _mm_prefetch(reinterpret_cast<const char*>(weights) + kPrefetchBytes + line * 64, _MM_HINT_T0);
-  }
-}
-
 struct AmxKernel {
   static constexpr int kRows = kTileRows;
 
@@ -50,25 +43,16 @@ struct AmxKernel {
 
   // Sums of 16 rows in tiles 0 and 1. Rows past `rows` hold whatever x's memory does; nobody reads their sums. One tile of x
   // by two of weights, though fewer loads a product were possible: with more registers in use the loads stall.
-  static void run(int, const char* x, const char* panel, int64_t depth, bool again, float* out) {
-    const bf16 *rows = reinterpret_cast<const bf16*>(x), *weights = reinterpret_cast<const bf16*>(panel);
-    if (again) {
-      multiply<false>(rows, weights, depth, out);
-    } else {
-      multiply<true>(rows, weights, depth, out);
-    }
-  }
-
-  template <bool FromMemory>
-  static void multiply(const bf16* x, const bf16* weights, int64_t depth, float* out) {
+  template <typename Blocks>
+  static void run(int, const char* x, Blocks& blocks, int64_t depth, float* out) {
+    const bf16* rows = reinterpret_cast<const bf16*>(x);
     _tile_zero(0);
     _tile_zero(1);
     for (int64_t k = 0; k < depth; k += kBlock) {
-      const bf16* w = weights + k * kPanel;
-      _tile_loadd(4, x + k * kTileRows, 64);
+      const bf16* w = blocks.at(k);
+      _tile_loadd(4, rows + k * kTileRows, 64);
       _tile_loadd(6, w, 64);
       _tile_loadd(7, w + kHalfBlock, 64);
-      if constexpr (FromMemory) prefetch_block(w);
       _tile_dpbf16ps(0, 4, 6);
       _tile_dpbf16ps(1, 4, 7);
     }

@@ -9,17 +9,15 @@ namespace octavo::OCTAVO_ISA {
 
 OCTAVO_INLINE __m512bh load_pairs(const bf16* w) { return reinterpret_cast<__m512bh>(_mm512_loadu_si512(w)); }
 
-template <int N>
-void bf16_panel(const bf16* x, const bf16* weights, int64_t depth, float* out) {
+template <int N, typename Blocks>
+void bf16_panel(const bf16* x, Blocks& blocks, int64_t depth, float* out) {
   __m512 total[N][2];
 #pragma GCC unroll 12
   for (int n = 0; n < N; ++n) total[n][0] = total[n][1] = _mm512_setzero_ps();
   for (int64_t block = 0; block < depth; block += kBlock) {
+    const bf16* weights = blocks.at(block);
     for (int64_t k = 0; k < kBlock; k += 2) {
-      const bf16* w = weights + block * kPanel + k * kHalf;
-      const __m512bh w0 = load_pairs(w), w1 = load_pairs(w + kHalfBlock);
-      _mm_prefetch(reinterpret_cast<const char*>(w) + kPrefetchBytes, _MM_HINT_T0);
-      _mm_prefetch(reinterpret_cast<const char*>(w + kHalfBlock) + kPrefetchBytes, _MM_HINT_T0);
+      const __m512bh w0 = load_pairs(weights + k * kHalf), w1 = load_pairs(weights + k * kHalf + kHalfBlock);
 #pragma GCC unroll 12
       for (int n = 0; n < N; ++n) {
         int32_t pair;
@@ -51,13 +49,18 @@ struct Bf16Kernel {
 
   template <int N>
   struct Sized {
-    static void run(const bf16* x, const bf16* weights, int64_t depth, float* out) { bf16_panel<N>(x, weights, depth, out); }
+    template <typename Blocks>
+    static void run(const bf16* x, Blocks& blocks, int64_t depth, float* out) {
+      bf16_panel<N>(x, blocks, depth, out);
+    }
   };
 
   static void begin() {}
   static void end() {}
-  static void run(int rows, const char* x, const char* panel, int64_t depth, bool, float* out) {
-    with_constant<kRows, Sized>(rows, reinterpret_cast<const bf16*>(x), reinterpret_cast<const bf16*>(panel), depth, out);
+
+  template <typename Blocks>
+  static void run(int rows, const char* x, Blocks& blocks, int64_t depth, float* out) {
+    with_constant<kRows, Sized>(rows, reinterpret_cast<const bf16*>(x), blocks, depth, out);
   }
 };
 

@@ -1,8 +1,7 @@
 // Product of rows with one panel of 32 packed columns, in plain fused multiply-adds: any element type, any processor.
 #pragma once
 
-#include "linear_layout.h"
-#include "simd.h"
+#include "linear_blocks.h"
 
 namespace octavo::OCTAVO_ISA {
 
@@ -50,14 +49,13 @@ struct DensePanel<bf16> {
 // Every loop over accumulators is unrolled: an index known only at run time would keep them all in memory.
 //
 // N rows of x [N, depth] in float32 times a panel [depth, 32] -> out [N, 32].
-template <typename T, int N>
-void dense_panel(const float* x, int64_t stride, const T* weights, int64_t depth, float* out) {
+template <typename T, int N, typename Blocks>
+void dense_panel(const float* x, int64_t stride, Blocks& blocks, int64_t depth, float* out) {
   Vec total[N][kPanelVecs] = {};
   for (int64_t block = 0; block < depth; block += kBlock) {
+    const T* weights = blocks.at(block);
     for (int64_t k = 0; k < kBlock; k += kStep<T>) {
-      const T* here = weights + block * kPanel + step_offset<T>(k);
-      DensePanel<T>::template multiply<N>(x + block + k, stride, here, total);
-      __builtin_prefetch(reinterpret_cast<const char*>(here) + kPrefetchBytes);
+      DensePanel<T>::template multiply<N>(x + block + k, stride, weights + step_offset<T>(k), total);
     }
   }
 #pragma GCC unroll 12
@@ -69,7 +67,7 @@ void dense_panel(const float* x, int64_t stride, const T* weights, int64_t depth
 
 // Calls F<N>::run(args...) with the constant N equal to n, 1 <= n <= Max.
 template <int Max, template <int> class F, typename... Args>
-OCTAVO_INLINE void with_constant(int n, const Args&... args) {
+OCTAVO_INLINE void with_constant(int n, Args&&... args) {
   if constexpr (Max > 1) {
     if (n < Max) return with_constant<Max - 1, F>(n, args...);
   }
@@ -97,8 +95,9 @@ struct DenseKernel {
 
   template <int N>
   struct Sized {
-    static void run(const float* x, const T* weights, int64_t depth, float* out) {
-      dense_panel<T, N>(x, depth, weights, depth, out);
+    template <typename Blocks>
+    static void run(const float* x, Blocks& blocks, int64_t depth, float* out) {
+      dense_panel<T, N>(x, depth, blocks, depth, out);
     }
   };
 
@@ -106,10 +105,10 @@ struct DenseKernel {
   static void begin() {}
   static void end() {}
 
-  // The first `rows` rows of a group times a panel -> out [rows, 32], which has room for kRows. `again`: this thread has
-  // just used the panel with other rows.
-  static void run(int rows, const char* x, const char* panel, int64_t depth, bool, float* out) {
-    with_constant<kRows, Sized>(rows, reinterpret_cast<const float*>(x), reinterpret_cast<const T*>(panel), depth, out);
+  // The first `rows` rows of a group times a panel -> out [rows, 32], which has room for kRows.
+  template <typename Blocks>
+  static void run(int rows, const char* x, Blocks& blocks, int64_t depth, float* out) {
+    with_constant<kRows, Sized>(rows, reinterpret_cast<const float*>(x), blocks, depth, out);
   }
 };
 

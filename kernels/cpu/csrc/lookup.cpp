@@ -16,9 +16,9 @@ void copy_row(const EmbeddingArgs& a, int64_t i, int64_t id) {
   const int64_t element = a.dtype == DType::f32 ? 4 : 2, bytes = a.size * element;
   char* out = static_cast<char*>(a.out) + i * bytes;
   if (a.packed) {
-    unpack_row({a.dtype, out, a.weight.data, id, a.size});
+    unpack_row(*a.packed, id, out);
   } else {
-    std::memcpy(out, static_cast<const char*>(a.weight.data) + id * a.weight.stride * element, bytes);
+    std::memcpy(out, static_cast<const char*>(a.table.data) + id * a.table.stride * element, bytes);
   }
 }
 

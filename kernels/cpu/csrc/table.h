@@ -13,7 +13,8 @@ bool paged_attention(const AttentionArgs& args);
 bool embedding(const EmbeddingArgs& args);
 void linear(const LinearArgs& args);
 void pack_linear(const PackArgs& args);
-void unpack_row(const PackedRowArgs& args);
+int64_t compact_linear(const CompactArgs& args);
+void unpack_row(const Weight& weight, int64_t row, void* out);  // a row of a packed weight, in its type
 void argmax(const float* logits, int64_t stride, int64_t rows, int64_t vocab_size, int64_t* out);
 void sample(const SampleArgs& args);
 bool top_logprobs(const LogprobArgs& args);
