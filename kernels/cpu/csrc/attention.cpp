@@ -96,11 +96,11 @@ class Attention {
 
   template <typename T>
   void write_row(T* out, const float* acc, float total) const {
-    const Vec divisor = splat(total);
+    const Vec factor = splat(1.0f / total);
     const int64_t head_dim = p_.args.head_dim;
     int64_t d = 0;
-    for (; d + kLanes <= head_dim; d += kLanes) store(out + d, load(acc + d) / divisor);
-    if (d < head_dim) store_some(out + d, load(acc + d) / divisor, head_dim - d);
+    for (; d + kLanes <= head_dim; d += kLanes) store(out + d, load(acc + d) * factor);
+    if (d < head_dim) store_some(out + d, load(acc + d) * factor, head_dim - d);
   }
 
   const Problem p_;

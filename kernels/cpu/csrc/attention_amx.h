@@ -32,7 +32,7 @@ class AmxAttention {
   int64_t bytes() const {
     const int64_t packed = kSplitKeys * a_.head_dim, halves = max_rows_ * a_.head_dim + 2 * packed + kRows * kSplitKeys +
                                                               (2 * kTileSide + 1) * a_.head_dim;
-    return halves * 2 + (kRows * kSplitKeys + kStep * kTileSide) * 4;
+    return halves * 2 + (kRows + kTileSide) * kSplitKeys * 4;
   }
 
   void load(const Tile& tile, float* memory) const {
@@ -53,9 +53,10 @@ class AmxAttention {
 
   void reduce(const Tile& tile, int64_t split, float* memory, const Partial& part) const {
     const Memory m = divide(memory);
-    const FullTiles tiles;
-    _tile_loadconfig(&tiles);
-    if (tile.queries * p_.group <= kTileSide) {
+    const int64_t rows = tile.queries * p_.group;
+    const TileShapes shapes(rows < kTileSide ? rows : kTileSide);
+    _tile_loadconfig(&shapes);
+    if (rows <= kTileSide) {
       reduce_few(tile, split, m, part);
     } else {
       reduce_many(tile, split, m, part);
@@ -77,7 +78,7 @@ class AmxAttention {
     Memory m;
     m.scores = memory;
     m.turned = m.scores + kRows * kSplitKeys;
-    m.keys = reinterpret_cast<bf16*>(m.turned + kStep * kTileSide);
+    m.keys = reinterpret_cast<bf16*>(m.turned + kSplitKeys * kTileSide);
     m.values = m.keys + packed;
     m.weights = m.values + packed;
     m.queries = m.weights + kRows * kSplitKeys;
@@ -103,9 +104,11 @@ class AmxAttention {
       prefetch(tile, base, chunks, chunk + kAhead);
       const int64_t first = base + chunk * kStep;
       multiply_keys(sixteen(a_.k_cache, a_.k_cache_stride, tile, first, keys, false, m, 0),
-                    sixteen(a_.k_cache, a_.k_cache_stride, tile, first + kTileSide, keys, false, m, 1), m.queries, steps_, m.turned);
-      turn_scores(m.turned, m.scores + chunk * kStep, kSplitKeys, rows);
-      turn_scores(m.turned + 256, m.scores + chunk * kStep + kTileSide, kSplitKeys, rows);
+                    sixteen(a_.k_cache, a_.k_cache_stride, tile, first + kTileSide, keys, false, m, 1), m.queries, steps_,
+                    m.turned + chunk * kStep * kTileSide);
+    }
+    for (int64_t key = chunks.from * kStep; key < chunks.to * kStep; key += kTileSide) {
+      turn_scores(m.turned + key * kTileSide, m.scores + key, kSplitKeys, rows);
     }
     soften(tile, base, 0, rows, chunks, m, part);
     pack_values(tile, base, keys, chunks, m, true);
@@ -228,10 +231,14 @@ class AmxAttention {
   }
 
   void prefetch(const void* cache, const int64_t* stride, const Tile& tile, int64_t first) const {
-    const int64_t end = p_.seen_from(tile).to;
-    for (int64_t key = first; key < first + kStep && key < end; ++key) {
+    const int64_t end = p_.seen_from(tile).to, last = first + kStep < end ? first + kStep : end;
+    // Rows of one block follow each other.
+    const int64_t run = a_.block_size % kTileSide == 0 ? kTileSide : 1;
+    for (int64_t key = first; key < last; key += run) {
       const bf16* row = row_at(cache, stride, tile, key);
-      for (int64_t d = 0; d < a_.head_dim; d += 32) __builtin_prefetch(row + d);
+      for (int64_t i = 0; i < run; ++i, row += stride[2]) {
+        for (int64_t d = 0; d < a_.head_dim; d += 32) __builtin_prefetch(row + d);
+      }
     }
   }
 
