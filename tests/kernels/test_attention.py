@@ -160,8 +160,38 @@ def test_alone_in_a_batch_and_in_chunks_is_bit_equal(native, dtype, window):
                 assert torch.equal(alone, mine[first:last]), (r, chunk, first)
 
 
-def test_threads_do_not_matter(native):
-    case = Case([(1, 1500), (40, 900)], heads=3, kv_heads=1, head_dim=32)
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "head_dim", "block_size", "window", "soft_cap"),
+    [
+        (2, 2, 64, 16, 0, 0.0),
+        (9, 3, 64, 32, 200, 0.0),
+        (8, 1, 128, 8, 70, 0.0),
+        (5, 1, 96, 16, 0, 5.0),
+        (20, 1, 32, 48, 0, 0.0),
+    ],
+)
+def test_a_decode_step_is_bit_equal_to_its_row_of_a_prefill(native, heads, kv_heads, head_dim, block_size, window, soft_cap):
+    case = Case(
+        [(230, 300), (1, 20)],
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        block_size=block_size,
+        dtype=torch.bfloat16,
+        window=window,
+        soft_cap=soft_cap,
+    )
+    case.q[::7].mul_(20.0)
+    together = case.run(native)
+    for size in (1, 2, 5, 40):
+        for first in (0, 101, 185, 186, 190):
+            alone = native.paged_attention(*case.part(0, first, first + size))
+            assert torch.equal(alone, together[first : first + size]), (size, first)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_threads_do_not_matter(native, dtype):
+    case = Case([(1, 1500), (40, 900)], heads=3, kv_heads=1, head_dim=32, dtype=dtype)
     results = []
     for threads in (1, 2, 3):
         native.set_num_threads(threads)

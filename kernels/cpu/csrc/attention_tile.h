@@ -4,8 +4,7 @@
 // fix; the rows beside it and masked keys add exact zeros. That makes attention independent of batching and chunking.
 #pragma once
 
-#include <limits>
-
+#include "attention_plan.h"
 #include "simd.h"
 #include "transpose.h"
 
@@ -13,7 +12,6 @@ namespace octavo::OCTAVO_ISA {
 
 constexpr int kTileKeys = 32;
 constexpr int kTileVecs = kTileKeys / kLanes;
-constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 #if defined(__AVX512F__)
 constexpr int kScoreRows = 8, kValueRows = 4;  // rows whose accumulators fit the registers
