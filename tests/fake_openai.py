@@ -19,6 +19,7 @@ class FakeOpenAI:
         words: the tokens of every answer (cut at the request's max_tokens, repeated with ignore_eos).
         delay: seconds before each token.
         fail_with: status of every answer to a POST, when not 200.
+        port: where to listen; 0 = a free port.
         break_after: tokens after which a stream breaks with an error event.
         bodies: the bodies of all requests, in order.
         aborted: number of streams the client left early.
@@ -28,6 +29,7 @@ class FakeOpenAI:
     delay: float = 0.0
     fail_with: int = 200
     break_after: int | None = None
+    port: int = 0
     bodies: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     aborted: int = 0
@@ -54,7 +56,7 @@ class FakeOpenAI:
         app.router.add_post("/v1/chat/completions", self._generate)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", self.port)
         await site.start()
         self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         self._started.set()

@@ -72,16 +72,21 @@ def check_plot_path(path: Path) -> None:
     if path.suffix not in (".html", ".png"):
         raise ConfigError(f"--plot must end in .html or .png, got {path}")
     if path.suffix == ".png":
-        _pyplot()
+        pyplot()
 
 
 def to_html(pictures: Sequence[Chart], runs: Sequence[dict[str, Any]]) -> str:
     """A page with the charts and a table of the numbers beneath."""
-    title = html.escape(f"{runs[0].get('model_id', '')} - {runs[0].get('label') or runs[0].get('backend', '')}")
-    body = "\n".join(svg(picture) for picture in pictures)
+    title = f"{runs[0].get('model_id', '')} - {runs[0].get('label') or runs[0].get('backend', '')}"
+    return page(title, "\n".join(svg(picture) for picture in pictures), _table(runs))
+
+
+def page(title: str, pictures: str, numbers: str) -> str:
+    """A self-contained HTML page: title (text), pictures and numbers (HTML)."""
+    title = html.escape(title)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style></head>'
-        f"<body><h1>{title}</h1><main>{body}</main>{_table(runs)}</body></html>\n"
+        f"<body><h1>{title}</h1><main>{pictures}</main>{numbers}</body></html>\n"
     )
 
 
@@ -157,7 +162,12 @@ def _cell(value: Any) -> str:
     return f"{value:.2f}" if isinstance(value, float) else html.escape("" if value is None else str(value))
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """matplotlib.pyplot, drawing to files.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
     try:
         import matplotlib
     except ImportError:
@@ -169,7 +179,7 @@ def _pyplot() -> Any:
 
 
 def _write_png(path: Path, pictures: Sequence[Chart]) -> None:
-    plt = _pyplot()
+    plt = pyplot()
     figure, axes = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
     for chart, ax in zip(pictures, axes.flat, strict=False):
         for line in chart.lines:
