@@ -46,8 +46,8 @@ class Cell(NamedTuple):
     """A server's number over all rounds."""
 
     median: float
-    spread: float
-    """Half the distance from the smallest to the largest round, as a share of the median."""
+    spread: float | None
+    """Half the distance from the smallest to the largest round, as a share of the median; None of a single round."""
 
 
 class Comparison:
@@ -78,7 +78,7 @@ class Comparison:
         if not values:
             return None
         median = statistics.median(values)
-        return Cell(median, (max(values) - min(values)) / 2 / median if median else 0.0)
+        return Cell(median, (max(values) - min(values)) / 2 / median if median and len(values) > 1 else None)
 
     def ratio(self, peer: str, work: str, metric: Metric) -> float | None:
         """The first server's median divided by the peer's; None when either is missing or the peer's is 0."""
@@ -135,7 +135,9 @@ def number(value: float) -> str:
 
 
 def _cell_text(cell: Cell | None) -> str:
-    return "-" if cell is None else f"{number(cell.median)} ±{cell.spread:3.0%}"
+    if cell is None:
+        return "-"
+    return number(cell.median) if cell.spread is None else f"{number(cell.median)} ±{cell.spread:3.0%}"
 
 
 def _ratio_text(ratio: float | None, metric: Metric) -> str:

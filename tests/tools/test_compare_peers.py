@@ -109,7 +109,7 @@ def test_medians_ratios_and_directions() -> None:
     assert comparison.ratio("peer", "w", THROUGHPUT) == 2.0
     assert comparison.ratio("gone", "w", THROUGHPUT) is None
     lines = {line.split("  ")[1]: line for line in comparison.table().splitlines() if line.startswith("  ")}
-    assert lines[THROUGHPUT.label].split()[2:] == ["higher", "100", "±20%", "50.0", "±", "0%", "-", "2.00x", "+", "-"]
+    assert lines[THROUGHPUT.label].split()[2:] == ["higher", "100", "±20%", "50.0", "-", "2.00x", "+", "-"]
     assert lines[TPOT.label].split()[-3:] == ["1.25x", "-", "-"]
 
 
