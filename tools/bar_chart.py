@@ -115,12 +115,11 @@ def _draw(ax: Any, chart: BarChart) -> None:
     height = 0.8 / len(chart.servers)
     for i, server in enumerate(chart.servers):
         places = [group + i * height for group in range(len(chart.groups))]
+        values = [values[i] for _, values in chart.groups]
         bars = ax.barh(
             places, [chart.relative(values)[i] for _, values in chart.groups], height, label=server, color=_colour(i)
         )
-        ax.bar_label(
-            bars, ["-" if values[i] is None else number(values[i]) for _, values in chart.groups], padding=3, fontsize=8
-        )
+        ax.bar_label(bars, ["-" if value is None else number(value) for value in values], padding=3, fontsize=8)
     ax.set_yticks([group + 0.4 - height / 2 for group in range(len(chart.groups))], [name for name, _ in chart.groups])
     ax.invert_yaxis()
     ax.set_title(chart.title, fontsize=10)

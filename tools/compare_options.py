@@ -64,7 +64,7 @@ class CompareOptions:
         [], "Servers to compare with, NAME=COMMAND; {port} in the command becomes the port, {model} the model. May be repeated."
     )
     octavo: bool = option(True, "Measure Octavo, as the first of the servers; off = the first peer takes its place.")
-    octavo_args: str = option("", "Further arguments of `octavo serve`, in one word: --octavo-args='--quantization int8'.")
+    octavo_args: str = option("", "Further arguments of `octavo serve`, in one word: --octavo-args='--max-num-seqs 64'.")
     model: str = option(DEFAULT_MODEL, "Model to serve, also where the tokenizer of the prompts is found.")
     tokenizer: str | None = option(None, "Hub id, folder or file of the prompts' tokenizer; unset = the model's.")
     served_model_name: str | None = option(
@@ -103,6 +103,8 @@ class CompareOptions:
             raise ConfigError("--no-octavo needs a --peer to measure")
         if len(set(names)) < len(names):
             raise ConfigError(f"--peer names must differ from each other and from {OCTAVO!r}, got {', '.join(names)}")
+        if len(set(self.works())) < len(self.work):
+            raise ConfigError(f"--work must not hold the same twice: its prompts would be cached; got {' '.join(self.work)}")
         if self.plot:
             check_plot_path(Path(self.plot))
 

@@ -124,7 +124,7 @@ class _Run:
         """All rounds of all servers; one that fails is left out from then on."""
         contenders = self.options.contenders()
         everything = range(self.options.rounds)
-        turns = [everything] if self.options.keep else [range(number, number + 1) for number in everything]
+        turns = [everything] if self.options.keep else [range(index, index + 1) for index in everything]
         for rounds in turns:
             for contender in list(contenders):
                 try:
@@ -134,7 +134,7 @@ class _Run:
                     self._fault(f"{error}\n{contender.name} is left out from here on")
 
     def _one_start(self, contender: Contender, rounds: range) -> None:
-        log = self.log_dir / f"{contender.name}-{rounds[0] + 1}.log"
+        log = self.log_dir / f"{contender.name.replace('/', '_')}-{rounds[0] + 1}.log"
         with ServerProcess(contender.name, contender.command, log) as server:
             asyncio.run(self._load(server, rounds))
 
@@ -152,9 +152,9 @@ class _Run:
                 extra_body={"temperature": self.options.temperature},
                 ignore_eos=True,
             )
-            for number in rounds:
+            for round_index in rounds:
                 for work in self.works:
-                    await self._one_work(session, server, target, work, number)
+                    await self._one_work(session, server, target, work, round_index)
         start["peak_mib"] = server.peak_memory() / MIB
         self._keep(Sample(server.name, START, rounds[0], start))
 

@@ -78,7 +78,7 @@ class StepClock:
 
 
 class ForwardClock:
-    """A model's time by operation: its own account where it keeps one, else that of the kernel set's functions.
+    """A model's time by operation: what it says itself where it keeps an account, and what the kernel set's functions take.
 
     Attributes:
         weight_bytes: of the matrix products, what one pass reads of each kind in all layers.
@@ -90,20 +90,22 @@ class ForwardClock:
         for label, packed in products.values():
             self.weight_bytes[label] = self.weight_bytes.get(label, 0) + _bytes(packed)
         self._clock = StepClock()
-        self._native = next((part for part in (model, *vars(model).values()) if isinstance(part, ForwardTimings)), None)
-        if self._native is not None:
-            self._native.profile(True)
-            return
         # The set behind the door: some layers hold the door's functions themselves.
         for op, label in _LABELS.items():
             self._clock.wrap(ops._set, op, label)
         self._clock.wrap(
             ops._set, "linear", lambda _x, packed, *_: products[id(packed)][0] if id(packed) in products else "linear"
         )
+        self._native = next((part for part in (model, *vars(model).values()) if isinstance(part, ForwardTimings)), None)
+        if self._native is not None:
+            self._native.profile(True)
 
     def take(self) -> dict[str, float]:
         """Seconds by operation since the last call."""
-        return self._clock.take() if self._native is None else self._native.timings()
+        if self._native is not None:
+            for name, seconds in self._native.timings().items():
+                self._clock.add(name, seconds)
+        return self._clock.take()
 
     def close(self) -> None:
         """Leave model and kernels as they were."""

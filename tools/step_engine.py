@@ -120,7 +120,7 @@ class StepEngine:
     async def _stream(self, number: int, prompt: list[int], temperature: float) -> None:
         """What the server does with a streamed completion, up to the socket."""
         options = self._state.options
-        body = CompletionRequest(prompt=prompt, stream=True)
+        body = CompletionRequest(prompt=list(prompt), stream=True)
         params = SamplingParams(
             temperature=temperature,
             max_tokens=self.core.max_model_len - len(prompt),

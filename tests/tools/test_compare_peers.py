@@ -23,7 +23,15 @@ THROUGHPUT, TPOT = WORK_METRICS[0], WORK_METRICS[3]
 
 
 def test_octavo_and_peers(tiny_model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--model", str(tiny_model_dir), "--octavo-args", "--num-threads 1 --kv-cache-memory-bytes 16M", "--rounds", "1"]
+    words = [
+        "--model",
+        str(tiny_model_dir),
+        "--octavo-args",
+        "--num-threads 1 --kv-cache-memory-bytes 16M",
+        "--rounds",
+        "2",
+        "--keep",
+    ]
     words += ["--work", "8/4x3@2", "5/3x1@1", "--log-dir", str(tmp_path), "--json", str(tmp_path / "numbers.json")]
     words += ["--peer", f"slow={PEER} 0.2", "--peer", "dead=echo out of luck; exit 3", "--plot", str(tmp_path / "picture.html")]
     assert compare_peers.main(words) == 1, "a peer failed"
@@ -41,6 +49,7 @@ def test_octavo_and_peers(tiny_model_dir: Path, tmp_path: Path, capsys: pytest.C
     assert 20 < start["idle_mib"]["medians"]["octavo"] <= start["peak_mib"]["medians"]["octavo"]
     completed = {(sample["server"], sample["work"]): sample["numbers"].get("completed") for sample in document["samples"]}
     assert completed[("octavo", "8/4x3@2")] == completed[("slow", "8/4x3@2")] == 3
+    assert len(document["samples"]) == 2 * (2 * 2 + 1), "two servers, each with two rounds of two works in one start"
 
     table = capsys.readouterr().out
     assert re.search(r"median TPOT ms +lower .* 0\.\d\dx \+ ", table), table
@@ -58,18 +67,35 @@ def assert_ended(log_dir: Path) -> None:
         assert not stat.exists() or ") Z " in stat.read_text()
 
 
-def test_rounds_alternate(tiny_model_dir: Path, tmp_path: Path) -> None:
-    base = ["--no-octavo", "--model", str(tiny_model_dir), "--peer", f"a={PEER}", f"b={PEER}", "--work", "4/2x1@1"]
-    base += ["--rounds", "2", "--plot", "", "--json", str(tmp_path / "numbers.json")]
-    orders = {}
-    for keep in ("--no-keep", "--keep"):
-        assert compare_peers.main([*base, keep]) == 0
-        samples = json.loads((tmp_path / "numbers.json").read_text())["samples"]
-        orders[keep] = [(sample["server"], sample["round"]) for sample in samples if sample["work"] != START]
-    assert orders == {
-        "--no-keep": [("a", 0), ("b", 0), ("a", 1), ("b", 1)],
-        "--keep": [("a", 0), ("a", 1), ("b", 0), ("b", 1)],
-    }
+@pytest.mark.parametrize(
+    ("flag", "expected"),
+    [("--no-keep", [("a", [0]), ("b", [0]), ("a", [1]), ("b", [1])]), ("--keep", [("a", [0, 1]), ("b", [0, 1])])],
+)
+def test_rounds_alternate(
+    tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch, flag: str, expected: list[tuple[str, list[int]]]
+) -> None:
+    starts = []
+    monkeypatch.setattr(
+        compare_peers._Run, "_one_start", lambda _, contender, rounds: starts.append((contender.name, list(rounds)))
+    )
+    words = ["--no-octavo", "--model", str(tiny_model_dir), "--peer", "a=x", "b=y", "--rounds", "2", "--plot", "", "--json", ""]
+    assert compare_peers.main([*words, flag]) == 0
+    assert starts == expected
+
+
+def test_no_prompt_comes_twice_to_a_server(tiny_model_dir: Path) -> None:
+    works = [Work(8, 4, 3, 2), Work(8, 2, 2, 1)]
+    prompts = compare_peers.make_prompts(CompareOptions(tokenizer=str(tiny_model_dir)), works)
+    sent = [
+        request.prompt
+        for index in range(3)
+        for work in works
+        for warm in (True, False)
+        for request in prompts(work, index, warm)
+    ]
+    assert len(sent) == 3 * (3 + 2 + 2 + 1)
+    assert len(set(sent)) == len(sent)
+    assert prompts(works[0], 1, False) is prompts(works[0], 1, False), "every server gets the same"
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
@@ -132,6 +158,7 @@ def test_unreadable_work(text: str) -> None:
         (CompareOptions(octavo=False), "--no-octavo"),
         (CompareOptions(peer=["vllm"]), "--peer must look like NAME=VALUE"),
         (CompareOptions(peer=["octavo=x"]), "names must differ"),
+        (CompareOptions(work=["1/1x1@1", "1/1x1@01"]), "--work must not hold the same twice"),
         (CompareOptions(plot="x.pdf"), ".html or .png"),
     ],
 )
