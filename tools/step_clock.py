@@ -29,7 +29,7 @@ _LABELS = {
 class ForwardTimings(Protocol):
     """A forward pass that times itself, as native ones do that run many layers in one call."""
 
-    def profile(self, enable: bool, /) -> None:
+    def profile(self, enable: bool, /) -> object:
         """Begin or end keeping times."""
 
     def timings(self) -> dict[str, float]:
