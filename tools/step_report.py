@@ -79,7 +79,7 @@ def step_times(total: float, clock: dict[str, float], ops: dict[str, float]) -> 
     parts["forward"] = clock.get("layers", 0.0) + head
     parts["sample"] = max(0.0, clock.get("head and sample", 0.0) - head)
     parts[REST] = max(0.0, total - sum(parts.values()))
-    ops = {"head": head, **ops}
+    ops = ops if "head" in ops else {**ops, "head": head}
     other = max(0.0, parts["forward"] - sum(ops.values()))
     return StepTimes(total, parts, {**ops, "other": other})
 
