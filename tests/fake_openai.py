@@ -19,6 +19,8 @@ class FakeOpenAI:
         words: the tokens of every answer (cut at the request's max_tokens, repeated with ignore_eos).
         delay: seconds before each token.
         fail_with: status of every answer to a POST, when not 200.
+        drops: requests whose connection is closed instead of an answer.
+        port: where to listen; 0 = a free port.
         break_after: tokens after which a stream breaks with an error event.
         bodies: the bodies of all requests, in order.
         aborted: number of streams the client left early.
@@ -28,6 +30,8 @@ class FakeOpenAI:
     delay: float = 0.0
     fail_with: int = 200
     break_after: int | None = None
+    drops: int = 0
+    port: int = 0
     bodies: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     aborted: int = 0
@@ -54,7 +58,7 @@ class FakeOpenAI:
         app.router.add_post("/v1/chat/completions", self._generate)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", self.port)
         await site.start()
         self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         self._started.set()
@@ -68,6 +72,10 @@ class FakeOpenAI:
         body = await request.json()
         self.bodies.append(body)
         self.headers.append(dict(request.headers))
+        if self.drops:
+            self.drops -= 1
+            assert request.transport is not None
+            request.transport.close()
         if self.fail_with != 200:
             return web.json_response({"error": {"message": "the fake refuses", "type": "fake"}}, status=self.fail_with)
         self.active += 1

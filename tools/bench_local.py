@@ -6,12 +6,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from socket import socket
 
 from octavo.config import option
 from octavo.frontend.cli.flags import Parser, add_flags
 from octavo.model_source import DEFAULT_MODEL
 from octavo.tools import bench_serve
+from octavo.tools.server_process import free_port
 
 READY_TIMEOUT = 600
 
@@ -66,13 +66,6 @@ def bench_words(options: LocalOptions, port: int) -> list[str]:
         "plot": options.plot,
     }
     return [f"--{name}={value}" for name, value in given.items()]
-
-
-def free_port() -> int:
-    """A TCP port nobody listens on now."""
-    with socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 if __name__ == "__main__":

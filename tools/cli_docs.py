@@ -16,7 +16,9 @@ from octavo.frontend.server.options import ServerOptions
 from octavo.tools.arrivals import ArrivalOptions
 from octavo.tools.bench_latency import LatencyOptions
 from octavo.tools.bench_serve_options import BenchServeOptions
+from octavo.tools.bench_step import StepOptions
 from octavo.tools.bench_throughput import ThroughputOptions
+from octavo.tools.compare_options import CompareOptions
 from octavo.tools.datasets import DatasetOptions
 
 HEADER = """\
@@ -65,6 +67,19 @@ SECTIONS: list[tuple[str, str, list[tuple[str, type]]]] = [
             " Takes the engine options of `octavo serve` too."
         ),
         [("", LatencyOptions)],
+    ),
+    (
+        "octavo bench step",
+        (
+            "Measures where the time of decode and prefill steps goes, or with `--sweep` tokens a second against the batch size"
+            " (see [performance.md](performance.md)). Takes the engine options of `octavo serve` too."
+        ),
+        [("", StepOptions)],
+    ),
+    (
+        "python -m octavo.tools.compare_peers",
+        "Measures Octavo and other servers on the same work, one at a time (see [performance.md](performance.md)).",
+        [("", CompareOptions)],
     ),
 ]
 

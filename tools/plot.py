@@ -59,12 +59,22 @@ def write_plot(path: Path, runs: Sequence[dict[str, Any]], load_key: str) -> Non
     Raises:
         ConfigError: another suffix, or no matplotlib.
     """
+    title = f"{runs[0].get('model_id', '')} - {runs[0].get('label') or runs[0].get('backend', '')}"
+    write_charts(path, charts(runs, load_key), title, _table(runs))
+
+
+def write_charts(path: Path, pictures: Sequence[Chart], title: str, numbers: str) -> None:
+    """Write charts to `path`; in a .html with `numbers` (HTML) beneath them.
+
+    Raises:
+        ConfigError: another suffix, or no matplotlib.
+    """
     check_plot_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".png":
-        _write_png(path, charts(runs, load_key))
+        _write_png(path, pictures)
     else:
-        path.write_text(to_html(charts(runs, load_key), runs), encoding="utf-8")
+        path.write_text(page(title, "\n".join(svg(picture) for picture in pictures), numbers), encoding="utf-8")
 
 
 def check_plot_path(path: Path) -> None:
@@ -72,16 +82,15 @@ def check_plot_path(path: Path) -> None:
     if path.suffix not in (".html", ".png"):
         raise ConfigError(f"--plot must end in .html or .png, got {path}")
     if path.suffix == ".png":
-        _pyplot()
+        pyplot()
 
 
-def to_html(pictures: Sequence[Chart], runs: Sequence[dict[str, Any]]) -> str:
-    """A page with the charts and a table of the numbers beneath."""
-    title = html.escape(f"{runs[0].get('model_id', '')} - {runs[0].get('label') or runs[0].get('backend', '')}")
-    body = "\n".join(svg(picture) for picture in pictures)
+def page(title: str, pictures: str, numbers: str) -> str:
+    """A self-contained HTML page: title (text), pictures and numbers (HTML)."""
+    title = html.escape(title)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style></head>'
-        f"<body><h1>{title}</h1><main>{body}</main>{_table(runs)}</body></html>\n"
+        f"<body><h1>{title}</h1><main>{pictures}</main>{numbers}</body></html>\n"
     )
 
 
@@ -157,7 +166,12 @@ def _cell(value: Any) -> str:
     return f"{value:.2f}" if isinstance(value, float) else html.escape("" if value is None else str(value))
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """matplotlib.pyplot, drawing to files.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
     try:
         import matplotlib
     except ImportError:
@@ -169,8 +183,9 @@ def _pyplot() -> Any:
 
 
 def _write_png(path: Path, pictures: Sequence[Chart]) -> None:
-    plt = _pyplot()
-    figure, axes = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
+    plt = pyplot()
+    rows = -(-len(pictures) // 2)
+    figure, axes = plt.subplots(rows, 2, figsize=(11, 4 * rows), layout="constrained")
     for chart, ax in zip(pictures, axes.flat, strict=False):
         for line in chart.lines:
             ax.plot(*zip(*line.points, strict=True), marker="o", label=line.name)

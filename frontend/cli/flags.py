@@ -180,7 +180,8 @@ def normalized(argv: Sequence[str]) -> list[str]:
     """Spell flags the way the parser knows them.
 
     `--max_model_len 8` becomes `--max-model-len 8`; `--hf-overrides.rope.factor 2` becomes
-    `--hf-overrides={"rope": {"factor": 2}}`, and with `.key+` the value is put into a list.
+    `--hf-overrides={"rope": {"factor": 2}}`, and with `.key+` the value is put into a list. A word with a space before any
+    `=` is no flag but a value, say another program's arguments.
     """
     result: list[str] = []
     words = iter(argv)
@@ -189,7 +190,7 @@ def normalized(argv: Sequence[str]) -> list[str]:
             return [*result, word, *words]
         flag, equals, value = word.partition("=")
         name, dot, path = flag.partition(".")
-        if not word.startswith("--"):
+        if not word.startswith("--") or " " in flag:
             result.append(word)
         elif not dot:
             result.append(name.replace("_", "-") + equals + value)

@@ -35,7 +35,7 @@ def test_unknown_command_lists_the_known_ones(capsys: pytest.CaptureFixture[str]
     assert "serve, chat, complete, bench" in text
 
 
-@pytest.mark.parametrize("command", [*main.COMMANDS, "bench serve", "bench throughput", "bench latency"])
+@pytest.mark.parametrize("command", [*main.COMMANDS, "bench serve", "bench throughput", "bench latency", "bench step"])
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     try:
         code = main.main([*command.split(), "--help"])
@@ -47,7 +47,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
 
 def test_unknown_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench.main(["startup"]) == 2
-    assert "serve, throughput, latency" in capsys.readouterr().err
+    assert "serve, throughput, latency, step" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--help", "--version"])

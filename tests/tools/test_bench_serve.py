@@ -101,6 +101,13 @@ def test_failures_are_counted_and_shown(run: Any, fake: FakeOpenAI, capsys: pyte
     assert "the fake refuses" in capsys.readouterr().err
 
 
+def test_closed_connection_is_tried_once_more(run: Any, fake: FakeOpenAI) -> None:
+    fake.drops = 1
+    assert run("--max-concurrency", "1")[1][0]["completed"] == 12
+    fake.drops = 2
+    assert run("--max-concurrency", "1")[1][0]["failed"] == 1
+
+
 def test_broken_stream_is_a_failure(run: Any, fake: FakeOpenAI, capsys: pytest.CaptureFixture[str]) -> None:
     fake.break_after = 2
     code, [result] = run()
