@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 import torch
 
 import octavo.kernels.cpu as cpu
-from octavo.kernels.cpu import linear as native_linear
+
+native_linear = importlib.import_module("octavo.kernels.cpu.linear")  # the package's attribute of that name is the function
 
 pytestmark = pytest.mark.skipif(not cpu.available(), reason="built without native kernels")
 
@@ -26,7 +29,7 @@ def weights(kind: str, rng: torch.Generator) -> torch.Tensor:
 def packed_as(monkeypatch: pytest.MonkeyPatch):
     """packed_as(compact, weight): the weight in either form, on any processor."""
 
-    def pack(compact: bool, weight: torch.Tensor) -> native_linear.PackedLinear:
+    def pack(compact: bool, weight: torch.Tensor) -> cpu.PackedLinear:
         monkeypatch.setattr(native_linear, "_COMPACT_ISAS", (cpu.isa(),) if compact else ())
         packed = cpu.pack_linear(weight)
         assert packed.data.dtype == (torch.uint8 if compact else torch.bfloat16)
