@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,8 +18,8 @@ from octavo.frontend.stats import FinishedRequest, IterationStats, StatLogger
 
 logger = logging.getLogger(__name__)
 
-_UPDATES_PER_TURN = 64
-"""Updates processed before other tasks of the event loop get their turn (about 1 ms)."""
+_REQUESTS_PER_TURN = 64
+"""Requests served before other tasks of the event loop get their turn (about 1 ms)."""
 
 
 @dataclass(slots=True)
@@ -53,6 +54,8 @@ class OutputProcessor:
         self._entries: dict[str, _Entry] = {}
         self._requests: dict[str, RequestState] = {}
         self._by_caller_id: dict[str, list[RequestState]] = {}
+        self._changed: deque[RequestState] = deque()
+        """Those with news that their consumers have not heard of."""
         self._iteration = IterationStats()
 
     @property
@@ -71,16 +74,24 @@ class OutputProcessor:
         return [self._start_next(state) for _ in range(min(state.params.n, self._max_window))]
 
     async def process(self, outputs: CoreOutputs) -> FollowUp:
-        """Take in one message of the core's, giving way to other tasks now and then."""
+        """Take in one message of the core's, giving way to other tasks now and then. Consumers hear of it by `deliver`."""
         follow_up = FollowUp()
         for number, update in enumerate(outputs.updates, 1):
             entry = self._entries.get(update.request_id)
             if entry is not None:
                 self._apply_safely(entry, update, outputs.timestamp, follow_up)
-            if number % _UPDATES_PER_TURN == 0:
+            if number % _REQUESTS_PER_TURN == 0:
                 await asyncio.sleep(0)
         self._record(outputs.stats)
         return follow_up
+
+    async def deliver(self) -> None:
+        """Tell the consumers of everything processed since the last time, giving way to other tasks now and then."""
+        while self._changed:
+            for _ in range(min(len(self._changed), _REQUESTS_PER_TURN)):
+                self._deliver_next()
+            if self._changed:
+                await asyncio.sleep(0)
 
     def abort(self, state: RequestState) -> list[str]:
         """End a request from our side; its consumer gets a last output.
@@ -105,12 +116,19 @@ class OutputProcessor:
 
     def fail_all(self, message: str) -> None:
         """The core is gone: everyone who waits gets an EngineDeadError (each its own, for tracebacks grow)."""
+        while self._changed:
+            self._deliver_next()
         for state in list(self._requests.values()):
             self.fail(state, EngineDeadError(message))
 
     def find(self, request_id: str) -> list[RequestState]:
         """Unfinished requests with a caller's id."""
         return list(self._by_caller_id.get(request_id, ()))
+
+    def _deliver_next(self) -> None:
+        state = self._changed.popleft()
+        state.has_news = False
+        state.collector.notify()
 
     def _start_next(self, state: RequestState) -> EngineRequest:
         index, request = state.fan_out.next()
@@ -145,8 +163,9 @@ class OutputProcessor:
             follow_up.aborts.append(update.request_id)
         if sequence.finished:
             self._sequence_finished(update.request_id, entry, follow_up)
-        if state.worth_waking(sequence):
-            state.collector.notify()
+        if not state.has_news and state.worth_waking(sequence):
+            state.has_news = True
+            self._changed.append(state)
 
     def _note_progress(self, state: RequestState, sequence: SequenceOutput, update: RequestUpdate) -> None:
         state.add_events(update)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from octavo.errors import ValidationError
+from octavo.frontend.collector import OutputSink
 from octavo.frontend.server.fields import GenerationFields
 from octavo.frontend.server.logprobs import TokenSpelling
 from octavo.frontend.server.options import ServerOptions
@@ -61,16 +62,20 @@ class Generation:
         self._priority = body.priority or 0
         self._timeout = _timeout(body, state.options)
 
-    async def outputs(self, engine: AsyncLLM) -> Outputs:
+    async def outputs(self, engine: AsyncLLM, sink: OutputSink | None = None) -> Outputs:
         """Run all prompts; closing the generator aborts what has not ended.
+
+        Args:
+            sink: takes outputs as `AsyncLLM.generate` says, where there is one prompt: several are put in order here.
 
         Raises:
             ValidationError, QueueFullError, RequestTimeoutError, RequestFailedError, EngineDeadError: as `AsyncLLM.generate`.
         """
         unique = f"{self.id}-{uuid4().hex[:8]}"
         ids = [f"{unique}-{index}" for index in range(len(self._prompts))]
+        sink = sink if len(ids) == 1 else None
         streams = [
-            engine.generate(prompt, self.params, request_id, priority=self._priority, timeout=self._timeout)
+            engine.generate(prompt, self.params, request_id, priority=self._priority, timeout=self._timeout, sink=sink)
             for prompt, request_id in zip(self._prompts, ids, strict=True)
         ]
         with self._state.active(ids):

@@ -75,6 +75,7 @@ class FakeCoreClient:
         self.hold: asyncio.Event | None = None
         self.dead = False
         self.closed = False
+        self.has_outputs = False
         self._script = script
         self._max_num_seqs = max_num_seqs
         self._step_seconds = step_seconds
