@@ -9,7 +9,15 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from octavo.core.messages import CoreOutputs, EngineRequest, EventKind, FinishReason, RequestUpdate, SchedulerStats
+from octavo.core.messages import (
+    CoreOutputs,
+    EngineRequest,
+    EventKind,
+    FinishReason,
+    NewTokens,
+    RequestUpdate,
+    SchedulerStats,
+)
 from octavo.errors import EngineDeadError, RequestFailedError
 from octavo.frontend.admission import Admission
 from octavo.frontend.request_state import RequestState
@@ -82,6 +90,7 @@ class OutputProcessor:
                 self._apply_safely(entry, update, outputs.timestamp, follow_up)
             if number % _REQUESTS_PER_TURN == 0:
                 await asyncio.sleep(0)
+        self._add_tokens(outputs.tokens, outputs.timestamp, follow_up)
         self._record(outputs.stats)
         return follow_up
 
@@ -137,14 +146,36 @@ class OutputProcessor:
         self._admission.sequence_added(len(state.prompt_token_ids))
         return request
 
+    def _add_tokens(self, tokens: NewTokens, timestamp: float, follow_up: FollowUp) -> None:
+        entries = self._entries
+        for request_id, token_id in zip(tokens.request_ids, tokens.token_ids, strict=False):
+            entry = entries.get(request_id)
+            if entry is None:
+                continue
+            state, sequence = entry.state, entry.sequence
+            if not sequence.plain:
+                self._apply_safely(entry, RequestUpdate(request_id, [token_id]), timestamp, follow_up)
+                continue
+            try:
+                sequence.add_token(token_id)
+            except Exception as error:  # noqa: BLE001 - logged; the request fails
+                self._fault(state, error, follow_up)
+                continue
+            self._measure_tokens(state, sequence, 1, timestamp)
+            if not state.has_news and state.worth_waking(sequence):
+                state.has_news = True
+                self._changed.append(state)
+
     def _apply_safely(self, entry: _Entry, update: RequestUpdate, timestamp: float, follow_up: FollowUp) -> None:
         """A fault in one request's output is that request's alone."""
         try:
             self._apply(entry, update, timestamp, follow_up)
-        except Exception as error:
-            logger.exception("request %s: processing its output failed", entry.state.request_id)
-            failure = RequestFailedError(f"processing the output failed: {error}")
-            follow_up.aborts += self.fail(entry.state, failure)
+        except Exception as error:  # noqa: BLE001 - logged; the request fails
+            self._fault(entry.state, error, follow_up)
+
+    def _fault(self, state: RequestState, error: Exception, follow_up: FollowUp) -> None:
+        logger.error("request %s: processing its output failed", state.request_id, exc_info=error)
+        follow_up.aborts += self.fail(state, RequestFailedError(f"processing the output failed: {error}"))
 
     def _apply(self, entry: _Entry, update: RequestUpdate, timestamp: float, follow_up: FollowUp) -> None:
         state, sequence = entry.state, entry.sequence

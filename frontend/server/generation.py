@@ -35,6 +35,7 @@ class Generation:
         created: Unix seconds.
         model: the name to answer with.
         fingerprint: `system_fingerprint` of the answer.
+        num_prompts: the engine's requests.
         num_sequences: choices that the engine makes, over all prompts.
     """
 
@@ -54,6 +55,7 @@ class Generation:
         self.fingerprint = state.fingerprint
         self.params = params
         self.record = record
+        self.num_prompts = len(prompts)
         self.num_sequences = len(prompts) * params.n
         if self.num_sequences > MAX_N:
             raise ValidationError(f"prompts times n may be at most {MAX_N}, got {self.num_sequences}.", parameter="n")

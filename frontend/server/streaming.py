@@ -68,23 +68,26 @@ async def stream_response(
     """
     # The last header asks nginx not to gather chunks.
     headers = {"Content-Type": encoder.content_type, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    response = web.StreamResponse(headers=headers)
+    response = _Stream(headers=headers)
     interval = request.app[STATE].options.sse_keep_alive_interval if encoder.keep_alive else 0.0
     # The task sees no silence in what passes it by.
     writer = None if interval else DirectWriter(request, encoder)
     outputs = generation.outputs(engine, writer)
+    running, last = generation.num_prompts, b""
     async with aclosing(_with_pauses(outputs, interval) if interval else outputs) as items:
         try:
             async for item in items:
                 data = encoder.keep_alive if item is None else encoder.chunk(*item)
                 if not response.prepared:
                     await response.prepare(request)
-                if data:
+                running -= item is not None and item[1].finished
+                if not running:
+                    last = data
+                elif data:
                     await response.write(data)
                     if writer is not None:
                         writer.open(response)
-            await response.write(encoder.end())
-            await response.write_eof()
+            await response.write_eof(last + encoder.end())
         except ConnectionError:
             return _abandoned(generation.record, response)
         except Exception as error:
@@ -92,6 +95,12 @@ async def stream_response(
                 raise
             await _write_error(response, encoder, describe(error), generation.record)
     return response
+
+
+class _Stream(web.StreamResponse):
+    """Its headers leave together with the first chunk: every write is a packet, and a client that wakes up."""
+
+    _send_headers_immediately = False
 
 
 class DirectWriter:
