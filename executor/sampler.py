@@ -110,7 +110,7 @@ class Sampler:
         best = ops.argmax(logits)
         sampled = Sampled(to_host(best))
         peaks = self._logits_at(logits, best)
-        healthy = math.isfinite(peaks.sum(dtype=np.float64))
+        healthy = all(map(math.isfinite, peaks.tolist()))
         finite = None if healthy else np.isfinite(peaks)
         if finite is not None:
             sampled.errors = {int(i): _ALL_FORBIDDEN if peaks[i] == -np.inf else _BROKEN for i in np.flatnonzero(~finite)}

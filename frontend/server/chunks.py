@@ -9,7 +9,6 @@ from octavo.frontend.server.generation import Generation
 from octavo.frontend.server.options import ServerOptions
 from octavo.frontend.server.usage import UsageCounter
 
-
 _encode = msgspec.json.Encoder().encode
 GAP = "\0text\0"
 """Stands in an event for the text of a `TextEvent`."""
