@@ -144,9 +144,12 @@ class StepLayout:
         slots += offsets
         self._seq_lens[:num_rows] = self.stop
         max_seq_len = int(self.stop.max(initial=0))
-        input_ids, position_ids, *tables = self._on_device(total, num_rows, -(-max_seq_len // block_size))
+        input_ids, position_ids, query_starts, seq_lens, block_tables, slot_mapping = self._on_device(
+            total, num_rows, -(-max_seq_len // block_size)
+        )
         max_query_len = 1 if self._counts_are_one else int((self.stop - self.first).max(initial=0))
-        return input_ids, position_ids, AttentionMetadata(*tables, max_query_len, max_seq_len)
+        attention = AttentionMetadata(query_starts, seq_lens, block_tables, slot_mapping, max_query_len, max_seq_len)
+        return input_ids, position_ids, attention
 
     def _on_device(self, total: int, num_rows: int, columns: int) -> tuple[torch.Tensor, ...]:
         """Input ids, positions, query starts, sequence lengths, block tables, slots.
