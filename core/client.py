@@ -147,6 +147,11 @@ class CoreClient:
                 self._waiter = None
         return self._received.popleft()
 
+    @property
+    def has_outputs(self) -> bool:
+        """Whether `outputs` would return at once."""
+        return bool(self._received)
+
     def add(self, request: EngineRequest) -> None:
         """Send a request. Raises: EngineDeadError."""
         self._check_alive()

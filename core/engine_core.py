@@ -235,7 +235,7 @@ class EngineCore:
         """One message to each client that has news; now and then one to those that have not."""
         now = time.monotonic()
         for client in self._clients.values():
-            if client.updates or now - client.told_at > STATS_INTERVAL:
+            if client.has_news or now - client.told_at > STATS_INTERVAL:
                 self._tell(client, now)
 
     def _tell_idle(self) -> None:
@@ -251,7 +251,8 @@ class EngineCore:
         client.told = scheduler.counters.snapshot()
         client.told_at = now
         client.saw_busy = scheduler.has_requests
-        self._send(client.identity, CoreOutputs(client.take_updates(), now, stats))
+        updates, tokens = client.take_news()
+        self._send(client.identity, CoreOutputs(updates, now, stats, tokens))
 
     # ---- control calls --------------------------------------------------------------------------------------------
 

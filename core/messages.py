@@ -15,7 +15,7 @@ import msgspec
 from octavo.executor.step import TokenLogprobs
 from octavo.params import SamplingSpec
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 
 
 class FinishReason(enum.IntEnum):
@@ -136,6 +136,13 @@ class RequestUpdate(msgspec.Struct, array_like=True, omit_defaults=True):
     """With FinishReason.ERROR: what went wrong."""
 
 
+class NewTokens(msgspec.Struct, array_like=True):
+    """Requests to which a step brought one token and nothing else, column by column: most of them, in most steps."""
+
+    request_ids: list[str] = []
+    token_ids: list[int] = []
+
+
 class SchedulerStats(msgspec.Struct, array_like=True):
     """State and counters after a step; counters are deltas since the message before."""
 
@@ -153,12 +160,18 @@ class SchedulerStats(msgspec.Struct, array_like=True):
 
 
 class CoreOutputs(msgspec.Struct, tag="outputs", array_like=True):
-    """One step's news for one client."""
+    """One step's news for one client; a request is in `updates` or in `tokens`, not in both."""
 
     updates: list[RequestUpdate]
     timestamp: float
     """Monotonic clock when the tokens were known."""
     stats: SchedulerStats | None = None
+    tokens: NewTokens = msgspec.field(default_factory=NewTokens)
+
+    def all_updates(self) -> list[RequestUpdate]:
+        """Everything in the one form."""
+        columns = zip(self.tokens.request_ids, self.tokens.token_ids, strict=True)
+        return [*self.updates, *(RequestUpdate(request_id, [token_id]) for request_id, token_id in columns)]
 
 
 class ControlReply(msgspec.Struct, tag="reply", array_like=True):

@@ -7,6 +7,7 @@ does: the end of stdin is the sign, whatever the parent died of.
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import os
 import select
@@ -150,6 +151,8 @@ def _serve(
         core = _make_core(bootstrap.config, executor, io)
         start_up.end_phase(time.monotonic())
         io.announce(_ready(bootstrap.config, core, executor, start_up))
+        # What start-up made stays (the worker has collected what did not); a collection need not look at all of torch again.
+        gc.freeze()
         core.run()
         return 0
     except Exception as error:

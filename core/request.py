@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from octavo.core.messages import EngineRequest, Event, EventKind, RequestUpdate
+from octavo.core.messages import EngineRequest, Event, EventKind, NewTokens, RequestUpdate
 from octavo.core.stats import Counters
 
 
@@ -19,22 +19,28 @@ class RequestStatus(enum.IntEnum):
 class Client:
     """One frontend: its live requests, and the updates gathered for its next message."""
 
-    __slots__ = ("identity", "name", "requests", "saw_busy", "told", "told_at", "updates")
+    __slots__ = ("identity", "name", "requests", "saw_busy", "tokens", "told", "told_at", "updates")
 
     def __init__(self, identity: bytes, told: Counters | None = None) -> None:
         self.identity = identity
         self.name = identity.hex()
         self.requests: dict[str, Request] = {}
         self.updates: list[RequestUpdate] = []
+        self.tokens = NewTokens([], [])
         self.told = told or Counters()
         """The totals as of its last message."""
         self.told_at = 0.0
         self.saw_busy = False
         """Whether its last message left it with the impression that there is work."""
 
-    def take_updates(self) -> list[RequestUpdate]:
-        updates, self.updates = self.updates, []
-        return updates
+    @property
+    def has_news(self) -> bool:
+        return bool(self.updates or self.tokens.token_ids)
+
+    def take_news(self) -> tuple[list[RequestUpdate], NewTokens]:
+        updates, tokens = self.updates, self.tokens
+        self.updates, self.tokens = [], NewTokens([], [])
+        return updates, tokens
 
 
 class Request:

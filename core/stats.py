@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from octavo.core.messages import SchedulerStats
 
@@ -19,7 +19,7 @@ class Counters:
     """Of the last step only."""
 
     def snapshot(self) -> Counters:
-        return replace(self)
+        return Counters(self.prefix_queries, self.prefix_hits, self.num_preemptions, self.num_steps, self.num_scheduled_tokens)
 
     def since(self, told: Counters, num_running: int, num_waiting: int, kv_usage: float) -> SchedulerStats:
         """The message for a client that knows the totals `told`."""

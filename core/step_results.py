@@ -25,27 +25,30 @@ class StepResults:
         live = self._table.live
         self._fail_requests(scheduled, output)
         prompt_logprobs = self._new_prompt_logprobs(scheduled, output) if output.prompt_logprobs else {}
-        logprobs = output.logprobs
+        nothing_scored = not (output.logprobs or prompt_logprobs)
         for key, new_ids in output.sampled.items():
             request = live.get(key)
             if request is None:
                 continue
             token_ids = request.token_ids
             token_ids += new_ids
-            update = RequestUpdate(request.request_id, new_ids)
-            request.client.updates.append(update)
-            if request.events:
-                _tell_events(request, update)
-            if logprobs:
-                update.logprobs = logprobs.get(key)
-            if prompt_logprobs:
-                update.prompt_logprobs = prompt_logprobs.pop(key, None)
-            if (
+            may_end = (
                 new_ids[0] in request.stop_ids
                 or len(token_ids) >= request.max_total
                 or request.watch_repetition
                 or len(new_ids) > 1
-            ):
+            )
+            if nothing_scored and not may_end and not request.events:
+                tokens = request.client.tokens
+                tokens.request_ids.append(request.request_id)
+                tokens.token_ids.append(new_ids[0])
+                continue
+            update = RequestUpdate(request.request_id, new_ids)
+            update.logprobs, update.prompt_logprobs = output.logprobs.get(key), prompt_logprobs.pop(key, None)
+            request.client.updates.append(update)
+            if request.events:
+                _tell_events(request, update)
+            if may_end:
                 self._finish_if_due(request, update)
         for key, rows in prompt_logprobs.items():
             request = live[key]

@@ -3,10 +3,13 @@
 The order is vLLM's: raw logprobs are those before any change; then allowed ids, bad words, minimum length and bias,
 penalties; then the largest logit, or temperature, min-p, top-k, top-p and a draw. Which rows use what is known from when
 they joined, so a batch of plain greedy requests pays for one argmax and its check.
+
+After the model has gone through the caches every call is a cold one, so the common path makes few.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -51,6 +54,7 @@ class Sampler:
     def __init__(self, batch: InputBatch, logprobs_mode: LogprobsMode, device: torch.device) -> None:
         self._batch = batch
         self._device = device
+        self._iota = np.arange(batch.max_num_seqs)
         self._processed = logprobs_mode.startswith("processed")
         self._normalized = logprobs_mode.endswith("logprobs")
         self._params = SamplingRows(batch.max_num_seqs)
@@ -83,6 +87,8 @@ class Sampler:
             rows: int64 [S], without duplicates; the batch does not hold the new tokens yet.
         """
         filters = [f for f in self._filters if f.rows]
+        if not filters and not self._params.scored:
+            return self._pick(logits, rows)
         asking = self._asking(rows)
         raw = logits.clone() if filters and len(asking) and not self._processed else logits
         index = {row: i for i, row in enumerate(rows.tolist())} if filters else {}
@@ -102,16 +108,23 @@ class Sampler:
 
     def _pick(self, logits: torch.Tensor, rows: Rows) -> Sampled:
         best = ops.argmax(logits)
-        peaks = to_host(logits.gather(1, best.unsqueeze(1)).squeeze(1))
         sampled = Sampled(to_host(best))
-        finite = np.isfinite(peaks)
-        healthy = bool(finite.all())
-        if not healthy:
+        peaks = self._logits_at(logits, best)
+        healthy = all(map(math.isfinite, peaks.tolist()))
+        finite = None if healthy else np.isfinite(peaks)
+        if finite is not None:
             sampled.errors = {int(i): _ALL_FORBIDDEN if peaks[i] == -np.inf else _BROKEN for i in np.flatnonzero(~finite)}
         if self._params.random:
             random = self._params.temperature[rows] > 0
-            self._draw(logits, rows, sampled.tokens, random if healthy else random & finite)
+            self._draw(logits, rows, sampled.tokens, random if finite is None else random & finite)
         return sampled
+
+    def _logits_at(self, logits: torch.Tensor, tokens: torch.Tensor) -> npt.NDArray[np.float32]:
+        """The logit of one token a row. On a CPU by numpy, whose indexing is one call."""
+        if logits.device.type == "cpu":
+            picked: npt.NDArray[np.float32] = logits.numpy()[self._iota[: len(tokens)], tokens.numpy()]
+            return picked
+        return to_host(logits.gather(1, tokens.unsqueeze(1)).squeeze(1))
 
     def _draw(self, logits: torch.Tensor, rows: Rows, tokens: npt.NDArray[np.int64], random: npt.NDArray[np.bool_]) -> None:
         """Replace the tokens of the random rows by draws."""

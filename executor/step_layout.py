@@ -44,6 +44,9 @@ class StepLayout:
         self._input_ids = np.zeros(max_tokens, np.int64)
         self._positions = np.zeros(max_tokens, np.int64)
         self._slot_mapping = np.zeros(max_tokens, np.int64)
+        self._room = np.zeros(max_rows, np.int64)
+        self._tensors: tuple[torch.Tensor, ...] = ()
+        self._tensor_sizes = (-1, -1, -1)
         self._query_starts = np.zeros(max_rows + 1, np.int32)
         self._seq_lens = np.zeros(max_rows, np.int32)
         self._block_tables = np.zeros_like(batch.block_tables)
@@ -83,6 +86,7 @@ class StepLayout:
         self._place_of_row[rows] = self._token_iota[: len(rows)]
         columns = int(batch.num_blocks[rows].max(initial=0))
         self._block_tables[: len(rows), :columns] = batch.block_tables[rows, :columns]
+        np.multiply(batch.num_blocks[rows], batch.block_size, out=self._room[: len(rows)])
         self.rows, self.request_ids, self._version = rows, request_ids, batch.version
         self._counts_are_one = False
 
@@ -94,6 +98,7 @@ class StepLayout:
             columns = batch.num_blocks[row]
             if place >= 0:
                 self._block_tables[place, :columns] = batch.block_tables[row, :columns]
+                self._room[place] = columns * batch.block_size
 
     def _spread(self, num_tokens: dict[str, int]) -> int:
         """Query starts, first and stop of each request; returns T."""
@@ -124,12 +129,12 @@ class StepLayout:
             raise ValueError(
                 f"request {self.request_ids[int((self.stop > known).argmax())]} is to compute tokens it does not have"
             )
-        room = self._batch.num_blocks[self.rows] * self._batch.block_size
+        room = self._room[: len(self.rows)]
         if bool((self.stop > room).any()):
             raise ValueError(f"request {self.request_ids[int((self.stop > room).argmax())]} has too few blocks for its tokens")
 
     def _inputs(self, total: int) -> tuple[torch.Tensor, torch.Tensor, AttentionMetadata]:
-        num_rows, device, block_size = len(self.rows), self._device, self._batch.block_size
+        num_rows, block_size = len(self.rows), self._batch.block_size
         token_rows, positions = self._token_positions(total)
         self._positions[:total] = positions
         self._input_ids[:total] = self._batch.token_ids[token_rows, positions]
@@ -139,15 +144,31 @@ class StepLayout:
         slots += offsets
         self._seq_lens[:num_rows] = self.stop
         max_seq_len = int(self.stop.max(initial=0))
-        attention = AttentionMetadata(
-            query_starts=to_device(self.query_starts, device),
-            seq_lens=to_device(self._seq_lens[:num_rows], device),
-            block_tables=to_device(self._block_tables[:num_rows, : -(-max_seq_len // block_size)], device),
-            slot_mapping=to_device(slots, device),
-            max_query_len=1 if self._counts_are_one else int((self.stop - self.first).max(initial=0)),
-            max_seq_len=max_seq_len,
+        input_ids, position_ids, query_starts, seq_lens, block_tables, slot_mapping = self._on_device(
+            total, num_rows, -(-max_seq_len // block_size)
         )
-        return to_device(self._input_ids[:total], device), to_device(self._positions[:total], device), attention
+        max_query_len = 1 if self._counts_are_one else int((self.stop - self.first).max(initial=0))
+        attention = AttentionMetadata(query_starts, seq_lens, block_tables, slot_mapping, max_query_len, max_seq_len)
+        return input_ids, position_ids, attention
+
+    def _on_device(self, total: int, num_rows: int, columns: int) -> tuple[torch.Tensor, ...]:
+        """Input ids, positions, query starts, sequence lengths, block tables, slots.
+
+        On a CPU these are views of the buffers, good for every step of the same sizes.
+        """
+        sizes = (total, num_rows, columns)
+        if sizes != self._tensor_sizes or self._device.type != "cpu":
+            arrays = (
+                self._input_ids[:total],
+                self._positions[:total],
+                self._query_starts[: num_rows + 1],
+                self._seq_lens[:num_rows],
+                self._block_tables[:num_rows, :columns],
+                self._slot_mapping[:total],
+            )
+            self._tensors = tuple(to_device(array, self._device) for array in arrays)
+            self._tensor_sizes = sizes
+        return self._tensors
 
     def _token_positions(self, total: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Row and position of each of the T tokens."""

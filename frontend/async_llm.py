@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,6 +17,7 @@ from octavo.core.messages import Progress, Ready
 from octavo.errors import EngineDeadError, RequestTimeoutError, ValidationError
 from octavo.frontend.admission import Admission
 from octavo.frontend.chat_template import make_chat_renderer
+from octavo.frontend.collector import OutputSink
 from octavo.frontend.fan_out import FanOut
 from octavo.frontend.input_processor import InputProcessor, ProcessedInput, default_sampling_params
 from octavo.frontend.log_stats import LoggingStatLogger
@@ -140,6 +142,7 @@ class AsyncLLM:
         *,
         priority: int = 0,
         timeout: float | None = None,  # noqa: ASYNC109
+        sink: OutputSink | None = None,
     ) -> AsyncGenerator[RequestOutput]:
         """Generate from one prompt; yields outputs of the kind that `sampling_params.output_kind` says.
 
@@ -152,6 +155,8 @@ class AsyncLLM:
             request_id: comes back in the outputs; may be used twice.
             priority: lower goes first, with scheduling_policy "priority".
             timeout: seconds the request may take, from now to its last output.
+            sink: while the caller waits for the next item, outputs go here instead, as long as it is ready. The last one,
+                and those that come while it is not ready (merged), are yielded.
 
         Raises:
             ValidationError: prompt or parameters are not allowed (before the first item).
@@ -163,9 +168,10 @@ class AsyncLLM:
         arrival_time = time.monotonic()
         state = await self._submit(prompt, sampling_params, request_id, priority, arrival_time)
         timer = self._start_timer(state, arrival_time, timeout)
+        offer = None if sink is None else partial(_offer, state, sink)
         try:
             while True:
-                await state.collector.wait()
+                await state.collector.wait(offer)
                 output = state.take()
                 yield output
                 if output.finished:
@@ -305,6 +311,9 @@ class AsyncLLM:
         try:
             while True:
                 self._tell_core(await self._outputs.process(await self._client.outputs()))
+                # Behind the core: what several steps brought goes out together.
+                if not self._client.has_outputs:
+                    await self._outputs.deliver()
         except EngineDeadError as error:
             self._die(str(error))
         except Exception as error:
@@ -322,6 +331,14 @@ class AsyncLLM:
             self._pump.cancel()
             self._pump = None
         self._outputs.fail_all(str(self.dead_error))
+
+
+def _offer(state: RequestState, sink: OutputSink) -> bool:
+    """Give the sink what is new; False when the consumer must wake for it: at the end, or while the sink is not ready."""
+    if state.finish_reason is not None or not sink.ready():
+        return False
+    sink.put(state.take())
+    return True
 
 
 def _check_identity(request_id: str, priority: int) -> None:

@@ -5,10 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from octavo.core.messages import CoreOutputs, EngineRequest, EventKind, FinishReason, RequestUpdate, SchedulerStats
+from octavo.core.messages import (
+    CoreOutputs,
+    EngineRequest,
+    EventKind,
+    FinishReason,
+    NewTokens,
+    RequestUpdate,
+    SchedulerStats,
+)
 from octavo.errors import EngineDeadError, RequestFailedError
 from octavo.frontend.admission import Admission
 from octavo.frontend.request_state import RequestState
@@ -17,8 +26,8 @@ from octavo.frontend.stats import FinishedRequest, IterationStats, StatLogger
 
 logger = logging.getLogger(__name__)
 
-_UPDATES_PER_TURN = 64
-"""Updates processed before other tasks of the event loop get their turn (about 1 ms)."""
+_REQUESTS_PER_TURN = 64
+"""Requests served before other tasks of the event loop get their turn (about 1 ms)."""
 
 
 @dataclass(slots=True)
@@ -53,6 +62,8 @@ class OutputProcessor:
         self._entries: dict[str, _Entry] = {}
         self._requests: dict[str, RequestState] = {}
         self._by_caller_id: dict[str, list[RequestState]] = {}
+        self._changed: deque[RequestState] = deque()
+        """Those with news that their consumers have not heard of."""
         self._iteration = IterationStats()
 
     @property
@@ -71,16 +82,25 @@ class OutputProcessor:
         return [self._start_next(state) for _ in range(min(state.params.n, self._max_window))]
 
     async def process(self, outputs: CoreOutputs) -> FollowUp:
-        """Take in one message of the core's, giving way to other tasks now and then."""
+        """Take in one message of the core's, giving way to other tasks now and then. Consumers hear of it by `deliver`."""
         follow_up = FollowUp()
         for number, update in enumerate(outputs.updates, 1):
             entry = self._entries.get(update.request_id)
             if entry is not None:
                 self._apply_safely(entry, update, outputs.timestamp, follow_up)
-            if number % _UPDATES_PER_TURN == 0:
+            if number % _REQUESTS_PER_TURN == 0:
                 await asyncio.sleep(0)
+        self._add_tokens(outputs.tokens, outputs.timestamp, follow_up)
         self._record(outputs.stats)
         return follow_up
+
+    async def deliver(self) -> None:
+        """Tell the consumers of everything processed since the last time, giving way to other tasks now and then."""
+        while self._changed:
+            for _ in range(min(len(self._changed), _REQUESTS_PER_TURN)):
+                self._deliver_next()
+            if self._changed:
+                await asyncio.sleep(0)
 
     def abort(self, state: RequestState) -> list[str]:
         """End a request from our side; its consumer gets a last output.
@@ -105,12 +125,19 @@ class OutputProcessor:
 
     def fail_all(self, message: str) -> None:
         """The core is gone: everyone who waits gets an EngineDeadError (each its own, for tracebacks grow)."""
+        while self._changed:
+            self._deliver_next()
         for state in list(self._requests.values()):
             self.fail(state, EngineDeadError(message))
 
     def find(self, request_id: str) -> list[RequestState]:
         """Unfinished requests with a caller's id."""
         return list(self._by_caller_id.get(request_id, ()))
+
+    def _deliver_next(self) -> None:
+        state = self._changed.popleft()
+        state.has_news = False
+        state.collector.notify()
 
     def _start_next(self, state: RequestState) -> EngineRequest:
         index, request = state.fan_out.next()
@@ -119,14 +146,36 @@ class OutputProcessor:
         self._admission.sequence_added(len(state.prompt_token_ids))
         return request
 
+    def _add_tokens(self, tokens: NewTokens, timestamp: float, follow_up: FollowUp) -> None:
+        entries = self._entries
+        for request_id, token_id in zip(tokens.request_ids, tokens.token_ids, strict=False):
+            entry = entries.get(request_id)
+            if entry is None:
+                continue
+            state, sequence = entry.state, entry.sequence
+            if not sequence.plain:
+                self._apply_safely(entry, RequestUpdate(request_id, [token_id]), timestamp, follow_up)
+                continue
+            try:
+                sequence.add_token(token_id)
+            except Exception as error:  # noqa: BLE001 - logged; the request fails
+                self._fault(state, error, follow_up)
+                continue
+            self._measure_tokens(state, sequence, 1, timestamp)
+            if not state.has_news and state.worth_waking(sequence):
+                state.has_news = True
+                self._changed.append(state)
+
     def _apply_safely(self, entry: _Entry, update: RequestUpdate, timestamp: float, follow_up: FollowUp) -> None:
         """A fault in one request's output is that request's alone."""
         try:
             self._apply(entry, update, timestamp, follow_up)
-        except Exception as error:
-            logger.exception("request %s: processing its output failed", entry.state.request_id)
-            failure = RequestFailedError(f"processing the output failed: {error}")
-            follow_up.aborts += self.fail(entry.state, failure)
+        except Exception as error:  # noqa: BLE001 - logged; the request fails
+            self._fault(entry.state, error, follow_up)
+
+    def _fault(self, state: RequestState, error: Exception, follow_up: FollowUp) -> None:
+        logger.error("request %s: processing its output failed", state.request_id, exc_info=error)
+        follow_up.aborts += self.fail(state, RequestFailedError(f"processing the output failed: {error}"))
 
     def _apply(self, entry: _Entry, update: RequestUpdate, timestamp: float, follow_up: FollowUp) -> None:
         state, sequence = entry.state, entry.sequence
@@ -145,8 +194,9 @@ class OutputProcessor:
             follow_up.aborts.append(update.request_id)
         if sequence.finished:
             self._sequence_finished(update.request_id, entry, follow_up)
-        if state.worth_waking(sequence):
-            state.collector.notify()
+        if not state.has_news and state.worth_waking(sequence):
+            state.has_news = True
+            self._changed.append(state)
 
     def _note_progress(self, state: RequestState, sequence: SequenceOutput, update: RequestUpdate) -> None:
         state.add_events(update)

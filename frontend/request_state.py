@@ -22,6 +22,7 @@ class RequestState:
         sequences: those sent to the core so far, by index.
         live_ids: the core's ids of those that have not ended.
         collector: where the consumer waits.
+        has_news: the consumer is about to be told of something.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class RequestState:
         self.sequences: list[SequenceOutput] = []
         self.live_ids: set[str] = set()
         self.collector = Collector()
+        self.has_news = False
         self.metrics = RequestMetrics(arrival_time=arrival_time)
         self.num_cached_tokens = 0
         self.finish_reason: str | None = None

@@ -76,6 +76,21 @@ class SequenceOutput:
             self.finish(str(reason), update.stop_reason)
         return stop
 
+    @property
+    def plain(self) -> bool:
+        """Whether `add_token` will do for a token that comes alone: text needs no search, and it is not the first."""
+        return self._stop is None and self.num_tokens > 0
+
+    def add_token(self, token_id: int) -> None:
+        """`apply` for one token and nothing else."""
+        if self._detokenizer is not None:
+            text = self._detokenizer.push(token_id)
+            if text:
+                self._new_text.append(text)
+        self._new_token_ids.append(token_id)
+        self.num_tokens += 1
+        self.changed = True
+
     def finish(self, reason: str, stop_reason: int | str | None = None) -> None:
         """End the sequence; no update may follow."""
         self.finish_reason, self.stop_reason = reason, stop_reason
@@ -89,26 +104,22 @@ class SequenceOutput:
     def take(self, kind: RequestOutputKind) -> CompletionOutput:
         """What is new (DELTA), or everything so far."""
         self.changed = False
-        text, token_ids, logprobs = "".join(self._new_text), self._new_token_ids, self._new_logprobs
-        self._new_text, self._new_token_ids, self._new_logprobs = [], [], self._no_logprobs()
+        text, token_ids = "".join(self._new_text), self._new_token_ids
+        self._new_text, self._new_token_ids = [], []
         if kind is not RequestOutputKind.DELTA:
             self._all_text = text = self._all_text + text
             self._all_token_ids += token_ids
             token_ids = self._all_token_ids.copy()
-        return CompletionOutput(
-            index=self.index,
-            text=text,
-            token_ids=token_ids,
-            cumulative_logprob=self._cumulative_logprob,
-            logprobs=None if self._cumulative_logprob is None else self._take_logprobs(logprobs, kind),
-            finish_reason=self.finish_reason,
-            stop_reason=self.stop_reason,
-        )
+        total = self._cumulative_logprob
+        logprobs = None if total is None else self._take_logprobs(kind)
+        # By position: this is made for every token of every stream.
+        return CompletionOutput(self.index, text, token_ids, total, logprobs, self.finish_reason, self.stop_reason)
 
     def _no_logprobs(self) -> _Logprobs:
         return FlatLogprobs() if self._params.flat_logprobs else []
 
-    def _take_logprobs(self, new: _Logprobs, kind: RequestOutputKind) -> SampleLogprobs:
+    def _take_logprobs(self, kind: RequestOutputKind) -> SampleLogprobs:
+        new, self._new_logprobs = self._new_logprobs, self._no_logprobs()
         if kind is RequestOutputKind.DELTA:
             return new
         self._all_logprobs.extend(new)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from octavo.errors import ValidationError
+from octavo.frontend.collector import OutputSink
 from octavo.frontend.server.fields import GenerationFields
 from octavo.frontend.server.logprobs import TokenSpelling
 from octavo.frontend.server.options import ServerOptions
@@ -34,6 +35,7 @@ class Generation:
         created: Unix seconds.
         model: the name to answer with.
         fingerprint: `system_fingerprint` of the answer.
+        num_prompts: the engine's requests.
         num_sequences: choices that the engine makes, over all prompts.
     """
 
@@ -53,6 +55,7 @@ class Generation:
         self.fingerprint = state.fingerprint
         self.params = params
         self.record = record
+        self.num_prompts = len(prompts)
         self.num_sequences = len(prompts) * params.n
         if self.num_sequences > MAX_N:
             raise ValidationError(f"prompts times n may be at most {MAX_N}, got {self.num_sequences}.", parameter="n")
@@ -61,16 +64,20 @@ class Generation:
         self._priority = body.priority or 0
         self._timeout = _timeout(body, state.options)
 
-    async def outputs(self, engine: AsyncLLM) -> Outputs:
+    async def outputs(self, engine: AsyncLLM, sink: OutputSink | None = None) -> Outputs:
         """Run all prompts; closing the generator aborts what has not ended.
+
+        Args:
+            sink: takes outputs as `AsyncLLM.generate` says, where there is one prompt: several are put in order here.
 
         Raises:
             ValidationError, QueueFullError, RequestTimeoutError, RequestFailedError, EngineDeadError: as `AsyncLLM.generate`.
         """
         unique = f"{self.id}-{uuid4().hex[:8]}"
         ids = [f"{unique}-{index}" for index in range(len(self._prompts))]
+        sink = sink if len(ids) == 1 else None
         streams = [
-            engine.generate(prompt, self.params, request_id, priority=self._priority, timeout=self._timeout)
+            engine.generate(prompt, self.params, request_id, priority=self._priority, timeout=self._timeout, sink=sink)
             for prompt, request_id in zip(self._prompts, ids, strict=True)
         ]
         with self._state.active(ids):

@@ -1,5 +1,9 @@
 """Streams: engine outputs -> bytes on the socket, one write an output.
 
+The first output and the last pass through the handler's task. Those between go from the engine straight to the socket,
+for waking a task costs more than all the rest of a token's way, unless the client reads too slowly: then the task is
+woken, waits for the socket, and takes what has gathered meanwhile.
+
 The status line is held back until the first output, so that a request refused by the engine still gets its proper
 status. A client that goes away cancels the handler (aiohttp's handler_cancellation), which closes the engine's
 generator, which aborts the request.
@@ -12,7 +16,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Protocol
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from octavo.frontend.server.errors import ApiError, describe, error_body
 from octavo.frontend.server.generation import Generation, Outputs
@@ -64,19 +68,26 @@ async def stream_response(
     """
     # The last header asks nginx not to gather chunks.
     headers = {"Content-Type": encoder.content_type, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    response = web.StreamResponse(headers=headers)
+    response = _Stream(headers=headers)
     interval = request.app[STATE].options.sse_keep_alive_interval if encoder.keep_alive else 0.0
-    outputs = generation.outputs(engine)
+    # The task sees no silence in what passes it by.
+    writer = None if interval else DirectWriter(request, encoder)
+    outputs = generation.outputs(engine, writer)
+    running, last = generation.num_prompts, b""
     async with aclosing(_with_pauses(outputs, interval) if interval else outputs) as items:
         try:
             async for item in items:
                 data = encoder.keep_alive if item is None else encoder.chunk(*item)
                 if not response.prepared:
                     await response.prepare(request)
-                if data:
+                running -= item is not None and item[1].finished
+                if not running:
+                    last = data
+                elif data:
                     await response.write(data)
-            await response.write(encoder.end())
-            await response.write_eof()
+                    if writer is not None:
+                        writer.open(response)
+            await response.write_eof(last + encoder.end())
         except ConnectionError:
             return _abandoned(generation.record, response)
         except Exception as error:
@@ -84,6 +95,38 @@ async def stream_response(
                 raise
             await _write_error(response, encoder, describe(error), generation.record)
     return response
+
+
+class _Stream(web.StreamResponse):
+    """Its headers leave together with the first chunk: every write is a packet, and a client that wakes up."""
+
+    _send_headers_immediately = False
+
+
+class DirectWriter:
+    """The OutputSink of one stream: writes chunks to the connection at once, while the client keeps up."""
+
+    __slots__ = ("_chunk", "_chunked", "_opened", "_protocol")
+
+    def __init__(self, request: web.Request, encoder: StreamEncoder) -> None:
+        self._protocol = request.protocol
+        self._chunk = encoder.chunk
+        self._opened = self._chunked = False
+
+    def open(self, response: web.StreamResponse) -> None:
+        """The headers and a first chunk have been written."""
+        self._opened = True
+        self._chunked = response.headers.get(hdrs.TRANSFER_ENCODING) == "chunked"
+
+    def ready(self) -> bool:
+        protocol = self._protocol
+        transport = protocol.transport
+        return self._opened and not protocol.writing_paused and transport is not None and not transport.is_closing()
+
+    def put(self, output: RequestOutput) -> None:
+        data, transport = self._chunk(0, output), self._protocol.transport
+        if data and transport is not None:
+            transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
 
 async def _write_error(response: web.StreamResponse, encoder: StreamEncoder, error: ApiError, record: RequestRecord) -> None:

@@ -128,6 +128,6 @@ class Harness:
             return
         assert isinstance(message, CoreOutputs)
         self.outputs.append(message)
-        for update in message.updates:
+        for update in message.all_updates():
             assert update.request_id not in self.aborted, "an update after an abort"
             self.received[update.request_id].take(update)

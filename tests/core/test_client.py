@@ -52,7 +52,7 @@ async def generate(client: CoreClient, request_id: str, prompt: list[int], count
     client.add(make_request(request_id, prompt, count))
     tokens: list[int] = []
     while True:
-        for update in (await client.outputs()).updates:
+        for update in (await client.outputs()).all_updates():
             assert update.request_id == request_id
             tokens += update.new_token_ids
             if update.finish_reason is not None:
@@ -97,7 +97,7 @@ async def test_requests_interleave_and_abort_stops_one(client: CoreClient) -> No
     client.abort(["unknown"])
     tokens = []
     while len(tokens) < 5:
-        tokens += [t for u in (await client.outputs()).updates if u.request_id == "short" for t in u.new_token_ids]
+        tokens += [t for u in (await client.outputs()).all_updates() if u.request_id == "short" for t in u.new_token_ids]
     assert tokens == expected_tokens([2], 5, 0, 50)
     stats = await client.call("stats")
     assert stats["num_running"] == 0

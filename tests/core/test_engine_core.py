@@ -50,6 +50,14 @@ def test_what_cannot_be_served_is_refused_and_nothing_else_is(
     assert good.tokens == harness.expected(good.request)
 
 
+def test_tokens_with_nothing_else_to_tell_travel_in_columns(harness: Harness) -> None:
+    requests = [harness.add(make_request(name, [1, 2, 3], 5)) for name in "ab"]
+    harness.run()
+    assert sorted(update.request_id for outputs in harness.outputs for update in outputs.updates) == ["a", "a", "b", "b"]
+    assert sum(len(outputs.tokens.token_ids) for outputs in harness.outputs) == 6
+    assert all(received.tokens == harness.expected(received.request) for received in requests)
+
+
 def test_the_longest_prompt_gets_its_one_token(harness: Harness) -> None:
     longest = harness.add(make_request("r", [1] * 63, 100))
     harness.run()

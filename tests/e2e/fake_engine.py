@@ -13,6 +13,7 @@ from typing import Any
 from octavo.config import EngineArgs
 from octavo.errors import EngineDeadError, ValidationError
 from octavo.frontend.chat_template import make_chat_renderer
+from octavo.frontend.collector import OutputSink
 from octavo.frontend.tokenizer import load_tokenizer
 from octavo.outputs import CompletionOutput, Logprob, RequestMetrics, RequestOutput
 from octavo.params import RequestOutputKind, SamplingParams
@@ -58,6 +59,7 @@ class FakeEngine:
         *,
         priority: int = 0,
         timeout: float | None = None,  # noqa: ASYNC109
+        sink: OutputSink | None = None,
     ) -> AsyncGenerator[RequestOutput]:
         self.calls.append(SimpleNamespace(prompt=prompt, params=params, id=request_id, priority=priority, timeout=timeout))
         ids = prompt.get("prompt_token_ids") or self.tokenizer.encode(prompt["prompt"])
@@ -67,7 +69,10 @@ class FakeEngine:
         try:
             async for output in self._outputs(ids, params, request_id):
                 finished = output.finished
-                yield output
+                if sink is not None and not finished and sink.ready():
+                    sink.put(output)
+                else:
+                    yield output
         finally:
             if not finished:
                 self.aborted.append(request_id)

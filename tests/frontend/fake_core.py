@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from octavo.config import CacheConfig, DeviceConfig, EngineConfig, ModelConfig, SchedulerConfig
-from octavo.core.messages import CoreOutputs, EngineRequest, Event, EventKind, FinishReason, Ready, RequestUpdate
+from octavo.core.messages import CoreOutputs, EngineRequest, Event, EventKind, FinishReason, NewTokens, Ready, RequestUpdate
 from octavo.errors import EngineDeadError
 from octavo.executor.step import TokenLogprobs
 from octavo.frontend.async_llm import AsyncLLM
@@ -75,6 +75,7 @@ class FakeCoreClient:
         self.hold: asyncio.Event | None = None
         self.dead = False
         self.closed = False
+        self.has_outputs = False
         self._script = script
         self._max_num_seqs = max_num_seqs
         self._step_seconds = step_seconds
@@ -133,7 +134,9 @@ class FakeCoreClient:
             if request_id not in started:
                 updates.append(update)
             self._token(update, request, todo, done)
-        return CoreOutputs(updates=updates, timestamp=now)
+        plain = [u for u in updates if u == RequestUpdate(u.request_id, u.new_token_ids)]
+        tokens = NewTokens([u.request_id for u in plain], [u.new_token_ids[0] for u in plain])
+        return CoreOutputs([u for u in updates if u not in plain], now, tokens=tokens)
 
     def _start(self, now: float) -> RequestUpdate:
         request = self._waiting.pop(0)

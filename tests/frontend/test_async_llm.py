@@ -191,6 +191,51 @@ async def test_a_slow_consumer_gets_merged_deltas(tokenizer: Tokenizer) -> None:
     assert client.aborted == []
 
 
+class Sink:
+    def __init__(self) -> None:
+        self.taken: list[RequestOutput] = []
+        self.open = True
+
+    def ready(self) -> bool:
+        return self.open
+
+    def put(self, output: RequestOutput) -> None:
+        self.taken.append(output)
+
+
+async def test_a_sink_takes_all_but_the_last_and_nothing_while_it_is_not_ready(tokenizer: Tokenizer) -> None:
+    engine, _ = engine_saying(tokenizer, step_seconds=0.001)
+    sink, params = Sink(), SamplingParams(max_tokens=None, output_kind=RequestOutputKind.DELTA)
+    generator = engine.generate("Hello", params, "r", sink=sink)
+    following = asyncio.ensure_future(anext(generator))
+    await until(lambda: len(sink.taken) == 3)
+    assert not following.done()
+    sink.open = False
+    fourth = await following
+    assert not fourth.finished
+    [state] = engine._outputs.find("r")
+    await until(lambda: state.metrics.num_generation_tokens >= 6)
+    sink.open = True
+    merged = await anext(generator)
+    assert len(merged.outputs[0].token_ids) >= 2, "what came while nobody waited is one output"
+    last = await anext(generator)
+    assert last.finished
+    pieces = [*sink.taken[:3], fourth, merged, *sink.taken[3:], last]
+    assert "".join(piece.outputs[0].text for piece in pieces) == TEXT
+    assert len(sink.taken) > 4
+    await generator.aclose()
+
+
+async def test_a_sink_that_fails_ends_its_request(tokenizer: Tokenizer) -> None:
+    engine, client = engine_saying(tokenizer)
+    sink = Sink()
+    sink.put = lambda _: 1 / 0  # type: ignore[assignment, method-assign]
+    with pytest.raises(ZeroDivisionError):
+        await collect(engine, SamplingParams(max_tokens=None), sink=sink)
+    assert client.aborted == [client.added[0].request_id]
+    assert (await collect(engine, SamplingParams(max_tokens=2)))[-1].finished
+
+
 async def test_shutdown_ends_waiting_requests(tokenizer: Tokenizer) -> None:
     engine, client = engine_saying(tokenizer)
     client.hold = asyncio.Event()

@@ -66,7 +66,7 @@ class Client:
 
     def _receive(self, identity: bytes, message: CoreMessage) -> None:
         assert isinstance(message, CoreOutputs)
-        for update in message.updates:
+        for update in message.all_updates():
             assert update.error is None
             self._updates[update.request_id].append(update)
 

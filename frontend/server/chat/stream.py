@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from octavo.frontend.server.chat.logprobs import chat_logprobs
 from octavo.frontend.server.chat.protocol import ChatRequest, Delta, DeltaChoice
-from octavo.frontend.server.chunks import ChunkFrame
+from octavo.frontend.server.chunks import GAP, ChunkFrame, TextEvent
 from octavo.frontend.server.errors import ApiError
 from octavo.frontend.server.generation import Generation
 from octavo.frontend.server.logprobs import TokenSpelling
@@ -44,8 +44,14 @@ class ChatStream:
         self._encode = msgspec.json.Encoder().encode
         self._num_choices = generation.num_sequences
         self._opened = False
+        only_text = not (self._with_ids or body.logprobs or self._frame.continuous)
+        self._text_events = [self._text_event(index) for index in range(self._num_choices)] if only_text else []
 
     def chunk(self, _index: int, output: RequestOutput, /) -> bytes:
+        if self._opened and self._text_events and len(output.outputs) == 1 and output.outputs[0].finish_reason is None:
+            choice = output.outputs[0]
+            self._frame.usage.completion_tokens += len(choice.token_ids)
+            return self._text_events[choice.index].holding(choice.text)
         parts = [] if self._opened else self._open(output)
         for choice in output.outputs:
             self._frame.usage.completion_tokens += len(choice.token_ids)
@@ -74,6 +80,9 @@ class ChatStream:
             if self._echoed:
                 parts.append(self._frame.event(self._encode(DeltaChoice(index, Delta(self._echoed)))))
         return parts
+
+    def _text_event(self, index: int) -> TextEvent:
+        return TextEvent(self._frame.event(self._encode(DeltaChoice(index, Delta(GAP)))))
 
     def _choice(self, choice: CompletionOutput) -> DeltaChoice:
         logprobs = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import UNSET
 
-from octavo.frontend.server.chunks import ChunkFrame
+from octavo.frontend.server.chunks import GAP, ChunkFrame, TextEvent
 from octavo.frontend.server.completions.choices import ChoiceMaker
 from octavo.frontend.server.completions.protocol import CompletionChoice, CompletionRequest
 from octavo.frontend.server.errors import ApiError
@@ -19,10 +19,17 @@ from octavo.outputs import CompletionOutput, RequestOutput
 
 @dataclass(slots=True)
 class _Progress:
-    """Of one choice: whether its first chunk is out, and the length of its text so far."""
+    """Of one choice.
+
+    Attributes:
+        opened: its first chunk is out.
+        text_length: characters so far.
+        text_event: set when later chunks bring nothing but text, up to the last.
+    """
 
     opened: bool = False
     text_length: int = 0
+    text_event: TextEvent | None = None
 
 
 class CompletionStream:
@@ -38,6 +45,7 @@ class CompletionStream:
         self._progress = [_Progress() for _ in range(generation.num_sequences)]
         self._seen_prompts: set[int] = set()
         self._with_ids = bool(body.return_token_ids)
+        self._only_text = not (self._with_ids or body.logprobs is not None or maker.prompt_only or self._frame.continuous)
         self._record = generation.record
         self._encode = msgspec.json.Encoder().encode
 
@@ -45,6 +53,12 @@ class CompletionStream:
         if index not in self._seen_prompts:
             self._seen_prompts.add(index)
             self._frame.usage.add_prompt(output)
+        if self._only_text and len(output.outputs) == 1:
+            completion = output.outputs[0]
+            event = self._progress[index * self._num_per_prompt + completion.index].text_event
+            if event is not None and completion.finish_reason is None:
+                self._frame.usage.completion_tokens += len(completion.token_ids)
+                return event.holding(completion.text)
         parts = []
         for completion in output.outputs:
             choice = self._choice(index * self._num_per_prompt + completion.index, output, completion)
@@ -63,6 +77,8 @@ class CompletionStream:
     def _choice(self, index: int, output: RequestOutput, completion: CompletionOutput) -> CompletionChoice:
         progress = self._progress[index]
         choice = self._maker.choice(index, output, completion, first=not progress.opened, offset=progress.text_length)
+        if self._only_text and not progress.opened:
+            progress.text_event = TextEvent(self._frame.event(self._encode(CompletionChoice(index, GAP))))
         progress.opened = True
         progress.text_length += len(choice.text)
         self._frame.usage.completion_tokens += self._maker.num_generated(completion)
