@@ -5,7 +5,6 @@
 #include "linear_amx.h"
 #include "linear_bf16.h"
 #include "linear_compact.h"
-#include "linear_dense.h"
 #include "linear_epilogue.h"
 #include "table.h"
 
@@ -17,6 +16,8 @@ namespace {
 constexpr int64_t kRowBlock = 256;        // rows of x worked on together, so that they stay in the cache
 constexpr int64_t kSharedWork = 1 << 16;  // multiply-adds below which one thread is faster than two
 constexpr int64_t kRunsPerThread = 16;
+constexpr int64_t kStretch = 512;         // at most so many k of a panel at a time, so that they stay in the first-level cache
+constexpr int64_t kStretchRoom = kStretch * kPanel * 2;
 
 template <typename T>
 struct Choose {
@@ -51,51 +52,78 @@ template <typename Kernel, typename T>
 class PanelProduct {
  public:
   PanelProduct(const LinearArgs& args, const char* x, int64_t first, int64_t rows)
-      : a_(args), writer_(args), x_(x), first_(first), rows_(rows), depth_(padded(args.weight.k)) {}
+      : a_(args), writer_(args), x_(x), first_(first), rows_(rows), depth_(padded(args.weight.k)),
+        compact_(args.weight.format == Format::compact),
+        panel_bytes_(compact_ ? compact_panel_bytes(depth_) : Kernel::panel_bytes(depth_)) {}
 
-  // A compact panel is decoded on the way for one group, and once beforehand for several.
   void operator()(int64_t panel) const {
-    const char* dense = static_cast<const char*>(a_.weight.data) + panel * Kernel::panel_bytes(depth_);
-    if (a_.weight.format == Format::dense) {
-      DenseBlocks<T, true> blocks(dense);
-      multiply(blocks, panel, 0);
-    } else if (rows_ <= Kernel::kRows) {
-      return multiply_compact(panel);
+    if (rows_ > Kernel::kRows) {
+      multiply_groups(panel);
+    } else if (compact_) {
+      multiply_compact(panel);
     } else {
-      dense = decoded(panel);
-      DenseBlocks<T, false> blocks(dense);
-      multiply(blocks, panel, 0);
+      const char* data = data_of(panel);
+      multiply_one(panel, DenseBlocks<T>(data, 0, {data + kPrefetchBytes, kDenseBlockBytes}));
     }
-    DenseBlocks<T, false> again(dense);
-    for (int64_t row = Kernel::kRows; row < rows_; row += Kernel::kRows) multiply(again, panel, row);
   }
 
  private:
-  template <typename Blocks>
-  void multiply(Blocks& blocks, int64_t panel, int64_t row) const {
-    alignas(64) float sums[Kernel::kRows * kPanel];
-    const int64_t count = rows_ - row < Kernel::kRows ? rows_ - row : Kernel::kRows;
-    Kernel::run(static_cast<int>(count), x_ + row / Kernel::kRows * Kernel::group_bytes(depth_), blocks, depth_, sums);
-    writer_({sums, first_ + row, count, panel * kPanel});
-  }
+  static constexpr int64_t kDenseBlockBytes = kBlock * kPanel * static_cast<int64_t>(sizeof(T));
+
+  const char* data_of(int64_t panel) const { return static_cast<const char*>(a_.weight.data) + panel * panel_bytes_; }
 
   void multiply_compact(int64_t panel) const {
-    if constexpr (std::is_same_v<T, bf16>) {
-      CompactBlocks blocks(a_.weight, panel, depth_);
-      multiply(blocks, panel, 0);
+    if constexpr (std::is_same_v<T, bf16>) multiply_one(panel, CompactBlocks(a_.weight, panel, depth_));
+  }
+
+  // One group of rows: the panel passes by once.
+  template <typename Blocks>
+  void multiply_one(int64_t panel, Blocks&& blocks) const {
+    alignas(64) float sums[Kernel::kRows * kPanel];
+    Kernel::run(static_cast<int>(rows_), x_, blocks, depth_, {0, depth_}, sums);
+    writer_({sums, first_, rows_, panel * kPanel});
+  }
+
+  // Several groups: stretch after stretch of the panel is brought close (and decoded), then used by all of them, while the
+  // next one is asked for.
+  void multiply_groups(int64_t panel) const {
+    const int64_t groups = (rows_ + Kernel::kRows - 1) / Kernel::kRows, sum_floats = Kernel::kRows * kPanel;
+    float* sums = static_cast<float*>(scratch(static_cast<size_t>(groups * sum_floats) * 4 + kStretchRoom));
+    char* room = reinterpret_cast<char*>(sums + groups * sum_floats);
+    const int64_t parts = (depth_ + kStretch - 1) / kStretch, step = (depth_ / kBlock + parts - 1) / parts * kBlock;
+    const int64_t block_bytes = compact_ ? kCompactBlock : kDenseBlockBytes, share = (block_bytes / groups + 63) / 64 * 64;
+    for (int64_t k = 0; k < depth_; k += step) {
+      const Stretch stretch{k, k + step < depth_ ? k + step : depth_};
+      const char* next = data_of(panel) + stretch.to / kBlock * block_bytes;
+      const void* dense = compact_ ? decoded(panel, stretch, room) : data_of(panel) + k / kBlock * kDenseBlockBytes;
+      for (int64_t group = 0; group < groups; ++group) {
+        DenseBlocks<T> blocks(dense, k, {next + group * share * ((stretch.to - k) / kBlock), share});
+        Kernel::run(static_cast<int>(rows_in(group)), x_ + group * Kernel::group_bytes(depth_), blocks, depth_, stretch,
+                    sums + group * sum_floats);
+      }
+    }
+    for (int64_t group = 0; group < groups; ++group) {
+      writer_({sums + group * sum_floats, first_ + group * Kernel::kRows, rows_in(group), panel * kPanel});
     }
   }
 
-  const char* decoded(int64_t panel) const {
-    bf16* to = static_cast<bf16*>(scratch(static_cast<size_t>(depth_ * kPanel) * sizeof(bf16)));
-    decode_panel(a_.weight, panel, depth_, to);
-    return reinterpret_cast<const char*>(to);
+  int64_t rows_in(int64_t group) const {
+    const int64_t left = rows_ - group * Kernel::kRows;
+    return left < Kernel::kRows ? left : Kernel::kRows;
+  }
+
+  const void* decoded(int64_t panel, Stretch stretch, char* room) const {
+    bf16* to = reinterpret_cast<bf16*>(room);
+    decode_stretch(a_.weight, panel, depth_, stretch, to);
+    return to;
   }
 
   const LinearArgs& a_;
   const PanelWriter<T> writer_;
   const char* const x_;
   const int64_t first_, rows_, depth_;
+  const bool compact_;
+  const int64_t panel_bytes_;
 };
 
 template <typename Kernel, typename T>

@@ -44,11 +44,16 @@ struct AmxKernel {
   // Sums of 16 rows in tiles 0 and 1. Rows past `rows` hold whatever x's memory does; nobody reads their sums. One tile of x
   // by two of weights, though fewer loads a product were possible: with more registers in use the loads stall.
   template <typename Blocks>
-  static void run(int, const char* x, Blocks& blocks, int64_t depth, float* out) {
+  static void run(int, const char* x, Blocks& blocks, int64_t, Stretch stretch, float* out) {
     const bf16* rows = reinterpret_cast<const bf16*>(x);
-    _tile_zero(0);
-    _tile_zero(1);
-    for (int64_t k = 0; k < depth; k += kBlock) {
+    if (stretch.from > 0) {
+      _tile_loadd(0, out, kPanel * 4);
+      _tile_loadd(1, out + kHalf, kPanel * 4);
+    } else {
+      _tile_zero(0);
+      _tile_zero(1);
+    }
+    for (int64_t k = stretch.from; k < stretch.to; k += kBlock) {
       const bf16* w = blocks.at(k);
       _tile_loadd(4, rows + k * kTileRows, 64);
       _tile_loadd(6, w, 64);

@@ -10,11 +10,14 @@ namespace octavo::OCTAVO_ISA {
 OCTAVO_INLINE __m512bh load_pairs(const bf16* w) { return reinterpret_cast<__m512bh>(_mm512_loadu_si512(w)); }
 
 template <int N, typename Blocks>
-void bf16_panel(const bf16* x, Blocks& blocks, int64_t depth, float* out) {
+void bf16_panel(const bf16* x, int64_t depth, Blocks& blocks, Stretch stretch, float* out) {
   __m512 total[N][2];
 #pragma GCC unroll 12
-  for (int n = 0; n < N; ++n) total[n][0] = total[n][1] = _mm512_setzero_ps();
-  for (int64_t block = 0; block < depth; block += kBlock) {
+  for (int n = 0; n < N; ++n) {
+    total[n][0] = stretch.from > 0 ? _mm512_loadu_ps(out + n * kPanel) : _mm512_setzero_ps();
+    total[n][1] = stretch.from > 0 ? _mm512_loadu_ps(out + n * kPanel + kHalf) : _mm512_setzero_ps();
+  }
+  for (int64_t block = stretch.from; block < stretch.to; block += kBlock) {
     const bf16* weights = blocks.at(block);
     for (int64_t k = 0; k < kBlock; k += 2) {
       const __m512bh w0 = load_pairs(weights + k * kHalf), w1 = load_pairs(weights + k * kHalf + kHalfBlock);
@@ -50,8 +53,8 @@ struct Bf16Kernel {
   template <int N>
   struct Sized {
     template <typename Blocks>
-    static void run(const bf16* x, Blocks& blocks, int64_t depth, float* out) {
-      bf16_panel<N>(x, blocks, depth, out);
+    static void run(const bf16* x, Blocks& blocks, int64_t depth, Stretch stretch, float* out) {
+      bf16_panel<N>(x, depth, blocks, stretch, out);
     }
   };
 
@@ -59,8 +62,8 @@ struct Bf16Kernel {
   static void end() {}
 
   template <typename Blocks>
-  static void run(int rows, const char* x, Blocks& blocks, int64_t depth, float* out) {
-    with_constant<kRows, Sized>(rows, reinterpret_cast<const bf16*>(x), blocks, depth, out);
+  static void run(int rows, const char* x, Blocks& blocks, int64_t depth, Stretch stretch, float* out) {
+    with_constant<kRows, Sized>(rows, reinterpret_cast<const bf16*>(x), blocks, depth, stretch, out);
   }
 };
 

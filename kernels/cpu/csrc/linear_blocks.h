@@ -6,26 +6,31 @@
 
 namespace octavo::OCTAVO_ISA {
 
-// A panel as it lies in memory. Unless this thread has just used it, what comes kPrefetchBytes later is asked for.
-template <typename T, bool FromMemory>
+// What to ask memory for while a panel is worked on: so many bytes a block, from an address on.
+struct Ahead {
+  const char* from;
+  int64_t bytes_per_block;  // a multiple of a line's 64
+};
+
+// A panel as it lies in memory.
+template <typename T>
 class DenseBlocks {
  public:
-  explicit DenseBlocks(const char* panel) : panel_(reinterpret_cast<const T*>(panel)) {}
+  // `data` is the block from `first` on.
+  DenseBlocks(const void* data, int64_t first, Ahead ahead) : data_(static_cast<const T*>(data)), first_(first), ahead_(ahead) {}
 
-  // The block from k on; valid until the next call.
+  // The block from k >= first on; valid until the next call.
   OCTAVO_INLINE const T* at(int64_t k) const {
-    const T* block = panel_ + k * kPanel;
-    if constexpr (FromMemory) {
-#pragma GCC unroll 64
-      for (size_t line = 0; line < kBlock * kPanel * sizeof(T) / 64; ++line) {
-        __builtin_prefetch(reinterpret_cast<const char*>(block) + kPrefetchBytes + line * 64);
-      }
-    }
-    return block;
+    k -= first_;
+    const char* line = ahead_.from + k / kBlock * ahead_.bytes_per_block;
+    for (int64_t i = 0; i < ahead_.bytes_per_block; i += 64) __builtin_prefetch(line + i);
+    return data_ + k * kPanel;
   }
 
  private:
-  const T* panel_;
+  const T* const data_;
+  const int64_t first_;
+  const Ahead ahead_;
 };
 
 }  // namespace octavo::OCTAVO_ISA

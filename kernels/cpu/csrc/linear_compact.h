@@ -12,7 +12,7 @@
 #pragma once
 
 #include "kernels.h"
-#include "linear_blocks.h"
+#include "linear_dense.h"
 
 namespace octavo::OCTAVO_ISA {
 
@@ -92,7 +92,15 @@ struct CompactPanel {
   const Exception *exceptions, *end;
 };
 
-// A compact panel, decoded block by block.
+// Put a stretch's exceptions, from `next` on, into its decoded values; returns the one after them.
+inline const Exception* patch(const CompactPanel& panel, const Exception* next, Stretch stretch, bf16* to) {
+  for (; next < panel.end && next->position < stretch.to * kPanel; ++next) {
+    to[next->position - stretch.from * kPanel] = next->value;
+  }
+  return next;
+}
+
+// A compact panel, decoded block by block on the way to the kernel.
 class CompactBlocks {
  public:
   CompactBlocks(const Weight& weight, int64_t panel, int64_t depth)
@@ -100,13 +108,9 @@ class CompactBlocks {
 
   const bf16* at(int64_t k) {
     bf16* to = buffer_[k / kBlock % 2];
-    decode_to(k, to);
-    return to;
-  }
-
-  void decode_to(int64_t k, bf16* to) {
     decode_block(*panel_.header, panel_.blocks + k / kBlock * kCompactBlock, to);
-    for (; next_ < panel_.end && next_->position < (k + kBlock) * kPanel; ++next_) to[next_->position - k * kPanel] = next_->value;
+    next_ = patch(panel_, next_, {k, k + kBlock}, to);
+    return to;
   }
 
  private:
@@ -115,10 +119,15 @@ class CompactBlocks {
   alignas(64) bf16 buffer_[2][kBlockValues];
 };
 
-// A whole panel, decoded -> `to` [depth * 32].
-inline void decode_panel(const Weight& weight, int64_t panel, int64_t depth, bf16* to) {
-  CompactBlocks blocks(weight, panel, depth);
-  for (int64_t k = 0; k < depth; k += kBlock) blocks.decode_to(k, to + k * kPanel);
+// A stretch of a panel, decoded -> `to`.
+inline void decode_stretch(const Weight& weight, int64_t panel, int64_t depth, Stretch stretch, bf16* to) {
+  const CompactPanel from(weight, panel, depth);
+  for (int64_t k = stretch.from; k < stretch.to; k += kBlock) {
+    decode_block(*from.header, from.blocks + k / kBlock * kCompactBlock, to + (k - stretch.from) * kPanel);
+  }
+  const Exception* first = from.exceptions;
+  while (first < from.end && first->position < stretch.from * kPanel) ++first;
+  patch(from, first, stretch, to);
 }
 
 // ---- packing

@@ -48,14 +48,26 @@ struct DensePanel<bf16> {
 
 // Every loop over accumulators is unrolled: an index known only at run time would keep them all in memory.
 //
-// N rows of x [N, depth] in float32 times a panel [depth, 32] -> out [N, 32].
+// A stretch of k: kernels start a sum at 0 and go on with it elsewhere.
+struct Stretch {
+  int64_t from, to;
+};
+
+// N rows of x [N, depth] in float32 times a panel [depth, 32], for a stretch of k -> out [N, 32].
 template <typename T, int N, typename Blocks>
-void dense_panel(const float* x, int64_t stride, Blocks& blocks, int64_t depth, float* out) {
+void dense_panel(const float* x, int64_t depth, Blocks& blocks, Stretch stretch, float* out) {
   Vec total[N][kPanelVecs] = {};
-  for (int64_t block = 0; block < depth; block += kBlock) {
+  if (stretch.from > 0) {
+#pragma GCC unroll 12
+    for (int n = 0; n < N; ++n) {
+#pragma GCC unroll 8
+      for (int j = 0; j < kPanelVecs; ++j) total[n][j] = load(out + n * kPanel + j * kLanes);
+    }
+  }
+  for (int64_t block = stretch.from; block < stretch.to; block += kBlock) {
     const T* weights = blocks.at(block);
     for (int64_t k = 0; k < kBlock; k += kStep<T>) {
-      DensePanel<T>::template multiply<N>(x + block + k, stride, weights + step_offset<T>(k), total);
+      DensePanel<T>::template multiply<N>(x + block + k, depth, weights + step_offset<T>(k), total);
     }
   }
 #pragma GCC unroll 12
@@ -96,8 +108,8 @@ struct DenseKernel {
   template <int N>
   struct Sized {
     template <typename Blocks>
-    static void run(const float* x, Blocks& blocks, int64_t depth, float* out) {
-      dense_panel<T, N>(x, depth, blocks, depth, out);
+    static void run(const float* x, Blocks& blocks, int64_t depth, Stretch stretch, float* out) {
+      dense_panel<T, N>(x, depth, blocks, stretch, out);
     }
   };
 
@@ -105,10 +117,10 @@ struct DenseKernel {
   static void begin() {}
   static void end() {}
 
-  // The first `rows` rows of a group times a panel -> out [rows, 32], which has room for kRows.
+  // The first `rows` rows of a group times a panel, for a stretch of k -> out [rows, 32], which has room for kRows.
   template <typename Blocks>
-  static void run(int rows, const char* x, Blocks& blocks, int64_t depth, float* out) {
-    with_constant<kRows, Sized>(rows, reinterpret_cast<const float*>(x), blocks, depth, out);
+  static void run(int rows, const char* x, Blocks& blocks, int64_t depth, Stretch stretch, float* out) {
+    with_constant<kRows, Sized>(rows, reinterpret_cast<const float*>(x), blocks, depth, stretch, out);
   }
 };
 
