@@ -23,8 +23,9 @@ Reference = list[tuple[str, list[int]]]
 
 @pytest.mark.timeout(600)
 def test_the_stored_reference_is_what_transformers_says(transformers_smollm2: tuple[Any, Any]) -> None:
-    prompts, answers = zip(*REFERENCE[::20], strict=True)
-    assert smollm2_reference.compute(*transformers_smollm2, list(prompts)) == list(answers)
+    prompts, answers = zip(*REFERENCE[::24], strict=True)
+    computed = smollm2_reference.compute(*transformers_smollm2, list(prompts), num_tokens=24)
+    assert computed == [answer[:24] for answer in answers]
 
 
 def _engine(model: str, **options: Any) -> Iterator[LLM]:
@@ -74,7 +75,7 @@ def test_schedules(smollm2: str, options: dict[str, Any]) -> None:
 
 
 def test_preempted(smollm2: str) -> None:
-    """A cache of 40 blocks of 16 tokens: a few requests at a time, and some of them lose their place."""
-    with LLM(smollm2, dtype="float32", max_model_len=512, block_size=16, num_gpu_blocks_override=40) as llm:
-        outputs = _check(llm, REFERENCE[::3])
+    """Twelve short prompts grow to five blocks each where there are 30: some of them lose their place."""
+    with LLM(smollm2, dtype="float32", max_model_len=448, block_size=16, num_gpu_blocks_override=30) as llm:
+        outputs = _check(llm, REFERENCE[:12])
         assert sum(output.metrics.num_preemptions for output in outputs if output.metrics) > 0
