@@ -139,9 +139,7 @@ def main(make_executor: Callable[[EngineConfig], Executor] | None = None) -> int
     return exit_code
 
 
-def _serve(
-    bootstrap: Bootstrap, io: CoreIO, make_executor: Callable[[EngineConfig], Executor], watch: DeathWatch
-) -> int:
+def _serve(bootstrap: Bootstrap, io: CoreIO, make_executor: Callable[[EngineConfig], Executor], watch: DeathWatch) -> int:
     start_up = StartUp(io, bootstrap.sent_at)
     start_up.progress("process", 1.0)
     executor: Executor | None = None

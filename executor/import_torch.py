@@ -6,6 +6,8 @@ import gc
 import importlib
 import os
 import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
 from types import ModuleType
 from typing import Any
 
@@ -29,11 +31,21 @@ class _Deferred(ModuleType):
         return getattr(importlib.import_module(self.__name__), name)
 
 
-def import_torch() -> None:
-    """Import torch, with OpenMP threads that do not spin for long unless the user said how they are to wait.
+class _LatePart(MetaPathFinder):
+    """Finds nothing, but brings in what was left out before the first further module of torch is imported.
 
-    What is left out is imported as usual by whoever needs it later (torch.compile does).
+    The rest of torch counts on it: torch.compile would fall over a circular import.
     """
+
+    def find_spec(self, name: str, _path: Sequence[str] | None, _target: ModuleType | None = None) -> None:
+        if name.startswith("torch."):
+            sys.meta_path.remove(self)
+            if name != _DEFERRED:
+                importlib.import_module(_DEFERRED)
+
+
+def import_torch() -> None:
+    """Import torch, with OpenMP threads that do not spin for long unless the user said how they are to wait."""
     if "torch" in sys.modules:
         return
     if "OMP_WAIT_POLICY" not in os.environ:
@@ -47,3 +59,4 @@ def import_torch() -> None:
         gc.enable()
         if sys.modules.get(_DEFERRED) is stand_in:
             del sys.modules[_DEFERRED]
+            sys.meta_path.insert(0, _LatePart())

@@ -115,9 +115,7 @@ class EngineStarter:
         config = self._engine_args.create_engine_config()
         self._clock.mark("configuration")
         self._check_cancelled()
-        engine = AsyncLLM.from_config(
-            config, stat_loggers=self._stat_loggers, on_progress=self._on_progress, core=self._core
-        )
+        engine = AsyncLLM.from_config(config, stat_loggers=self._stat_loggers, on_progress=self._on_progress, core=self._core)
         if self._cancelled.is_set():
             engine.shutdown()
             raise StartCancelledError("stopped while starting")
