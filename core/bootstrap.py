@@ -17,8 +17,8 @@ class Bootstrap(msgspec.Struct):
 
     config: EngineConfig
     addresses: Addresses
-    spawned_at: float
-    """Monotonic clock of the host, seconds."""
+    sent_at: float
+    """When this was sent: the monotonic clock of the host, seconds."""
 
 
 def write_bootstrap(pipe: BinaryIO, bootstrap: Bootstrap) -> None:

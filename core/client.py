@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import collections
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +28,7 @@ from octavo.core.messages import (
     Ready,
 )
 from octavo.core.transport import Addresses
+from octavo.core.waiting_core import CORE_COMMAND, WaitingCore
 from octavo.errors import EngineDeadError, EngineStartError, OctavoError
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class CoreClient:
         ready: the core's facts, once it serves.
     """
 
-    command: Sequence[str] = (sys.executable, "-P", "-m", "octavo.core.process")
+    command: Sequence[str] = CORE_COMMAND
 
     def __init__(self, config: EngineConfig) -> None:
         # fixed
@@ -70,9 +70,12 @@ class CoreClient:
 
     # ---- life -----------------------------------------------------------------------------------------------------
 
-    def spawn(self) -> None:
-        """Start the core process; returns at once. It ignores the terminal's Ctrl-C and ends when this process does."""
-        self._process = CoreProcess(self.command, self.config, self._mark_dead)
+    def spawn(self, core: WaitingCore | None = None) -> None:
+        """Start the core process, or have one that was started ahead of its configuration go on; returns at once.
+
+        It ignores the terminal's Ctrl-C and ends when this process does.
+        """
+        self._process = CoreProcess(core or WaitingCore(self.command), self.config, self._mark_dead)
         self._connect(self._process.addresses)
 
     def attach(self, addresses: Addresses) -> None:

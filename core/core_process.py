@@ -9,13 +9,14 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import zmq
 
 from octavo.config import EngineConfig
 from octavo.core.bootstrap import Bootstrap, write_bootstrap
 from octavo.core.transport import make_socket_directory, remove_socket_directory
+from octavo.core.waiting_core import WaitingCore
 
 logger = logging.getLogger(__name__)
 
@@ -24,16 +25,13 @@ OnDeath = Callable[[str], None]
 
 
 class CoreProcess:
-    """Starts `command` with `config` on its stdin, which stays open: its end tells the core that we are gone.
+    """Sends `config` to a waiting core's stdin, which stays open: its end tells the core that we are gone."""
 
-    The process has a session of its own, so that the terminal's Ctrl-C does not reach it.
-    """
-
-    def __init__(self, command: Sequence[str], config: EngineConfig, on_death: OnDeath) -> None:
+    def __init__(self, core: WaitingCore, config: EngineConfig, on_death: OnDeath) -> None:
         self.addresses = make_socket_directory()
         self._on_death = on_death
         bootstrap = Bootstrap(config, self.addresses, time.monotonic())
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+        self._process = core.take()
         self.pid = self._process.pid
         _start_watch(self._wait)
         try:

@@ -1,7 +1,7 @@
 """The core process: `python -m octavo.core.process`, with a `Bootstrap` on stdin.
 
-It binds its sockets before it imports anything heavy, so that clients see how the start gets on. It ends when its parent
-does: the end of stdin is the sign, whatever the parent died of.
+It imports torch while it waits for that, and binds its sockets without waiting for torch, so that clients see how the start
+gets on. It ends when its parent does: the end of stdin is the sign, whatever the parent died of.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from octavo import envs
@@ -46,11 +47,11 @@ _PR_SET_NAME = 15
 class StartUp:
     """Times the phases of the start and announces them."""
 
-    def __init__(self, io: CoreIO, spawned_at: float) -> None:
+    def __init__(self, io: CoreIO, began_at: float) -> None:
         self._io = io
-        self._spawned_at = spawned_at
+        self._began_at = began_at
         self._phase = ""
-        self._phase_began = spawned_at
+        self._phase_began = began_at
         self._last_told = 0.0
         self.phases: dict[str, float] = {}
         """Seconds by finished phase, in order."""
@@ -64,7 +65,7 @@ class StartUp:
         elif fraction < 1.0 and now - self._last_told < _PROGRESS_INTERVAL:
             return
         self._last_told = now
-        self._io.announce(Progress(phase, fraction, now - self._spawned_at))
+        self._io.announce(Progress(phase, fraction, now - self._began_at))
 
     def end_phase(self, now: float) -> None:
         if self._phase:
@@ -125,7 +126,8 @@ def main(make_executor: Callable[[EngineConfig], Executor] | None = None) -> int
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _set_up_logging()
     _set_process_name("octavo-core")
-    bootstrap = read_bootstrap(sys.stdin.buffer)
+    make_executor = make_executor or _import_executor()
+    bootstrap = _await_bootstrap()
     io = CoreIO(bootstrap.addresses)
     watch = DeathWatch(io)
     watch.start()
@@ -138,15 +140,13 @@ def main(make_executor: Callable[[EngineConfig], Executor] | None = None) -> int
     return exit_code
 
 
-def _serve(
-    bootstrap: Bootstrap, io: CoreIO, make_executor: Callable[[EngineConfig], Executor] | None, watch: DeathWatch
-) -> int:
-    start_up = StartUp(io, bootstrap.spawned_at)
+def _serve(bootstrap: Bootstrap, io: CoreIO, make_executor: Callable[[EngineConfig], Executor], watch: DeathWatch) -> int:
+    start_up = StartUp(io, bootstrap.sent_at)
     start_up.progress("process", 1.0)
     executor: Executor | None = None
     try:
         start_up.progress("imports", 0.0)
-        executor = (make_executor or _default_executor)(bootstrap.config)
+        executor = make_executor(bootstrap.config)
         executor.start(start_up.progress)
         core = _make_core(bootstrap.config, executor, io)
         start_up.end_phase(time.monotonic())
@@ -167,10 +167,34 @@ def _serve(
             executor.shutdown()
 
 
-def _default_executor(config: EngineConfig) -> Executor:
-    from octavo.executor.base import make_executor
+def _import_executor() -> Callable[[EngineConfig], Executor]:
+    """Start to import what the executor needs, on a thread, for the configuration is yet to come; what makes the executor."""
 
-    return make_executor(config)
+    def import_it() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # as in all threads: see DeathWatch
+        from octavo.executor.base import import_ahead
+
+        import_ahead()
+
+    pool = ThreadPoolExecutor(1, thread_name_prefix="octavo-import")
+    imported = pool.submit(import_it)
+    pool.shutdown(wait=False)
+
+    def make(config: EngineConfig) -> Executor:
+        imported.result()
+        from octavo.executor.base import make_executor
+
+        return make_executor(config)
+
+    return make
+
+
+def _await_bootstrap() -> Bootstrap:
+    """What to serve; the process ends here when nobody says."""
+    try:
+        return read_bootstrap(sys.stdin.buffer)
+    except EOFError:
+        os._exit(0)  # not waiting for the imports
 
 
 def _make_core(config: EngineConfig, executor: Executor, io: CoreIO) -> EngineCore:

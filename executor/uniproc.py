@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from octavo.config import EngineConfig
 from octavo.executor.base import Executor, Progress
+from octavo.executor.import_torch import import_torch
 from octavo.executor.step import StepInput, StepOutput
 
 if TYPE_CHECKING:
     from octavo.executor.worker import Worker
-
-_SPIN_COUNT = "1000"
-"""Turns that an idle OpenMP thread spins before it sleeps: GNU's own number for busy machines. Its other default, 300,000,
-is milliseconds, taken from the native kernels' threads, the core and the frontend."""
 
 
 class UniprocExecutor(Executor):
@@ -50,9 +46,7 @@ class UniprocExecutor(Executor):
 
 
 def _make_worker(config: EngineConfig) -> Worker:
-    """Import torch with OpenMP threads that do not spin for long, unless the user said how they are to wait."""
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", _SPIN_COUNT)
+    import_torch()
     from octavo.executor.worker import Worker
 
     return Worker(config)

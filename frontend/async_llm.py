@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from octavo.config import EngineArgs, EngineConfig
 from octavo.core.messages import Progress, Ready
+from octavo.core.waiting_core import WaitingCore
 from octavo.errors import EngineDeadError, RequestTimeoutError, ValidationError
 from octavo.frontend.admission import Admission
 from octavo.frontend.chat_template import make_chat_renderer
@@ -88,17 +89,24 @@ class AsyncLLM:
             ConfigError: the arguments do not fit together, or the model cannot be found.
             EngineStartError: the core could not start.
         """
-        return cls.from_config(engine_args.create_engine_config(), stat_loggers=stat_loggers, on_progress=on_progress)
+        with WaitingCore() as core:
+            config = engine_args.create_engine_config()
+            return cls.from_config(config, stat_loggers=stat_loggers, on_progress=on_progress, core=core)
 
     @classmethod
     def from_config(
-        cls, config: EngineConfig, *, stat_loggers: Sequence[StatLogger] = (), on_progress: OnProgress | None = None
+        cls,
+        config: EngineConfig,
+        *,
+        stat_loggers: Sequence[StatLogger] = (),
+        on_progress: OnProgress | None = None,
+        core: WaitingCore | None = None,
     ) -> AsyncLLM:
-        """Like `from_engine_args`, from a resolved configuration."""
+        """Like `from_engine_args`, from a resolved configuration; `core` is the process to use if one waits already."""
         from octavo.core.client import CoreClient
 
         client = CoreClient(config)
-        client.spawn()
+        client.spawn(core)
         try:
             with ThreadPoolExecutor(1, thread_name_prefix="octavo-tokenizer") as pool:
                 loading = pool.submit(_tokenizer, config)

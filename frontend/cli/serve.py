@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from octavo.config import EngineArgs
+from octavo.core.waiting_core import WaitingCore
 from octavo.frontend.cli.config_file import parse_with_config
 from octavo.frontend.cli.flags import Parser, add_flags, add_without_effect, split
 from octavo.frontend.server.options import ServerOptions
@@ -46,6 +47,7 @@ def parse(argv: Sequence[str]) -> tuple[EngineArgs, ServerOptions]:
 def main(argv: Sequence[str]) -> int:
     """Serve until stopped; returns the exit code."""
     engine_args, options = parse(argv)
-    from octavo.frontend.server.run import run_server
+    with WaitingCore() as core:  # imports torch while this process imports the server
+        from octavo.frontend.server.run import run_server
 
-    return run_server(engine_args, options)
+        return run_server(engine_args, options, core)

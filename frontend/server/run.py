@@ -13,6 +13,7 @@ import uvloop
 from aiohttp import web
 
 from octavo.config import EngineArgs
+from octavo.core.waiting_core import WaitingCore
 from octavo.frontend.async_llm import AsyncLLM
 from octavo.frontend.metrics import PrometheusStats
 from octavo.frontend.server.app import make_app
@@ -37,8 +38,13 @@ ANSWER_TIME = 1.0
 """Seconds that requests get to be answered with an error after the engine's death, or an abort at the end of draining."""
 
 
-def run_server(engine_args: EngineArgs, options: ServerOptions) -> int:
+def run_server(engine_args: EngineArgs, options: ServerOptions, core: WaitingCore) -> int:
     """Serve until a signal or the engine's death ends it.
+
+    Args:
+        engine_args: what to serve and how.
+        options: where and to whom.
+        core: the engine's core process, started before this module was imported.
 
     Returns:
         The exit code: 0 after SIGTERM or SIGINT, 1 when the engine died.
@@ -54,7 +60,7 @@ def run_server(engine_args: EngineArgs, options: ServerOptions) -> int:
     try:
         warn_if_open_to_all(options)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_Server(engine_args, options, sock, clock).run())
+            return runner.run(_Server(engine_args, options, core, sock, clock).run())
     finally:
         close_socket(options, sock)
 
@@ -62,13 +68,15 @@ def run_server(engine_args: EngineArgs, options: ServerOptions) -> int:
 class _Server:
     """One run of the server."""
 
-    def __init__(self, engine_args: EngineArgs, options: ServerOptions, sock: socket.socket, clock: PhaseClock) -> None:
+    def __init__(
+        self, engine_args: EngineArgs, options: ServerOptions, core: WaitingCore, sock: socket.socket, clock: PhaseClock
+    ) -> None:
         self._options = options
         self._sock = sock
         self._clock = clock
         self._metrics = PrometheusStats()
         self._state = ServerState(options, self._metrics)
-        self._starter = EngineStarter(engine_args, [self._metrics, self._state.watch], clock)
+        self._starter = EngineStarter(engine_args, core, [self._metrics, self._state.watch], clock)
         self._engine: AsyncLLM | None = None
         self._stop = asyncio.Event()
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from octavo.config import EngineArgs
 from octavo.core.messages import Progress, Ready
+from octavo.core.waiting_core import WaitingCore
 from octavo.errors import OctavoError
 from octavo.frontend.stats import StatLogger
 
@@ -70,8 +71,11 @@ class EngineStarter:
     A daemon thread: a start that hangs does not keep the process alive, and the core ends with the process.
     """
 
-    def __init__(self, engine_args: EngineArgs, stat_loggers: Sequence[StatLogger], clock: PhaseClock) -> None:
+    def __init__(
+        self, engine_args: EngineArgs, core: WaitingCore, stat_loggers: Sequence[StatLogger], clock: PhaseClock
+    ) -> None:
         self._engine_args = engine_args
+        self._core = core
         self._stat_loggers = stat_loggers
         self._clock = clock
         self._cancelled = threading.Event()
@@ -111,7 +115,7 @@ class EngineStarter:
         config = self._engine_args.create_engine_config()
         self._clock.mark("configuration")
         self._check_cancelled()
-        engine = AsyncLLM.from_config(config, stat_loggers=self._stat_loggers, on_progress=self._on_progress)
+        engine = AsyncLLM.from_config(config, stat_loggers=self._stat_loggers, on_progress=self._on_progress, core=self._core)
         if self._cancelled.is_set():
             engine.shutdown()
             raise StartCancelledError("stopped while starting")

@@ -10,5 +10,5 @@ from parity import smollm2_reference
 
 @pytest.fixture(scope="session")
 def transformers_smollm2(smollm2: str) -> tuple[Any, Any]:
-    """(tokenizer, float32 model) of the default model as transformers reads it, which takes it a minute."""
+    """(tokenizer, float32 model) of the default model as transformers reads it."""
     return smollm2_reference.load(smollm2)

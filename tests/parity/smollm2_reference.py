@@ -23,21 +23,21 @@ def stored() -> list[list[int]]:
 def load(gguf: str) -> tuple[Any, Any]:
     """Tokenizer and float32 model from a GGUF file, by transformers."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
     path = Path(gguf)
-    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(path.parent, gguf_file=path.name)
     return tokenizer, AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32).eval()
 
 
-def compute(tokenizer: Any, model: Any, prompts: list[str]) -> list[list[int]]:
+def compute(tokenizer: Any, model: Any, prompts: list[str], num_tokens: int = NUM_TOKENS) -> list[list[int]]:
     """The same from transformers, now: `generate` on each prompt alone."""
     import torch
 
     answers = []
     for prompt in prompts:
         ids = tokenizer(prompt, return_tensors="pt").input_ids
-        out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=NUM_TOKENS, do_sample=False)
+        out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=num_tokens, do_sample=False)
         answers.append(out[0, ids.shape[1] :].tolist())
     return answers
 

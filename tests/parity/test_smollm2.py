@@ -1,4 +1,8 @@
-"""SmolLM2 in float32, greedy: the engine's tokens equal transformers' under every schedule."""
+"""SmolLM2 in float32, greedy: the engine's tokens equal transformers' under every schedule.
+
+All prompts run once, to the end; what a schedule changes shows in some of them too. Tiny models of every architecture go
+through every schedule in `test_schedules.py`.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +15,17 @@ from parity.prompts import PROMPTS
 
 from octavo import LLM, RequestOutput, SamplingParams
 
-GREEDY = SamplingParams(temperature=0.0, max_tokens=smollm2_reference.NUM_TOKENS)
+REFERENCE = list(zip(PROMPTS, smollm2_reference.stored(), strict=True))
+"""The prompts, and what transformers' `generate` answers to each alone."""
 
-
-@pytest.fixture(scope="module")
-def reference() -> list[list[int]]:
-    """What transformers' `generate` answers to each prompt alone."""
-    return smollm2_reference.stored()
+Reference = list[tuple[str, list[int]]]
 
 
 @pytest.mark.timeout(600)
-def test_the_stored_reference_is_what_transformers_says(
-    transformers_smollm2: tuple[Any, Any], reference: list[list[int]]
-) -> None:
-    assert smollm2_reference.compute(*transformers_smollm2, PROMPTS[::12]) == reference[::12]
+def test_the_stored_reference_is_what_transformers_says(transformers_smollm2: tuple[Any, Any]) -> None:
+    prompts, answers = zip(*REFERENCE[::24], strict=True)
+    computed = smollm2_reference.compute(*transformers_smollm2, list(prompts), num_tokens=24)
+    assert computed == [answer[:24] for answer in answers]
 
 
 def _engine(model: str, **options: Any) -> Iterator[LLM]:
@@ -37,22 +38,25 @@ def llm(smollm2: str) -> Iterator[LLM]:
     yield from _engine(smollm2)
 
 
-def _check(outputs: list[RequestOutput], reference: list[list[int]]) -> None:
-    for prompt, output, expected in zip(PROMPTS, outputs, reference, strict=True):
-        assert output.outputs[0].token_ids == expected, prompt
+def _check(llm: LLM, reference: Reference, num_tokens: int = smollm2_reference.NUM_TOKENS) -> list[RequestOutput]:
+    """Run the prompts all at once and compare; returns the outputs."""
+    greedy = SamplingParams(temperature=0.0, max_tokens=num_tokens)
+    outputs = llm.generate([prompt for prompt, _ in reference], greedy, use_tqdm=False)
+    for (prompt, expected), output in zip(reference, outputs, strict=True):
+        assert output.outputs[0].token_ids == expected[:num_tokens], prompt
+    return outputs
 
 
-def test_alone(llm: LLM, reference: list[list[int]]) -> None:
-    _check([llm.generate(prompt, GREEDY, use_tqdm=False)[0] for prompt in PROMPTS], reference)
+def test_alone(llm: LLM) -> None:
+    for one in REFERENCE[::10]:
+        _check(llm, [one], 32)
 
 
-def test_all_at_once_and_again_from_the_prefix_cache(llm: LLM, reference: list[list[int]]) -> None:
+def test_all_at_once_and_again_from_the_prefix_cache(llm: LLM) -> None:
     assert llm.reset_prefix_cache()
-    first = llm.generate(PROMPTS, GREEDY, use_tqdm=False)
-    _check(first, reference)
-    second = llm.generate(PROMPTS, GREEDY, use_tqdm=False)
-    _check(second, reference)
-    assert sum(output.num_cached_tokens for output in second) > 1000
+    _check(llm, REFERENCE)
+    again = _check(llm, REFERENCE, 8)
+    assert sum(output.num_cached_tokens for output in again) > 1000
 
 
 @pytest.mark.parametrize(
@@ -63,17 +67,15 @@ def test_all_at_once_and_again_from_the_prefix_cache(llm: LLM, reference: list[l
         pytest.param({"async_scheduling": False}, id="synchronous"),
     ],
 )
-def test_schedules(smollm2: str, reference: list[list[int]], options: dict[str, Any]) -> None:
+def test_schedules(smollm2: str, options: dict[str, Any]) -> None:
     for llm in _engine(smollm2, **options):
-        outputs = llm.generate(PROMPTS, GREEDY, use_tqdm=False)
-        _check(outputs, reference)
+        outputs = _check(llm, REFERENCE[1::5], 24)
         if options.get("enable_prefix_caching") is False:
             assert sum(output.num_cached_tokens for output in outputs) == 0
 
 
-def test_preempted(smollm2: str, reference: list[list[int]]) -> None:
-    """A cache of 40 blocks of 16 tokens: a few requests at a time, and some of them lose their place."""
-    with LLM(smollm2, dtype="float32", max_model_len=512, block_size=16, num_gpu_blocks_override=40) as llm:
-        outputs = llm.generate(PROMPTS, GREEDY, use_tqdm=False)
-        _check(outputs, reference)
+def test_preempted(smollm2: str) -> None:
+    """Twelve short prompts grow to five blocks each where there are 30: some of them lose their place."""
+    with LLM(smollm2, dtype="float32", max_model_len=448, block_size=16, num_gpu_blocks_override=30) as llm:
+        outputs = _check(llm, REFERENCE[:12])
         assert sum(output.metrics.num_preemptions for output in outputs if output.metrics) > 0
