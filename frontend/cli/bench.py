@@ -1,4 +1,4 @@
-"""`octavo bench serve|throughput|latency`: hands over to the load tester in `tools/`.
+"""`octavo bench serve|throughput|latency|perplexity`: hands over to the load tester in `tools/`.
 
 The tools are found by name at run time, so that no room depends on them.
 """
@@ -13,6 +13,7 @@ BENCHMARKS = {
     "serve": "Load a running OpenAI-compatible server and measure latency and throughput.",
     "throughput": "Measure how many tokens a second the engine gives offline.",
     "latency": "Measure how long one batch takes offline.",
+    "perplexity": "Measure how well a model predicts a text.",
 }
 
 

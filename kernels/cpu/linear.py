@@ -13,8 +13,8 @@ from octavo.kernels.fused import Activation
 PANEL = 32
 """Columns packed together; csrc/linear_layout.h describes the layout."""
 
-DENSE = 0
-"""As csrc/kernels.h numbers the forms of a weight."""
+DENSE, INT8 = range(2)
+"""How a weight lies in memory, as csrc/kernels.h numbers it."""
 
 STORE, WIDE, ADD, SILU_GATE, GELU_GATE = range(5)
 """What becomes of a product, as csrc/kernels.h numbers it."""
@@ -31,6 +31,7 @@ class PackedLinear:
     n: int
     k: int
     gated: bool
+    format: int
     dtype: torch.dtype
     """Of x."""
     native: _native.Weight
@@ -39,16 +40,29 @@ class PackedLinear:
 
 def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None, gated: bool = False) -> PackedLinear:
     """See `ops.pack_linear`. The weight's memory is free as soon as the caller drops it."""
-    check_rows("weight", weight)
+    check_weight(weight, bias)
     n, k = weight.shape
+    data = torch.empty(padded(n) * padded(k), dtype=weight.dtype)
+    _native.pack_linear(type_code(weight), gated, data.data_ptr(), weight.data_ptr(), weight.stride(0), n, k)
+    return packed_linear(DENSE, data, weight, bias, gated)
+
+
+def check_weight(weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+    """Raises:
+    ValueError: the weight's rows are not contiguous, or the bias does not fit it.
+    """
+    check_rows("weight", weight)
+    n = weight.shape[0]
     if bias is not None and (bias.shape != (n,) or bias.dtype != weight.dtype):
         raise ValueError(f"bias must be {weight.dtype} of shape [{n}], got {bias.dtype} {list(bias.shape)}")
-    data = torch.empty(padded(n) * padded(k), dtype=weight.dtype)
-    code = type_code(weight)
-    _native.pack_linear(code, gated, data.data_ptr(), weight.data_ptr(), weight.stride(0), n, k)
+
+
+def packed_linear(form: int, data: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, gated: bool) -> PackedLinear:
+    """What the packers return: `data`, packed from `weight`, with the bias in the order of its columns."""
+    n, k = weight.shape
     bias = None if bias is None else pack_columns(bias, gated)
-    native = _native.Weight(DENSE, code, data.data_ptr(), 0 if bias is None else bias.data_ptr(), n, k)
-    return PackedLinear(data, bias, n, k, gated, weight.dtype, native)
+    native = _native.Weight(form, type_code(weight), data.data_ptr(), 0 if bias is None else bias.data_ptr(), n, k)
+    return PackedLinear(data, bias, n, k, gated, form, weight.dtype, native)
 
 
 def padded(size: int) -> int:

@@ -60,9 +60,16 @@ struct AttentionArgs {
   int64_t sliding_window;
 };
 
+// How a weight lies in memory; each form's layout is described where it is packed.
+enum class Format : int {
+  dense = 0,  // linear_layout.h
+  int8 = 1,   // int8_layout.h
+};
+
 struct EmbeddingArgs {
-  DType dtype;
-  bool packed;    // weight.data is what pack_linear wrote
+  DType dtype;    // of the result
+  bool packed;    // weight.data is what pack_linear wrote, or another packer of `format`
+  Format format;
   void* out;      // contiguous
   const void* ids;
   bool wide_ids;  // int64, else int32
@@ -70,8 +77,6 @@ struct EmbeddingArgs {
   int64_t num_ids, vocab_size, size;
 };
 
-// How a weight lies in memory; `linear.cpp` describes each form.
-enum class Format : int { dense = 0 };
 
 // A packed weight [n, k] and its bias [n], or null. Of a gated weight n counts gates and ups, which lie side by side.
 struct Weight {
@@ -146,6 +151,7 @@ struct Kernels {
   bool (*embedding)(const EmbeddingArgs&);
   void (*linear)(const LinearArgs&);
   void (*pack_linear)(const PackArgs&);
+  void (*pack_int8)(const PackArgs&);
   void (*argmax)(const float* logits, int64_t stride, int64_t rows, int64_t vocab_size, int64_t* out);
   void (*sample)(const SampleArgs&);
   bool (*top_logprobs)(const LogprobArgs&);  // false: a chosen id lies outside the vocabulary

@@ -6,6 +6,9 @@
 #include "linear_bf16.h"
 #include "linear_dense.h"
 #include "linear_epilogue.h"
+#include "linear_int8.h"
+#include "linear_int8_amx.h"
+#include "linear_int8_vnni.h"
 #include "table.h"
 
 namespace octavo::OCTAVO_ISA {
@@ -29,6 +32,14 @@ template <>
 struct Choose<bf16> {
   using Kernel = Bf16Kernel;
 };
+#endif
+
+#if defined(OCTAVO_AMX)
+using Int8Kernel = ByteTileKernel;
+#elif defined(__AVX512VNNI__)
+using Int8Kernel = VnniKernel;
+#else
+using Int8Kernel = PairKernel;
 #endif
 
 // Rows of x in the kernel's own order, in memory of the calling thread.
@@ -74,11 +85,12 @@ void multiply(const LinearArgs& a) {
   }
 }
 
-// The weight's row that packed column n holds, -1 for padding.
-int64_t row_of_column(const PackArgs& a, int64_t n) {
-  if (!a.gated) return n < a.n ? n : -1;
-  const int64_t gate = n / kPanel * kHalf + n % kHalf;
-  return gate >= a.n / 2 ? -1 : n % kPanel < kHalf ? gate : a.n / 2 + gate;
+template <typename T>
+void multiply_format(const LinearArgs& a) {
+  switch (a.weight.format) {
+    case Format::dense: return multiply<typename Choose<T>::Kernel, T>(a);
+    case Format::int8: return multiply<Int8Kernel, T>(a);
+  }
 }
 
 template <typename T>
@@ -93,7 +105,7 @@ void pack_column(const PackArgs& a, int64_t n, int64_t depth) {
 
 }  // namespace
 
-void linear(const LinearArgs& args) { OCTAVO_DISPATCH(args.dtype, T, multiply<Choose<T>::Kernel, T>(args)); }
+void linear(const LinearArgs& args) { OCTAVO_DISPATCH(args.dtype, T, multiply_format<T>(args)); }
 
 void pack_linear(const PackArgs& args) {
   const int64_t depth = padded(args.k), columns = padded(args.n);

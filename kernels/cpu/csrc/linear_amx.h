@@ -17,10 +17,10 @@ struct __attribute__((packed, aligned(64))) TileConfig {
   uint8_t rows[16] = {};
 };
 
-OCTAVO_INLINE void prefetch_block(const bf16* weights) {
+OCTAVO_INLINE void prefetch_block(const void* weights) {
 #pragma GCC unroll 32
   for (int line = 0; line < 32; ++line) {
-    _mm_prefetch(reinterpret_cast<const char*>(weights) + kPrefetchBytes + line * 64, _MM_HINT_T0);
+    _mm_prefetch(static_cast<const char*>(weights) + kPrefetchBytes + line * 64, _MM_HINT_T0);
   }
 }
 

@@ -12,11 +12,18 @@ OCTAVO_INLINE int64_t id_at(const EmbeddingArgs& a, int64_t i) {
   return a.wide_ids ? static_cast<const int64_t*>(a.ids)[i] : static_cast<const int32_t*>(a.ids)[i];
 }
 
+void unpack(const PackedRowArgs& row, Format format) {
+  switch (format) {
+    case Format::dense: return unpack_row(row);
+    case Format::int8: return unpack_int8_row(row);
+  }
+}
+
 void copy_row(const EmbeddingArgs& a, int64_t i, int64_t id) {
   const int64_t element = a.dtype == DType::f32 ? 4 : 2, bytes = a.size * element;
   char* out = static_cast<char*>(a.out) + i * bytes;
   if (a.packed) {
-    unpack_row({a.dtype, out, a.weight.data, id, a.size});
+    unpack({a.dtype, out, a.weight.data, id, a.size}, a.format);
   } else {
     std::memcpy(out, static_cast<const char*>(a.weight.data) + id * a.weight.stride * element, bytes);
   }

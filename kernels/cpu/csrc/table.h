@@ -14,6 +14,8 @@ bool embedding(const EmbeddingArgs& args);
 void linear(const LinearArgs& args);
 void pack_linear(const PackArgs& args);
 void unpack_row(const PackedRowArgs& args);
+void pack_int8(const PackArgs& args);
+void unpack_int8_row(const PackedRowArgs& args);
 void argmax(const float* logits, int64_t stride, int64_t rows, int64_t vocab_size, int64_t* out);
 void sample(const SampleArgs& args);
 bool top_logprobs(const LogprobArgs& args);

@@ -1,0 +1,54 @@
+// Weights into 8 bits and back.
+#include "int8_layout.h"
+#include "table.h"
+
+namespace octavo::OCTAVO_ISA {
+namespace {
+
+// One row of the weight -> packed column n.
+template <typename T>
+void pack_column(const PackArgs& a, int64_t n) {
+  const int64_t depth = byte_depth(a.k), row = row_of_column(a, n);
+  char* packed = static_cast<char*>(a.packed);
+  const T* from = row < 0 ? nullptr : static_cast<const T*>(a.weight.data) + row * a.weight.stride;
+  IVec sums = {};
+  const float scale = quantize(from, row < 0 ? 0 : a.k, depth, [&](int64_t k, IVec values) {
+    alignas(64) int8_t bytes[kLanes];
+    store_bytes(bytes, values);
+    for (int lane = 0; lane < kLanes; lane += kQuad) {
+      std::memcpy(packed + byte_index(n, k + lane, a.k), bytes + lane, kQuad);
+    }
+    sums += values;
+  });
+  int32_t sum = 0;
+  for (int lane = 0; lane < kLanes; ++lane) sum += sums[lane];
+  auto* head = reinterpret_cast<PanelHead*>(packed + n / kPanel * byte_panel_bytes(a.k));
+  head->scales[n % kPanel] = scale;
+  head->starts[n % kPanel] = -128 * sum;
+}
+
+template <typename T>
+void unpack(const PackedRowArgs& a) {
+  const char* packed = static_cast<const char*>(a.packed);
+  const auto* head = reinterpret_cast<const PanelHead*>(packed + a.row / kPanel * byte_panel_bytes(a.k));
+  T* out = static_cast<T*>(a.out);
+  for (int64_t k = 0; k < a.k; k += kQuad) {
+    const auto* quad = reinterpret_cast<const int8_t*>(packed + byte_index(a.row, k, a.k));
+    for (int64_t i = 0; i < kQuad && k + i < a.k; ++i) {
+      out[k + i] = from_float<T>(static_cast<float>(quad[i]) * head->scales[a.row % kPanel]);
+    }
+  }
+}
+
+}  // namespace
+
+void pack_int8(const PackArgs& args) {
+  const int64_t panels = padded(args.n) / kPanel;
+  OCTAVO_DISPATCH(args.dtype, T, parallel_for(panels, true, [&](int64_t panel) {
+                    for (int64_t n = panel * kPanel; n < (panel + 1) * kPanel; ++n) pack_column<T>(args, n);
+                  }));
+}
+
+void unpack_int8_row(const PackedRowArgs& args) { OCTAVO_DISPATCH(args.dtype, T, unpack<T>(args)); }
+
+}  // namespace octavo::OCTAVO_ISA
