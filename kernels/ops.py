@@ -76,7 +76,8 @@ def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None, gated: b
 def pack_int8(weight: torch.Tensor, bias: torch.Tensor | None = None, gated: bool = False) -> Any:
     """The same with the weight in 8 bits, for products in 8 bits.
 
-    Each row of the weight, and of x when it comes, becomes integers of -127 to 127 and one float32 scale, its largest
+    Each row of the weight, and of x when it comes, is mixed (multiplied by an orthogonal matrix, which shares outliers among
+    their neighbours and leaves products as they are) and becomes integers of -127 to 127 and one float32 scale, its largest
     magnitude / 127. Products are summed as integers, exactly, then scaled in float32: all kernel sets give the same bits. A
     row of x that holds a NaN or infinity gives NaN; one whose magnitudes all lie below 1e-30 / 254 counts as zeros.
 

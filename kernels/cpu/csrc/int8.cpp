@@ -8,11 +8,18 @@ namespace {
 // One row of the weight -> packed column n.
 template <typename T>
 void pack_column(const PackArgs& a, int64_t n) {
-  const int64_t depth = byte_depth(a.k), row = row_of_column(a, n);
+  const int64_t row = row_of_column(a, n);
   char* packed = static_cast<char*>(a.packed);
-  const T* from = row < 0 ? nullptr : static_cast<const T*>(a.weight.data) + row * a.weight.stride;
+  auto* head = reinterpret_cast<PanelHead*>(packed + n / kPanel * byte_panel_bytes(a.k));
+  if (row < 0) {
+    head->scales[n % kPanel] = 0.0f;
+    head->starts[n % kPanel] = 0;
+    for (int64_t k = 0; k < byte_depth(a.k); k += kQuad) std::memset(packed + byte_index(n, k, a.k), 0, kQuad);
+    return;
+  }
+  const T* from = static_cast<const T*>(a.weight.data) + row * a.weight.stride;
   IVec sums = {};
-  const float scale = quantize(from, row < 0 ? 0 : a.k, depth, [&](int64_t k, IVec values) {
+  const float scale = quantize(from, a.k, [&](int64_t k, IVec values) {
     alignas(64) int8_t bytes[kLanes];
     store_bytes(bytes, values);
     for (int lane = 0; lane < kLanes; lane += kQuad) {
@@ -22,8 +29,7 @@ void pack_column(const PackArgs& a, int64_t n) {
   });
   int32_t sum = 0;
   for (int lane = 0; lane < kLanes; ++lane) sum += sums[lane];
-  auto* head = reinterpret_cast<PanelHead*>(packed + n / kPanel * byte_panel_bytes(a.k));
-  head->scales[n % kPanel] = scale;
+  head->scales[n % kPanel] = scale / 16;
   head->starts[n % kPanel] = -128 * sum;
 }
 
@@ -32,11 +38,14 @@ void unpack(const PackedRowArgs& a) {
   const char* packed = static_cast<const char*>(a.packed);
   const auto* head = reinterpret_cast<const PanelHead*>(packed + a.row / kPanel * byte_panel_bytes(a.k));
   T* out = static_cast<T*>(a.out);
-  for (int64_t k = 0; k < a.k; k += kQuad) {
-    const auto* quad = reinterpret_cast<const int8_t*>(packed + byte_index(a.row, k, a.k));
-    for (int64_t i = 0; i < kQuad && k + i < a.k; ++i) {
-      out[k + i] = from_float<T>(static_cast<float>(quad[i]) * head->scales[a.row % kPanel]);
+  for (int64_t block = 0; block < a.k; block += kByteBlock) {
+    float values[kByteBlock];
+    for (int k = 0; k < kByteBlock; ++k) {
+      const auto* quad = reinterpret_cast<const int8_t*>(packed + byte_index(a.row, block + k / kQuad * kQuad, a.k));
+      values[k] = static_cast<float>(quad[k % kQuad]) * head->scales[a.row % kPanel];
     }
+    mix(values);
+    for (int k = 0; k < kByteBlock && block + k < a.k; ++k) out[block + k] = from_float<T>(values[k]);
   }
 }
 

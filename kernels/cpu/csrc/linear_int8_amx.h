@@ -16,9 +16,9 @@ struct ByteTileKernel {
 
   // A group lies as tiles, [depth / 64][16][64].
   template <typename X>
-  static void prepare(char* group, int64_t row, const X* x, int64_t k, int64_t depth) {
+  static void prepare(char* group, int64_t row, const X* x, int64_t k, int64_t) {
     char* to = group + kGroupHeadBytes + row * kByteBlock;
-    group_scales(group)[row] = quantize(x, k, byte_depth(depth), [&](int64_t i, IVec values) {
+    group_scales(group)[row] = quantize(x, k, [&](int64_t i, IVec values) {
       store_bytes(to + i / kByteBlock * kByteBlock * kTileRows + i % kByteBlock, values);
     });
   }

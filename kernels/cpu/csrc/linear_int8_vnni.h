@@ -49,7 +49,7 @@ struct VnniKernel {
   static void prepare(char* group, int64_t row, const X* x, int64_t k, int64_t depth) {
     char* to = group + kGroupHeadBytes + row * byte_depth(depth);
     group_scales(group)[row] =
-        quantize(x, k, byte_depth(depth), [&](int64_t i, IVec values) { store_bytes(to + i, values + 128); });
+        quantize(x, k, [&](int64_t i, IVec values) { store_bytes(to + i, values + 128); });
   }
 
   template <int N>
