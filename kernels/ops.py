@@ -19,8 +19,8 @@ from octavo import envs
 from octavo.kernels.fused import Activation, DecoderSpec, FusedDecoder
 
 OPS = (
-    "pack_linear", "linear", "gated_linear", "fuse_decoder", "embedding", "rms_norm", "add_rms_norm", "rope_and_cache", "paged_attention", "silu_and_mul",
-    "gelu_and_mul", "argmax", "sample", "top_logprobs",
+    "pack_linear", "pack_int8", "linear", "gated_linear", "fuse_decoder", "embedding", "rms_norm", "add_rms_norm", "rope_and_cache",
+    "paged_attention", "silu_and_mul", "gelu_and_mul", "argmax", "sample", "top_logprobs",
 )  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -73,6 +73,20 @@ def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None, gated: b
     return _set.pack_linear(weight, bias, gated)
 
 
+def pack_int8(weight: torch.Tensor, bias: torch.Tensor | None = None, gated: bool = False) -> Any:
+    """The same with the weight in 8 bits, for products in 8 bits.
+
+    Each row of the weight, and of x when it comes, is mixed (multiplied by an orthogonal matrix, which shares outliers among
+    their neighbours and leaves products as they are) and becomes integers of -127 to 127 and one float32 scale, its largest
+    magnitude / 127. Products are summed as integers, exactly, then scaled in float32: all kernel sets give the same bits. A
+    row of x that holds a NaN or infinity gives NaN; one whose magnitudes all lie below 1e-30 / 254 counts as zeros.
+
+    Raises:
+        ValueError: K is more than 131072, where sums of 32 bits could overflow.
+    """
+    return _set.pack_int8(weight, bias, gated)
+
+
 def linear(x: torch.Tensor, packed: Any, wide: bool = False) -> torch.Tensor:
     """Multiply x [T, K] with the packed weight, add the bias -> [T, N] in x's type.
 
@@ -101,7 +115,7 @@ def fuse_decoder(spec: DecoderSpec) -> FusedDecoder | None:
 def embedding(ids: torch.Tensor, weight: torch.Tensor | Any) -> torch.Tensor:
     """Rows of weight [V, H] for ids int32 or int64 [T] -> [T, H].
 
-    weight may also be what `pack_linear` made of it: an embedding tied to the head then takes no memory of its own.
+    weight may also be what `pack_linear` or `pack_int8` made of it: an embedding tied to the head then takes no memory of its own.
 
     Raises:
         IndexError: an id outside [0, V) (on a GPU, when the device reports it).

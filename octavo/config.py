@@ -54,6 +54,8 @@ class ModelConfig(msgspec.Struct, frozen=True):
     skip_tokenizer_init: bool = False
     chat_template: str | None = None
     """A template's text or path that replaces the model's own."""
+    quantization: Literal["int8"] | None = None
+    """What weights are turned into while they are loaded; None leaves them as they are."""
 
 
 class CacheConfig(msgspec.Struct, frozen=True):
@@ -133,6 +135,11 @@ class EngineArgs:
         "auto",
         "Type of weights and activations; auto = the checkpoint's 16-bit type where the processor computes in it.",
         choices=("auto", "float32", "bfloat16", "float16", "half", "float"),
+    )
+    quantization: str | None = option(
+        None,
+        "Turn the weights into this while loading; int8 = products in 8 bits, a scale a row of weights and activations.",
+        choices=("int8",),
     )
     device: str = option("auto", "Where to run.", choices=("auto", "cpu", "cuda"))
     seed: int = option(0, "Seed of dummy weights; a request brings its own seed, or gets a random one.")
@@ -224,7 +231,7 @@ class EngineArgs:
         for f in dataclasses.fields(self):
             choices = f.metadata["choices"]
             value = getattr(self, f.name)
-            if choices and value not in choices:
+            if choices and value is not None and value not in choices:
                 raise ConfigError(f"{flag_name(f.name)} must be one of {', '.join(choices)}, got {value!r}")
         if self.gpu_memory_utilization is not None and not 0.0 < self.gpu_memory_utilization <= 1.0:
             raise ConfigError(f"--gpu-memory-utilization must be in (0, 1], got {self.gpu_memory_utilization}")
@@ -274,6 +281,7 @@ class EngineArgs:
             logprobs_mode=self.logprobs_mode,  # type: ignore[arg-type]
             skip_tokenizer_init=self.skip_tokenizer_init,
             chat_template=self.chat_template,
+            quantization=self._quantization(device),
         )
 
     def _generation_config(self, files: ModelFiles) -> dict[str, Any]:
@@ -295,6 +303,11 @@ class EngineArgs:
         if device == "cpu":
             return "bfloat16" if cpu_has_bf16() else "float32"
         return saved if saved in ("float16", "bfloat16") else "bfloat16"
+
+    def _quantization(self, device: str) -> Literal["int8"] | None:
+        if self.quantization is not None and device != "cpu":
+            raise ConfigError(f"--quantization {self.quantization} runs on a CPU only in this version; use --device cpu")
+        return self.quantization  # type: ignore[return-value]
 
     def _max_model_len(self, text: dict[str, Any]) -> int:
         own = model_context_length(text)
@@ -360,8 +373,8 @@ ACCEPTED_WITHOUT_EFFECT: dict[str, str] = {
 }
 """Arguments of vLLM's, old and new, that change nothing here and may be left as they are; and why."""
 
-_ONLY_VALUE = {"tensor_parallel_size": 1, "pipeline_parallel_size": 1, "data_parallel_size": 1, "quantization": None}
-ACCEPTED_WITHOUT_EFFECT.update(dict.fromkeys(_ONLY_VALUE, "this version has one device and no quantization"))
+_ONLY_VALUE = {"tensor_parallel_size": 1, "pipeline_parallel_size": 1, "data_parallel_size": 1}
+ACCEPTED_WITHOUT_EFFECT.update(dict.fromkeys(_ONLY_VALUE, "this version has one device"))
 
 
 def check_without_effect(name: str, value: Any) -> None:

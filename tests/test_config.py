@@ -190,15 +190,23 @@ def test_unknown_argument() -> None:
 
 def test_arguments_without_effect_say_so(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, logger="octavo.config")
-    args = EngineArgs.from_kwargs(model="m", trust_remote_code=True, tensor_parallel_size=1, quantization=None)
+    args = EngineArgs.from_kwargs(model="m", trust_remote_code=True, tensor_parallel_size=1)
     assert args == EngineArgs(model="m")
     assert "--trust-remote-code has no effect" in caplog.text
 
 
-@pytest.mark.parametrize(("name", "value"), [("tensor_parallel_size", 2), ("quantization", "awq"), ("data_parallel_size", 2)])
+@pytest.mark.parametrize(("name", "value"), [("tensor_parallel_size", 2), ("data_parallel_size", 2)])
 def test_what_cannot_be_honoured_is_refused(name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match="--" + name.replace("_", "-")):
         EngineArgs.from_kwargs(**{name: value})
+
+
+def test_quantization_is_for_a_cpu(tiny_model_dir: Path) -> None:
+    args = EngineArgs(model=str(tiny_model_dir), device="cpu", quantization="int8")
+    assert args.create_engine_config().model.quantization == "int8"
+    for changes, problem in (({"quantization": "awq"}, "must be one of int8"), ({"device": "cuda"}, "--device cpu")):
+        with pytest.raises(ConfigError, match=f"--quantization.*{problem}"):
+            dataclasses.replace(args, **changes).create_engine_config()
 
 
 def test_no_option_is_both_known_and_without_effect() -> None:

@@ -12,7 +12,7 @@ import pytest
 from octavo import envs
 from octavo.frontend.cli import serve
 from octavo.frontend.server.app import ROUTES
-from octavo.tools import bench_latency, bench_serve, bench_throughput, cli_docs
+from octavo.tools import bench_latency, bench_perplexity, bench_serve, bench_throughput, cli_docs
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("octavo", "frontend", "core", "executor", "kernels", "plugins", "tools")
@@ -31,7 +31,8 @@ def defined_names() -> frozenset[str]:
 
 @cache
 def known_flags() -> frozenset[str]:
-    parsers = [serve.make_parser(), bench_serve.make_parser(), bench_throughput.make_parser(), bench_latency.make_parser()]
+    benchmarks = (bench_serve, bench_throughput, bench_latency, bench_perplexity)
+    parsers = [serve.make_parser(), *(benchmark.make_parser() for benchmark in benchmarks)]
     return frozenset(name for parser in parsers for action in parser._actions for name in action.option_strings)
 
 

@@ -15,6 +15,7 @@ from octavo.frontend.cli.main import COMMANDS
 from octavo.frontend.server.options import ServerOptions
 from octavo.tools.arrivals import ArrivalOptions
 from octavo.tools.bench_latency import LatencyOptions
+from octavo.tools.bench_perplexity import PerplexityOptions
 from octavo.tools.bench_serve_options import BenchServeOptions
 from octavo.tools.bench_step import StepOptions
 from octavo.tools.bench_throughput import ThroughputOptions
@@ -80,6 +81,14 @@ SECTIONS: list[tuple[str, str, list[tuple[str, type]]]] = [
         "python -m octavo.tools.compare_peers",
         "Measures Octavo and other servers on the same work, one at a time (see [performance.md](performance.md)).",
         [("", CompareOptions)],
+    ),
+    (
+        "octavo bench perplexity",
+        (
+            "Measures how well a model predicts a text, through the same engine and kernels that serve it: what a quantization"
+            " costs. Takes the engine options of `octavo serve` too."
+        ),
+        [("", PerplexityOptions)],
     ),
 ]
 

@@ -19,6 +19,7 @@ class TokenEmbedding:
         """`tied`: the head uses the table too."""
         self.name = name
         self.tied = tied
+        self.method = place.method
         self.table: Any = place.empty(vocab_size, hidden_size)
         # The scale is rounded to the weights' type, as the models were trained with it rounded.
         self.scale = torch.tensor(scale, dtype=place.dtype).item()
@@ -30,7 +31,7 @@ class TokenEmbedding:
     def finish(self) -> None:
         """Pack a table that the head uses too; rows can be looked up in the packed form."""
         if self.tied:
-            self.table = ops.pack_linear(self.table)
+            self.table = self.method.pack(self.table, None)
 
     def __call__(self, ids: torch.Tensor) -> torch.Tensor:
         """Look up ids [T] -> new tensor [T, hidden_size]."""

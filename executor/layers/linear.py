@@ -13,18 +13,6 @@ from octavo.kernels import ops
 from octavo.kernels.fused import Activation
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Type and device of weights."""
-
-    dtype: torch.dtype
-    device: torch.device
-
-    def empty(self, *shape: int) -> torch.Tensor:
-        """Uninitialized memory for a weight."""
-        return torch.empty(shape, dtype=self.dtype, device=self.device)
-
-
 class LinearMethod(Protocol):
     """A quantization method: turns filled weights into something that `ops.linear` and `ops.gated_linear` can multiply with."""
 
@@ -42,13 +30,26 @@ class PlainMethod:
 PLAIN = PlainMethod()
 
 
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Type and device of weights, and what they are packed into."""
+
+    dtype: torch.dtype
+    device: torch.device
+    method: LinearMethod = PLAIN
+
+    def empty(self, *shape: int) -> torch.Tensor:
+        """Uninitialized memory for a weight."""
+        return torch.empty(shape, dtype=self.dtype, device=self.device)
+
+
 class Linear:
     """y = x W^T + b."""
 
     gated = False
 
-    def __init__(self, in_features: int, out_features: int, bias: bool, place: Placement, method: LinearMethod = PLAIN) -> None:
-        self.method = method
+    def __init__(self, in_features: int, out_features: int, bias: bool, place: Placement) -> None:
+        self.method = place.method
         self.weight: torch.Tensor | None = place.empty(out_features, in_features)
         self.bias: torch.Tensor | None = place.empty(out_features) if bias else None
         self.packed: Any = None
@@ -75,10 +76,8 @@ class ColumnLinear(Linear):
     own outputs from the whole input.
     """
 
-    def __init__(
-        self, in_features: int, parts: dict[str, int], bias: bool, place: Placement, method: LinearMethod = PLAIN
-    ) -> None:
-        super().__init__(in_features, sum(parts.values()), bias, place, method)
+    def __init__(self, in_features: int, parts: dict[str, int], bias: bool, place: Placement) -> None:
+        super().__init__(in_features, sum(parts.values()), bias, place)
         self.parts = parts
 
     def slots(self) -> Iterator[Slot]:
@@ -108,10 +107,8 @@ class RowLinear(Linear):
     added up.
     """
 
-    def __init__(
-        self, name: str, in_features: int, out_features: int, bias: bool, place: Placement, method: LinearMethod = PLAIN
-    ) -> None:
-        super().__init__(in_features, out_features, bias, place, method)
+    def __init__(self, name: str, in_features: int, out_features: int, bias: bool, place: Placement) -> None:
+        super().__init__(in_features, out_features, bias, place)
         self.name = name
 
     def slots(self) -> Iterator[Slot]:

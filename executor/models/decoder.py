@@ -14,6 +14,7 @@ from octavo.executor.layers.embedding import LMHead, TokenEmbedding
 from octavo.executor.layers.linear import Linear, Placement
 from octavo.executor.layers.mlp import GatedMLP
 from octavo.executor.layers.norm import RMSNorm
+from octavo.executor.layers.quantization import linear_method
 from octavo.executor.layers.rotary import Rope, cos_sin_table
 from octavo.executor.layers.weights import Layer, Slot
 from octavo.executor.models.fusing import fuse
@@ -136,7 +137,7 @@ class DecoderModel:
         """Weights are allocated, not initialized: the loader fills `slots` and calls `finish`, part by part."""
         self.options = options
         self.cache_layers = [(options.num_kv_heads, options.head_dim)] * options.num_layers
-        place = Placement(getattr(torch, config.dtype), device)
+        place = Placement(getattr(torch, config.dtype), device, linear_method(config.quantization))
         tables = _tables(options, config.max_model_len, device)
         vocab, hidden, tied = options.vocab_size, options.hidden_size, options.tie_embeddings
         self.embedding = TokenEmbedding("model.embed_tokens", vocab, hidden, options.embedding_scale, tied, place)

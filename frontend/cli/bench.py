@@ -1,4 +1,4 @@
-"""`octavo bench serve|throughput|latency|step`: hands over to the load tester in `tools/`.
+"""`octavo bench serve|throughput|latency|step|perplexity`: hands over to the load tester in `tools/`.
 
 The tools are found by name at run time, so that no room depends on them.
 """
@@ -14,6 +14,7 @@ BENCHMARKS = {
     "throughput": "Measure how many tokens a second the engine gives offline.",
     "latency": "Measure how long one batch takes offline.",
     "step": "Measure where the time of a step goes.",
+    "perplexity": "Measure how well a model predicts a text.",
 }
 
 

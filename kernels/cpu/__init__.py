@@ -21,6 +21,7 @@ else:
     from octavo.kernels.cpu.attention import paged_attention as paged_attention
     from octavo.kernels.cpu.attention import rope_and_cache as rope_and_cache
     from octavo.kernels.cpu.decoder import fuse_decoder as fuse_decoder
+    from octavo.kernels.cpu.int8 import pack_int8 as pack_int8
     from octavo.kernels.cpu.linear import PackedLinear as PackedLinear
     from octavo.kernels.cpu.linear import gated_linear as gated_linear
     from octavo.kernels.cpu.linear import linear as linear

@@ -13,8 +13,8 @@ from octavo.kernels.fused import Activation
 PANEL = 32
 """Columns packed together; csrc/linear_layout.h describes the layout."""
 
-DENSE, COMPACT = 0, 10
-"""As csrc/kernels.h numbers the forms of a weight."""
+DENSE, INT8, COMPACT = 0, 1, 10
+"""How a weight lies in memory, as csrc/kernels.h numbers it."""
 
 _EXCEPTION_BYTES, _MAX_EXCEPTIONS = 8, 1 / 128
 """Of a compact weight (csrc/linear_compact.h): what an exception takes, and the share of values at which it does not pay."""
@@ -45,19 +45,31 @@ class PackedLinear:
 
 def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None, gated: bool = False) -> PackedLinear:
     """See `ops.pack_linear`. The weight's memory is free as soon as the caller drops it."""
-    check_rows("weight", weight)
+    check_weight(weight, bias)
     n, k = weight.shape
+    data = torch.empty(padded(n) * padded(k), dtype=weight.dtype)
+    _native.pack_linear(type_code(weight), gated, data.data_ptr(), weight.data_ptr(), weight.stride(0), n, k)
+    compact = _compacted(data, n, k) if weight.dtype == torch.bfloat16 and isa() in _COMPACT_ISAS else None
+    if compact is not None:
+        return packed_linear(COMPACT, compact, weight, bias, gated)
+    return packed_linear(DENSE, data, weight, bias, gated)
+
+
+def check_weight(weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+    """Raises:
+    ValueError: the weight's rows are not contiguous, or the bias does not fit it.
+    """
+    check_rows("weight", weight)
+    n = weight.shape[0]
     if bias is not None and (bias.shape != (n,) or bias.dtype != weight.dtype):
         raise ValueError(f"bias must be {weight.dtype} of shape [{n}], got {bias.dtype} {list(bias.shape)}")
-    data = torch.empty(padded(n) * padded(k), dtype=weight.dtype)
-    code = type_code(weight)
-    _native.pack_linear(code, gated, data.data_ptr(), weight.data_ptr(), weight.stride(0), n, k)
+
+
+def packed_linear(form: int, data: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, gated: bool) -> PackedLinear:
+    """What the packers return: `data`, packed from `weight`, with the bias in the order of its columns."""
+    n, k = weight.shape
     bias = None if bias is None else pack_columns(bias, gated)
-    form = DENSE
-    if weight.dtype == torch.bfloat16 and isa() in _COMPACT_ISAS:
-        compact = _compacted(data, n, k)
-        data, form = (data, DENSE) if compact is None else (compact, COMPACT)
-    native = _native.Weight(form, code, data.data_ptr(), 0 if bias is None else bias.data_ptr(), n, k)
+    native = _native.Weight(form, type_code(weight), data.data_ptr(), 0 if bias is None else bias.data_ptr(), n, k)
     return PackedLinear(data, bias, n, k, gated, weight.dtype, native)
 
 

@@ -15,7 +15,7 @@ from octavo.errors import ConfigError
 from octavo.frontend.cli import chat, complete, serve
 from octavo.frontend.cli.flags import SWITCHES_WITHOUT_EFFECT, Flag, Parser, add_flags, flags_of, normalized
 from octavo.frontend.server.options import ServerOptions
-from octavo.tools import bench_latency, bench_serve, bench_throughput
+from octavo.tools import bench_latency, bench_perplexity, bench_serve, bench_throughput
 
 ALL_FLAGS = [(cls, flag) for cls in (EngineArgs, ServerOptions) for flag in flags_of(cls)]
 PARSERS = [
@@ -23,6 +23,7 @@ PARSERS = [
     bench_serve.make_parser(),
     bench_throughput.make_parser(),
     bench_latency.make_parser(),
+    bench_perplexity.make_parser(),
 ]
 
 
@@ -126,15 +127,14 @@ class TestWithoutEffect:
         flag = "--" + name.replace("_", "-")
         only = {"tensor_parallel_size": "1", "pipeline_parallel_size": "1", "data_parallel_size": "1"}
         words = [flag] if name in SWITCHES_WITHOUT_EFFECT else [flag, only.get(name, "auto")]
-        if name != "quantization":
-            assert serve.parse([*words, "m"])[0] == EngineArgs(model="m")
+        assert serve.parse([*words, "m"])[0] == EngineArgs(model="m")
         assert flag not in PARSERS[0].format_help()
 
     def test_switches_are_known(self) -> None:
         assert set(ACCEPTED_WITHOUT_EFFECT) >= SWITCHES_WITHOUT_EFFECT
 
     def test_value_that_would_have_an_effect_is_refused(self) -> None:
-        for words in (["-tp", "2"], ["--quantization", "awq"], ["--data-parallel-size=4"]):
+        for words in (["-tp", "2"], ["--data-parallel-size=4"]):
             with pytest.raises(ConfigError, match="this version"):
                 serve.parse(words)
 

@@ -35,7 +35,10 @@ def test_unknown_command_lists_the_known_ones(capsys: pytest.CaptureFixture[str]
     assert "serve, chat, complete, bench" in text
 
 
-@pytest.mark.parametrize("command", [*main.COMMANDS, "bench serve", "bench throughput", "bench latency", "bench step"])
+@pytest.mark.parametrize(
+    "command",
+    [*main.COMMANDS, "bench serve", "bench throughput", "bench latency", "bench step", "bench perplexity"],
+)
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     try:
         code = main.main([*command.split(), "--help"])

@@ -126,6 +126,10 @@ int64_t compact_linear(Address compact, Address dense, int64_t n, int64_t k, int
   return kernels().compact_linear({at<void>(compact), at<void>(dense), n, k, capacity});
 }
 
+void pack_int8(int dtype, bool gated, Address packed, Address weight, int64_t weight_stride, int64_t n, int64_t k) {
+  kernels().pack_int8({DType(dtype), gated, at<void>(packed), {at<void>(weight), weight_stride}, n, k});
+}
+
 void make_weight(Weight* self, int format, int dtype, Address data, Address bias, int64_t n, int64_t k) {
   new (self) Weight{Format(format), DType(dtype), at<void>(data), at<void>(bias), n, k};
 }
@@ -169,6 +173,7 @@ NB_MODULE(_native, m) {
   m.def("linear", &linear, unlocked);
   m.def("pack_linear", &pack_linear, unlocked);
   m.def("compact_linear", &compact_linear, unlocked);
+  m.def("pack_int8", &pack_int8, unlocked);
   m.def("argmax", &argmax, unlocked);
   m.def("sample", &sample, unlocked);
   m.def("top_logprobs", &top_logprobs, unlocked);

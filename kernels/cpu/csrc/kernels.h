@@ -60,8 +60,12 @@ struct AttentionArgs {
   int64_t sliding_window;
 };
 
-// How a weight lies in memory; `linear.cpp` describes each form.
-enum class Format : int { dense = 0, compact = 10 };
+// How a weight lies in memory; each form's layout is described where it is packed.
+enum class Format : int {
+  dense = 0,     // linear_layout.h
+  int8 = 1,      // int8_layout.h
+  compact = 10,  // linear_compact.h
+};
 
 // A packed weight [n, k] and its bias [n], or null. Of a gated weight n counts gates and ups, which lie side by side.
 struct Weight {
@@ -146,6 +150,7 @@ struct Kernels {
   void (*linear)(const LinearArgs&);
   void (*pack_linear)(const PackArgs&);
   int64_t (*compact_linear)(const CompactArgs&);  // bytes used; -1: there are too many exceptions
+  void (*pack_int8)(const PackArgs&);
   void (*argmax)(const float* logits, int64_t stride, int64_t rows, int64_t vocab_size, int64_t* out);
   void (*sample)(const SampleArgs&);
   bool (*top_logprobs)(const LogprobArgs&);  // false: a chosen id lies outside the vocabulary

@@ -6,6 +6,9 @@
 #include "linear_bf16.h"
 #include "linear_compact.h"
 #include "linear_epilogue.h"
+#include "linear_int8.h"
+#include "linear_int8_amx.h"
+#include "linear_int8_vnni.h"
 #include "table.h"
 
 #include <type_traits>
@@ -35,6 +38,14 @@ struct Choose<bf16> {
 };
 #endif
 
+#if defined(OCTAVO_AMX)
+using Int8Kernel = ByteTileKernel;
+#elif defined(__AVX512VNNI__)
+using Int8Kernel = VnniKernel;
+#else
+using Int8Kernel = PairKernel;
+#endif
+
 // Rows of x in the kernel's own order, in memory of the calling thread.
 template <typename Kernel, typename T>
 const char* prepare(const LinearArgs& a, int64_t first, int64_t rows, int64_t depth) {
@@ -49,9 +60,9 @@ const char* prepare(const LinearArgs& a, int64_t first, int64_t rows, int64_t de
 
 // A panel's product with groups of rows.
 template <typename Kernel, typename T>
-class PanelProduct {
+class DenseProduct {
  public:
-  PanelProduct(const LinearArgs& args, const char* x, int64_t first, int64_t rows)
+  DenseProduct(const LinearArgs& args, const char* x, int64_t first, int64_t rows)
       : a_(args), writer_(args), x_(x), first_(first), rows_(rows), depth_(padded(args.weight.k)),
         compact_(args.weight.format == Format::compact),
         panel_bytes_(compact_ ? compact_panel_bytes(depth_) : Kernel::panel_bytes(depth_)) {}
@@ -126,13 +137,37 @@ class PanelProduct {
   const int64_t panel_bytes_;
 };
 
+// The same for a quantized weight, whose kernels know their own panels.
 template <typename Kernel, typename T>
+class QuantizedProduct {
+ public:
+  QuantizedProduct(const LinearArgs& args, const char* x, int64_t first, int64_t rows)
+      : a_(args), writer_(args), x_(x), first_(first), rows_(rows), depth_(padded(args.weight.k)) {}
+
+  void operator()(int64_t panel) const {
+    alignas(64) float sums[Kernel::kRows * kPanel];
+    const char *weights = static_cast<const char*>(a_.weight.data) + panel * Kernel::panel_bytes(depth_), *x = x_;
+    for (int64_t row = 0; row < rows_; row += Kernel::kRows, x += Kernel::group_bytes(depth_)) {
+      const int64_t count = rows_ - row < Kernel::kRows ? rows_ - row : Kernel::kRows;
+      Kernel::run(static_cast<int>(count), x, weights, depth_, row > 0, sums);
+      writer_({sums, first_ + row, count, panel * kPanel});
+    }
+  }
+
+ private:
+  const LinearArgs& a_;
+  const PanelWriter<T> writer_;
+  const char* const x_;
+  const int64_t first_, rows_, depth_;
+};
+
+template <template <typename, typename> class Product, typename Kernel, typename T>
 void multiply(const LinearArgs& a) {
   const int64_t depth = padded(a.weight.k), panels = padded(a.weight.n) / kPanel;
   const int64_t wanted = num_threads() * kRunsPerThread, run = panels > wanted ? panels / wanted : 1;
   for (int64_t first = 0; first < a.rows; first += kRowBlock) {
     const int64_t rows = a.rows - first < kRowBlock ? a.rows - first : kRowBlock;
-    const PanelProduct<Kernel, T> product(a, prepare<Kernel, T>(a, first, rows, depth), first, rows);
+    const Product<Kernel, T> product(a, prepare<Kernel, T>(a, first, rows, depth), first, rows);
     parallel_for((panels + run - 1) / run, rows * a.weight.n * a.weight.k > kSharedWork, [&](int64_t task) {
       Kernel::begin();
       for (int64_t panel = task * run; panel < (task + 1) * run && panel < panels; ++panel) {
@@ -143,11 +178,13 @@ void multiply(const LinearArgs& a) {
   }
 }
 
-// The weight's row that packed column n holds, -1 for padding.
-int64_t row_of_column(const PackArgs& a, int64_t n) {
-  if (!a.gated) return n < a.n ? n : -1;
-  const int64_t gate = n / kPanel * kHalf + n % kHalf;
-  return gate >= a.n / 2 ? -1 : n % kPanel < kHalf ? gate : a.n / 2 + gate;
+template <typename T>
+void multiply_format(const LinearArgs& a) {
+  switch (a.weight.format) {
+    case Format::dense:
+    case Format::compact: return multiply<DenseProduct, typename Choose<T>::Kernel, T>(a);
+    case Format::int8: return multiply<QuantizedProduct, Int8Kernel, T>(a);
+  }
 }
 
 template <typename T>
@@ -160,9 +197,26 @@ void pack_column(const PackArgs& a, int64_t n, int64_t depth) {
   }
 }
 
+template <typename T>
+void unpack_dense_row(const Weight& weight, int64_t row, T* to) {
+  const int64_t depth = padded(weight.k);
+  const T* from = static_cast<const T*>(weight.data);
+  for (int64_t k = 0; k < weight.k; k += kStep<T>) {
+    const int64_t some = weight.k - k < kStep<T> ? weight.k - k : kStep<T>;
+    std::memcpy(to + k, from + packed_index<T>(row, k, depth), some * sizeof(T));
+  }
+}
+
+void unpack_compact_row(const Weight& weight, int64_t row, bf16* to) {
+  const int64_t depth = padded(weight.k), panel = row / kPanel, begin = panel * depth * kPanel;
+  for (int64_t k = 0; k < weight.k; ++k) {
+    to[k] = decode_one(weight, panel, depth, packed_index<bf16>(row, k, depth) - begin);
+  }
+}
+
 }  // namespace
 
-void linear(const LinearArgs& args) { OCTAVO_DISPATCH(args.dtype, T, multiply<Choose<T>::Kernel, T>(args)); }
+void linear(const LinearArgs& args) { OCTAVO_DISPATCH(args.dtype, T, multiply_format<T>(args)); }
 
 void pack_linear(const PackArgs& args) {
   const int64_t depth = padded(args.k), columns = padded(args.n);
@@ -195,22 +249,11 @@ int64_t compact_linear(const CompactArgs& a) {
 }
 
 void unpack_row(const Weight& weight, int64_t row, void* out) {
-  const int64_t depth = padded(weight.k);
-  if (weight.format == Format::compact) {
-    const int64_t panel = row / kPanel, begin = panel * depth * kPanel;
-    for (int64_t k = 0; k < weight.k; ++k) {
-      static_cast<bf16*>(out)[k] = decode_one(weight, panel, depth, packed_index<bf16>(row, k, depth) - begin);
-    }
-    return;
+  switch (weight.format) {
+    case Format::dense: OCTAVO_DISPATCH(weight.dtype, T, unpack_dense_row(weight, row, static_cast<T*>(out))); return;
+    case Format::compact: return unpack_compact_row(weight, row, static_cast<bf16*>(out));
+    case Format::int8: return unpack_int8_row(weight, row, out);
   }
-  OCTAVO_DISPATCH(weight.dtype, T, {
-    const T* from = static_cast<const T*>(weight.data);
-    T* to = static_cast<T*>(out);
-    for (int64_t k = 0; k < weight.k; k += kStep<T>) {
-      const int64_t some = weight.k - k < kStep<T> ? weight.k - k : kStep<T>;
-      std::memcpy(to + k, from + packed_index<T>(row, k, depth), some * sizeof(T));
-    }
-  });
 }
 
 }  // namespace octavo::OCTAVO_ISA

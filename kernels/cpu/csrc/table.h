@@ -14,7 +14,10 @@ bool embedding(const EmbeddingArgs& args);
 void linear(const LinearArgs& args);
 void pack_linear(const PackArgs& args);
 int64_t compact_linear(const CompactArgs& args);
-void unpack_row(const Weight& weight, int64_t row, void* out);  // a row of a packed weight, in its type
+void pack_int8(const PackArgs& args);
+// A row of a packed weight, in its type.
+void unpack_row(const Weight& weight, int64_t row, void* out);
+void unpack_int8_row(const Weight& weight, int64_t row, void* out);
 void argmax(const float* logits, int64_t stride, int64_t rows, int64_t vocab_size, int64_t* out);
 void sample(const SampleArgs& args);
 bool top_logprobs(const LogprobArgs& args);
