@@ -81,6 +81,7 @@ def paged_attention(
 def embedding(
     dtype: int,
     packed: bool,
+    form: int,
     out: int,
     ids: int,
     wide_ids: bool,
@@ -99,6 +100,8 @@ def linear(
     dtype: int, epilogue: int, scale: float, out: int, out_stride: int, x: int, x_stride: int, rows: int, weight: Weight, /
 ) -> None: ...
 def pack_linear(dtype: int, gated: bool, packed: int, weight: int, weight_stride: int, n: int, k: int, /) -> None: ...
+def pack_blocks(form: int, gated: bool, packed: int, blocks: int, n: int, k: int, /) -> None: ...
+def blocks_bytes(form: int, n: int, k: int, /) -> int: ...
 
 class Decoder:
     def __init__(

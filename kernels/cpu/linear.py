@@ -31,6 +31,8 @@ class PackedLinear:
     n: int
     k: int
     gated: bool
+    format: int
+    """How the weight lies in memory, as csrc/kernels.h numbers it."""
     dtype: torch.dtype
     """Of x."""
     native: _native.Weight
@@ -48,7 +50,7 @@ def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None, gated: b
     _native.pack_linear(code, gated, data.data_ptr(), weight.data_ptr(), weight.stride(0), n, k)
     bias = None if bias is None else pack_columns(bias, gated)
     native = _native.Weight(DENSE, code, data.data_ptr(), 0 if bias is None else bias.data_ptr(), n, k)
-    return PackedLinear(data, bias, n, k, gated, weight.dtype, native)
+    return PackedLinear(data, bias, n, k, gated, DENSE, weight.dtype, native)
 
 
 def padded(size: int) -> int:

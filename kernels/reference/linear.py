@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from octavo.kernels.fused import Activation, DecoderSpec, FusedDecoder
 from octavo.kernels.reference.activation import gelu_and_mul, silu_and_mul
+from octavo.kernels.reference.blocks import BlocksLinear
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +25,18 @@ def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None, gated: b
     return PackedLinear(weight, bias)
 
 
-def linear(x: torch.Tensor, packed: PackedLinear, wide: bool = False) -> torch.Tensor:
+def linear(x: torch.Tensor, packed: PackedLinear | BlocksLinear, wide: bool = False) -> torch.Tensor:
     """See `ops.linear`."""
+    if isinstance(packed, BlocksLinear):
+        product = packed.multiply(x)
+        return product if wide else product.to(x.dtype)
     if wide and x.dtype != torch.float32:
         bias = None if packed.bias is None else packed.bias.float()
         return F.linear(x.float(), packed.weight.float(), bias)
     return F.linear(x, packed.weight, packed.bias)
 
 
-def gated_linear(x: torch.Tensor, packed: PackedLinear, activation: Activation) -> torch.Tensor:
+def gated_linear(x: torch.Tensor, packed: PackedLinear | BlocksLinear, activation: Activation) -> torch.Tensor:
     """See `ops.gated_linear`."""
     both = linear(x, packed)
     return silu_and_mul(both) if activation == "silu" else gelu_and_mul(both)
@@ -43,6 +47,8 @@ def fuse_decoder(spec: DecoderSpec) -> FusedDecoder | None:  # noqa: ARG001
     return None
 
 
-def embedding(ids: torch.Tensor, weight: torch.Tensor | PackedLinear) -> torch.Tensor:
+def embedding(ids: torch.Tensor, weight: torch.Tensor | PackedLinear | BlocksLinear) -> torch.Tensor:
     """See `ops.embedding`."""
+    if isinstance(weight, BlocksLinear):
+        return weight.rows(ids)
     return F.embedding(ids, weight.weight if isinstance(weight, PackedLinear) else weight)

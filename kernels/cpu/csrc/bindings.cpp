@@ -106,9 +106,9 @@ bool paged_attention(int dtype, int cache_dtype, Address out, Address q, Strides
   return kernels().paged_attention(a);
 }
 
-bool embedding(int dtype, bool packed, Address out, Address ids, bool wide_ids, Address weight, int64_t weight_stride,
-               int64_t num_ids, int64_t vocab_size, int64_t size) {
-  return kernels().embedding({DType(dtype), packed, at<void>(out), at<void>(ids), wide_ids,
+bool embedding(int dtype, bool packed, int format, Address out, Address ids, bool wide_ids, Address weight,
+               int64_t weight_stride, int64_t num_ids, int64_t vocab_size, int64_t size) {
+  return kernels().embedding({DType(dtype), packed, Format(format), at<void>(out), at<void>(ids), wide_ids,
                               {at<void>(weight), weight_stride}, num_ids, vocab_size, size});
 }
 
@@ -121,6 +121,12 @@ void linear(int dtype, int epilogue, float scale, Address out, int64_t out_strid
 void pack_linear(int dtype, bool gated, Address packed, Address weight, int64_t weight_stride, int64_t n, int64_t k) {
   kernels().pack_linear({DType(dtype), gated, at<void>(packed), {at<void>(weight), weight_stride}, n, k});
 }
+
+void pack_blocks(int format, bool gated, Address packed, Address blocks, int64_t n, int64_t k) {
+  kernels().pack_blocks(Format(format), {DType::f32, gated, at<void>(packed), {at<void>(blocks), 0}, n, k});
+}
+
+int64_t blocks_bytes(int format, int64_t n, int64_t k) { return kernels().blocks_bytes(Format(format), n, k); }
 
 void make_weight(Weight* self, int format, int dtype, Address data, Address bias, int64_t n, int64_t k) {
   new (self) Weight{Format(format), DType(dtype), at<void>(data), at<void>(bias), n, k};
@@ -163,6 +169,8 @@ NB_MODULE(_native, m) {
   nb::class_<Weight>(m, "Weight").def("__init__", &make_weight);
   m.def("linear", &linear, unlocked);
   m.def("pack_linear", &pack_linear, unlocked);
+  m.def("pack_blocks", &pack_blocks, unlocked);
+  m.def("blocks_bytes", &blocks_bytes);
   m.def("argmax", &argmax, unlocked);
   m.def("sample", &sample, unlocked);
   m.def("top_logprobs", &top_logprobs, unlocked);

@@ -40,7 +40,7 @@ bool has_avx512_bf16() {
 // Besides the processor, the operating system has to be asked for the tiles' memory; Linux grants it to the process.
 bool has_amx() {
   unsigned a, b, c, d;
-  constexpr unsigned kTileBits = 1u << 24 | 1u << 22;  // AMX-TILE, AMX-BF16
+  constexpr unsigned kTileBits = 1u << 24 | 1u << 22 | 1u << 25;  // AMX-TILE, AMX-BF16, AMX-INT8
   if (!has_avx512_bf16() || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kTileBits) != kTileBits) return false;
 #ifdef __linux__
   constexpr long kRequestPermission = 0x1023, kTileData = 18;

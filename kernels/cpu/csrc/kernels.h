@@ -60,18 +60,30 @@ struct AttentionArgs {
   int64_t sliding_window;
 };
 
+// How a weight lies in memory; each form's layout is described where it is packed.
+enum class Format : int {
+  dense = 0,  // linear_layout.h
+  // Blocks of GGUF files under their names there, blocks_layout.h
+  q8_0 = 2,
+  q4_0 = 3,
+  q4_1 = 4,
+  q5_0 = 5,
+  q5_1 = 6,
+  q4_k = 7,
+  q5_k = 8,
+  q6_k = 9,
+};
+
 struct EmbeddingArgs {
-  DType dtype;
-  bool packed;    // weight.data is what pack_linear wrote
+  DType dtype;    // of the result
+  bool packed;    // weight.data is what pack_linear wrote, or another packer of `format`
+  Format format;
   void* out;      // contiguous
   const void* ids;
   bool wide_ids;  // int64, else int32
   Rows weight;
   int64_t num_ids, vocab_size, size;
 };
-
-// How a weight lies in memory; `linear.cpp` describes each form.
-enum class Format : int { dense = 0 };
 
 // A packed weight [n, k] and its bias [n], or null. Of a gated weight n counts gates and ups, which lie side by side.
 struct Weight {
@@ -146,6 +158,8 @@ struct Kernels {
   bool (*embedding)(const EmbeddingArgs&);
   void (*linear)(const LinearArgs&);
   void (*pack_linear)(const PackArgs&);
+  void (*pack_blocks)(Format, const PackArgs&);  // weight.data: the file's rows of blocks, one after the other
+  int64_t (*blocks_bytes)(Format, int64_t n, int64_t k);  // of what pack_blocks writes
   void (*argmax)(const float* logits, int64_t stride, int64_t rows, int64_t vocab_size, int64_t* out);
   void (*sample)(const SampleArgs&);
   bool (*top_logprobs)(const LogprobArgs&);  // false: a chosen id lies outside the vocabulary

@@ -4,6 +4,7 @@
 // one sum over k in an order that neither the number of rows nor the number of threads changes.
 #include "linear_amx.h"
 #include "linear_bf16.h"
+#include "linear_blocks.h"
 #include "linear_dense.h"
 #include "linear_epilogue.h"
 #include "table.h"
@@ -74,11 +75,12 @@ void multiply(const LinearArgs& a) {
   }
 }
 
-// The weight's row that packed column n holds, -1 for padding.
-int64_t row_of_column(const PackArgs& a, int64_t n) {
-  if (!a.gated) return n < a.n ? n : -1;
-  const int64_t gate = n / kPanel * kHalf + n % kHalf;
-  return gate >= a.n / 2 ? -1 : n % kPanel < kHalf ? gate : a.n / 2 + gate;
+template <typename T>
+void multiply_format(const LinearArgs& a) {
+  switch (a.weight.format) {
+    case Format::dense: return multiply<typename Choose<T>::Kernel, T>(a);
+    default: return with_blocks(a.weight.format, [&](auto form) { multiply<BlockKernel<decltype(form)>, T>(a); });
+  }
 }
 
 template <typename T>
@@ -93,7 +95,7 @@ void pack_column(const PackArgs& a, int64_t n, int64_t depth) {
 
 }  // namespace
 
-void linear(const LinearArgs& args) { OCTAVO_DISPATCH(args.dtype, T, multiply<Choose<T>::Kernel, T>(args)); }
+void linear(const LinearArgs& args) { OCTAVO_DISPATCH(args.dtype, T, multiply_format<T>(args)); }
 
 void pack_linear(const PackArgs& args) {
   const int64_t depth = padded(args.k), columns = padded(args.n);

@@ -10,7 +10,7 @@
 
 #include <cstdint>
 
-#include "dtypes.h"
+#include "kernels.h"
 
 namespace octavo::OCTAVO_ISA {
 
@@ -32,6 +32,13 @@ inline constexpr int64_t kStep<bf16> = 2;
 template <typename T>
 constexpr int64_t step_offset(int64_t k) {
   return k * (kStep<T> == 1 ? kPanel : kHalf);
+}
+
+// The weight's row that packed column n holds, -1 for padding.
+inline int64_t row_of_column(const PackArgs& a, int64_t n) {
+  if (!a.gated) return n < a.n ? n : -1;
+  const int64_t gate = n / kPanel * kHalf + n % kHalf;
+  return gate >= a.n / 2 ? -1 : n % kPanel < kHalf ? gate : a.n / 2 + gate;
 }
 
 // Where packed column n and k lie.

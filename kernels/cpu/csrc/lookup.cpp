@@ -15,8 +15,10 @@ OCTAVO_INLINE int64_t id_at(const EmbeddingArgs& a, int64_t i) {
 void copy_row(const EmbeddingArgs& a, int64_t i, int64_t id) {
   const int64_t element = a.dtype == DType::f32 ? 4 : 2, bytes = a.size * element;
   char* out = static_cast<char*>(a.out) + i * bytes;
-  if (a.packed) {
+  if (a.packed && a.format == Format::dense) {
     unpack_row({a.dtype, out, a.weight.data, id, a.size});
+  } else if (a.packed) {
+    unpack_blocks_row(a.format, {a.dtype, out, a.weight.data, id, a.size});
   } else {
     std::memcpy(out, static_cast<const char*>(a.weight.data) + id * a.weight.stride * element, bytes);
   }
