@@ -30,7 +30,7 @@ class BlocksLinear:
     """Of x."""
 
     def multiply(self, x: torch.Tensor) -> torch.Tensor:
-        """x [T, K] -> float32 [T, N], bias added."""
+        """X [T, K] -> float32 [T, N], bias added."""
         return F.linear(rounded(x), self.weight, None if self.bias is None else self.bias.float())
 
     def rows(self, ids: torch.Tensor) -> torch.Tensor:

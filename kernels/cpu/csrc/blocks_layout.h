@@ -26,15 +26,23 @@ typedef uint8_t ByteVec __attribute__((vector_size(kLanes)));
 typedef int8_t SignedByteVec __attribute__((vector_size(kLanes)));
 
 OCTAVO_INLINE Vec load_factors(const uint8_t* p) {
+#if defined(__AVX512F__)
+  return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+#else
   ByteVec bytes;
   std::memcpy(&bytes, p, sizeof bytes);
   return __builtin_convertvector(__builtin_convertvector(bytes, IVec), Vec);
+#endif
 }
 
 OCTAVO_INLINE Vec load_factors(const int8_t* p) {
+#if defined(__AVX512F__)
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+#else
   SignedByteVec bytes;
   std::memcpy(&bytes, p, sizeof bytes);
   return __builtin_convertvector(__builtin_convertvector(bytes, IVec), Vec);
+#endif
 }
 
 // Codes of `Bits` bits.

@@ -5,6 +5,7 @@
 #include "linear_amx.h"
 #include "linear_bf16.h"
 #include "linear_blocks.h"
+#include "linear_blocks_amx.h"
 #include "linear_dense.h"
 #include "linear_epilogue.h"
 #include "table.h"
@@ -30,6 +31,14 @@ template <>
 struct Choose<bf16> {
   using Kernel = Bf16Kernel;
 };
+#endif
+
+#if defined(OCTAVO_AMX)
+template <typename Form>
+using ChooseBlocks = BlockTileKernel<Form>;
+#else
+template <typename Form>
+using ChooseBlocks = BlockKernel<Form>;
 #endif
 
 // Rows of x in the kernel's own order, in memory of the calling thread.
@@ -79,7 +88,7 @@ template <typename T>
 void multiply_format(const LinearArgs& a) {
   switch (a.weight.format) {
     case Format::dense: return multiply<typename Choose<T>::Kernel, T>(a);
-    default: return with_blocks(a.weight.format, [&](auto form) { multiply<BlockKernel<decltype(form)>, T>(a); });
+    default: return with_blocks(a.weight.format, [&](auto form) { multiply<ChooseBlocks<decltype(form)>, T>(a); });
   }
 }
 

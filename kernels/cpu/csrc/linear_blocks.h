@@ -60,6 +60,36 @@ struct Dot {
 
 OCTAVO_INLINE IVec max(IVec a, IVec b) { return a > b ? a : b; }
 
+OCTAVO_INLINE int32_t max(IVec x) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_max_epi32(reinterpret_cast<__m512i>(x));
+#else
+  int32_t largest = x[0];
+  for (int lane = 1; lane < kLanes; ++lane) largest = x[lane] > largest ? x[lane] : largest;
+  return largest;
+#endif
+}
+
+OCTAVO_INLINE int32_t sum(IVec x) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_add_epi32(reinterpret_cast<__m512i>(x));
+#else
+  int32_t total = 0;
+  for (int lane = 0; lane < kLanes; ++lane) total += x[lane];
+  return total;
+#endif
+}
+
+// Lanes' low bytes.
+OCTAVO_INLINE void store_low_bytes(int8_t* p, IVec x) {
+#if defined(__AVX512F__)
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(reinterpret_cast<__m512i>(x)));
+#else
+  const auto bytes = __builtin_convertvector(x, SignedByteVec);
+  std::memcpy(p, &bytes, sizeof bytes);
+#endif
+}
+
 // What 32 values are divided by, and times what they become integers; NaN where one of them is not finite.
 struct BlockScale {
   float scale, inverse;
@@ -69,8 +99,7 @@ OCTAVO_INLINE BlockScale block_scale(const Vec values[kBlock / kLanes]) {
   // As integers, magnitudes have the order of the floats, with infinity and NaN on top.
   IVec largest{};
   for (int i = 0; i < kBlock / kLanes; ++i) largest = max(largest, as_int(values[i]) & 0x7fffffff);
-  int32_t bits = 0;
-  for (int lane = 0; lane < kLanes; ++lane) bits = largest[lane] > bits ? largest[lane] : bits;
+  const int32_t bits = max(largest);
   if (bits >= 0x7f800000) return {from_bits(0x7fc00000), 0.0f};
   const float magnitude = from_bits(static_cast<uint32_t>(bits));
   if (magnitude < kLeastMagnitude) return {0.0f, 0.0f};
@@ -101,14 +130,15 @@ struct BlockKernel {
     for (int i = 0; i < kVecs; ++i) values[i] = load(x + i * kLanes);
     const BlockScale by = block_scale(values);
     int8_t integers[kBlock];
-    int32_t sums[2] = {};
+    IVec lanes[2] = {};
+#pragma GCC unroll 8
     for (int i = 0; i < kVecs; ++i) {
-      // A value that is not finite times zero is NaN: the sum then counts for nothing, as the scale is NaN.
+      // Where a value is not finite these mean nothing, and the scale, NaN, says so.
       const IVec rounded = as_int(values[i] * splat(by.inverse) + magic) - as_int(magic);
-      const auto bytes = __builtin_convertvector(rounded, SignedByteVec);
-      std::memcpy(integers + i * kLanes, &bytes, sizeof bytes);
+      store_low_bytes(integers + i * kLanes, rounded);
+      lanes[i * kLanes / kHalf] += rounded;
     }
-    for (int i = 0; i < kBlock; ++i) sums[i / kHalf] += integers[i];
+    const int32_t sums[2] = {sum(lanes[0]), sum(lanes[1])};
     to.scale = by.scale;
     to.sum = by.scale * static_cast<float>(sums[0] + sums[1]);
     to.start[0] = -Form::kOffset * (Form::kSplit == 2 ? sums[0] : sums[0] + sums[1]);
