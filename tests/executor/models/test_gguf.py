@@ -158,7 +158,7 @@ def test_blocks_are_kept_in_sixteen_bits(kind: Kind, tmp_path: Path) -> None:
     widened = PagedSequences(load(tmp_path / "model.gguf")).logits("a", ids)
     sequences = PagedSequences(model, torch.bfloat16)
     logits = sequences.logits("a", ids)
-    assert tiny_hf.difference(logits, widened) < 0.15
+    assert tiny_hf.difference(logits, widened) < 0.3
     assert torch.equal(sequences.logits("b", ids, chunk=7), logits)
 
 
@@ -171,7 +171,7 @@ def test_a_matrix_of_two_kinds_is_widened(tmp_path: Path) -> None:
     assert {layer.attention.out.kind for layer in model.layers} == {BLOCK_KINDS["Q4_1"]}
     ids = tiny_hf.token_ids(30)
     widened = PagedSequences(load(tmp_path / "model.gguf")).logits("a", ids)
-    assert tiny_hf.difference(PagedSequences(model, torch.bfloat16).logits("a", ids), widened) < 0.15
+    assert tiny_hf.difference(PagedSequences(model, torch.bfloat16).logits("a", ids), widened) < 0.3
 
 
 @pytest.mark.parametrize("kind", [Kind.Q4_K, Kind.Q5_K, Kind.Q6_K])
