@@ -16,11 +16,12 @@ from typing import Any
 import torch
 
 from octavo import envs
+from octavo.kernels.blocks import Blocks
 from octavo.kernels.fused import Activation, DecoderSpec, FusedDecoder
 
 OPS = (
-    "pack_linear", "pack_int8", "linear", "gated_linear", "fuse_decoder", "embedding", "rms_norm", "add_rms_norm", "rope_and_cache",
-    "paged_attention", "silu_and_mul", "gelu_and_mul", "argmax", "sample", "top_logprobs",
+    "pack_linear", "pack_int8", "pack_blocks", "linear", "gated_linear", "fuse_decoder", "embedding", "rms_norm",
+    "add_rms_norm", "rope_and_cache", "paged_attention", "silu_and_mul", "gelu_and_mul", "argmax", "sample", "top_logprobs",
 )  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,19 @@ def pack_int8(weight: torch.Tensor, bias: torch.Tensor | None = None, gated: boo
     return _set.pack_int8(weight, bias, gated)
 
 
+def pack_blocks(blocks: Blocks, dtype: torch.dtype, bias: torch.Tensor | None = None, gated: bool = False) -> Any:
+    """The same for a weight in the blocks of a GGUF file, which it keeps to the bit, and x (and bias) of type dtype.
+
+    Products are made in 8 bits: every 32 successive values of a row of x become integers of -127 to 127 and one float32
+    scale, their largest magnitude / 127 (all zeros if that is below 1e-30; NaN if one of them is not finite). A block's
+    products are summed exactly, blocks in float32.
+
+    Raises:
+        ValueError: rows are not made of whole blocks, or the bias does not fit.
+    """
+    return _set.pack_blocks(blocks, dtype, bias, gated)
+
+
 def linear(x: torch.Tensor, packed: Any, wide: bool = False) -> torch.Tensor:
     """Multiply x [T, K] with the packed weight, add the bias -> [T, N] in x's type.
 
@@ -115,7 +129,8 @@ def fuse_decoder(spec: DecoderSpec) -> FusedDecoder | None:
 def embedding(ids: torch.Tensor, weight: torch.Tensor | Any) -> torch.Tensor:
     """Rows of weight [V, H] for ids int32 or int64 [T] -> [T, H].
 
-    weight may also be what `pack_linear` or `pack_int8` made of it: an embedding tied to the head then takes no memory of its own.
+    weight may also be what `pack_linear`, `pack_int8` or `pack_blocks` made of it: an embedding tied to the head then takes no
+    memory of its own.
 
     Raises:
         IndexError: an id outside [0, V) (on a GPU, when the device reports it).

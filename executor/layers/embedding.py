@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
-from octavo.executor.layers.linear import Linear, Placement
+from octavo.executor.layers.linear import PLAIN, Linear, Placement
 from octavo.executor.layers.weights import Slot
 from octavo.kernels import ops
+from octavo.kernels.blocks import BlockKind, Blocks
 
 
 class TokenEmbedding:
@@ -21,17 +22,27 @@ class TokenEmbedding:
         self.tied = tied
         self.method = place.method
         self.table: Any = place.empty(vocab_size, hidden_size)
+        self.dtype = place.dtype
+        self.kind: BlockKind | None = None
         # The scale is rounded to the weights' type, as the models were trained with it rounded.
         self.scale = torch.tensor(scale, dtype=place.dtype).item()
 
     def slots(self) -> Iterator[Slot]:
         """The one table."""
-        yield Slot(f"{self.name}.weight", self.table)
+        yield Slot(f"{self.name}.weight", self.table, self)
 
     def finish(self) -> None:
-        """Pack a table that the head uses too; rows can be looked up in the packed form."""
-        if self.tied:
+        """Pack blocks, or a table that the head uses too; rows can be looked up in the packed form."""
+        if self.kind is not None:
+            self.table = ops.pack_blocks(Blocks(self.table, self.kind), self.dtype)
+        elif self.tied:
             self.table = self.method.pack(self.table, None)
+
+    def hold_blocks(self, kind: BlockKind) -> None:
+        """See `Matrix.hold_blocks`. A table that is to be quantized another way takes values all the same."""
+        if self.method is PLAIN:
+            rows, k = self.table.shape
+            self.table, self.kind = torch.empty(rows, kind.row_bytes(k), dtype=torch.uint8), kind
 
     def __call__(self, ids: torch.Tensor) -> torch.Tensor:
         """Look up ids [T] -> new tensor [T, hidden_size]."""
@@ -53,7 +64,7 @@ class LMHead:
     def slots(self) -> Iterator[Slot]:
         """The one weight, or none when it is the embedding's."""
         if self.own is not None and self.own.weight is not None:
-            yield Slot(f"{self.name}.weight", self.own.weight)
+            yield Slot(f"{self.name}.weight", self.own.weight, self.own)
 
     def finish(self) -> None:
         """Pack the matrix."""

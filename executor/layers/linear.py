@@ -10,6 +10,7 @@ import torch
 
 from octavo.executor.layers.weights import Slot
 from octavo.kernels import ops
+from octavo.kernels.blocks import BlockKind, Blocks
 from octavo.kernels.fused import Activation
 
 
@@ -53,6 +54,8 @@ class Linear:
         self.weight: torch.Tensor | None = place.empty(out_features, in_features)
         self.bias: torch.Tensor | None = place.empty(out_features) if bias else None
         self.packed: Any = None
+        self.dtype = place.dtype
+        self.kind: BlockKind | None = None
 
     def __call__(self, x: torch.Tensor, wide: bool = False) -> torch.Tensor:
         """Multiply x [T, in_features] -> [T, out_features], in float32 if `wide`."""
@@ -60,8 +63,17 @@ class Linear:
 
     def finish(self) -> None:
         """Pack the weights; from here on only the packed form is kept."""
-        self.packed = self.method.pack(self._filled(), self.bias, self.gated)
+        if self.kind is not None:
+            self.packed = ops.pack_blocks(Blocks(self._filled(), self.kind), self.dtype, self.bias, self.gated)
+        else:
+            self.packed = self.method.pack(self._filled(), self.bias, self.gated)
         self.weight = self.bias = None
+
+    def hold_blocks(self, kind: BlockKind) -> None:
+        """See `Matrix.hold_blocks`. Weights that are to be quantized another way take values all the same."""
+        if self.method is PLAIN:
+            rows, k = self._filled().shape
+            self.weight, self.kind = torch.empty(rows, kind.row_bytes(k), dtype=torch.uint8), kind
 
     def _filled(self) -> torch.Tensor:
         if self.weight is None:
@@ -84,7 +96,7 @@ class ColumnLinear(Linear):
         """One tensor a part; `parts` maps names in the checkpoint to numbers of rows."""
         row = 0
         for name, rows in self.parts.items():
-            yield Slot(f"{name}.weight", self._filled()[row : row + rows])
+            yield Slot(f"{name}.weight", self._filled()[row : row + rows], self)
             if self.bias is not None:
                 yield Slot(f"{name}.bias", self.bias[row : row + rows])
             row += rows
@@ -113,6 +125,6 @@ class RowLinear(Linear):
 
     def slots(self) -> Iterator[Slot]:
         """The one weight, and its bias."""
-        yield Slot(f"{self.name}.weight", self._filled())
+        yield Slot(f"{self.name}.weight", self._filled(), self)
         if self.bias is not None:
             yield Slot(f"{self.name}.bias", self.bias)

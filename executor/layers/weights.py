@@ -8,6 +8,15 @@ from typing import Protocol
 
 import torch
 
+from octavo.kernels.blocks import BlockKind
+
+
+class Matrix(Protocol):
+    """A weight that can be filled with values or, if all its tensors are of one kind, with a quantized file's blocks."""
+
+    def hold_blocks(self, kind: BlockKind) -> None:
+        """Take blocks instead of values: from now on the slots are uint8 [N, bytes of a row]. Before anything is filled."""
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -21,6 +30,8 @@ class Slot:
     """In the checkpoint, as transformers calls it."""
     target: torch.Tensor
     """Uninitialized until the loader has written it; its shape is the one the checkpoint must have."""
+    matrix: Matrix | None = None
+    """Whose part the target is, where that can hold blocks."""
 
 
 class Layer(Protocol):

@@ -1,13 +1,9 @@
-"""GGUF files: quantized tensors, turned into the model's type while they are read.
-
-Quantized weights are widened to the activations' type; products on the packed blocks themselves are a quantization
-method's business.
-"""
+"""GGUF files: quantized tensors, read as the blocks they are, or widened to the model's type meanwhile."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import gguf
@@ -15,8 +11,10 @@ import numpy as np
 import torch
 
 from octavo.errors import ConfigError
+from octavo.executor.layers.weights import Matrix, Slot
 from octavo.executor.loader.gguf_blocks import dequantize
 from octavo.gguf_file import GGUFFile, GGUFTensor, read_gguf
+from octavo.kernels.blocks import BLOCK_KINDS, BlockKind
 
 _SLAB = 1 << 18
 """Values dequantized at once: their float32 form stays in a core's cache until it is converted."""
@@ -54,18 +52,46 @@ class GGUFCheckpoint:
         """Shape of every tensor there is."""
         return {name: tensor.shape for name, tensor in self._tensors.items()}
 
+    def keep_blocks(self, slots: Iterable[Slot]) -> None:
+        """Have matrices hold blocks wherever all tensors of one are of a kind that the kernels multiply with.
+
+        Where kinds differ (some files give v more bits than q and k), the matrix is widened as a whole.
+        """
+        kinds: dict[int, set[BlockKind | None]] = {}
+        matrices: dict[int, Matrix] = {}
+        for slot in slots:
+            if slot.matrix is not None:
+                matrices[id(slot.matrix)] = slot.matrix
+                kinds.setdefault(id(slot.matrix), set()).add(self._block_kind(slot.name))
+        for key, matrix in matrices.items():
+            kind = kinds[key].pop() if len(kinds[key]) == 1 else None
+            if kind is not None:
+                matrix.hold_blocks(kind)
+
+    def _block_kind(self, name: str) -> BlockKind | None:
+        tensor = self._tensors.get(name)
+        return None if tensor is None else BLOCK_KINDS.get(self._block(tensor)[0].name)
+
     def read(self, name: str, target: torch.Tensor) -> None:
-        """See `Checkpoint.read`."""
+        """See `Checkpoint.read`; a uint8 target takes the tensor's blocks."""
         tensor = self._tensors[name]
         projection = name.split(".")[-2]
+        read = self._read_blocks if target.dtype == torch.uint8 else self._dequantize
         if self._file.architecture in _PERMUTED and projection in self._heads:
-            rows = torch.empty(tensor.shape)
-            self._dequantize(tensor, rows.view(-1))
+            rows = torch.empty(target.shape, dtype=torch.uint8 if target.dtype == torch.uint8 else torch.float32)
+            read(tensor, rows.view(-1))
             target.copy_(_rows_in_halves(rows, self._heads[projection]))
             return
-        self._dequantize(tensor, target.view(-1))
+        read(tensor, target.view(-1))
         if self._file.architecture in _NORM_PLUS_ONE and name.endswith("norm.weight"):
             target -= 1
+
+    def _read_blocks(self, tensor: GGUFTensor, target: torch.Tensor) -> None:
+        """Write a tensor's bytes into flat `target`."""
+        with self._file.path.open("rb") as file:
+            file.seek(tensor.offset)
+            if file.readinto(target.numpy().data) != target.numel():
+                raise ConfigError(f"{self._file.path} ended while it was read; is it still being written?")
 
     def _dequantize(self, tensor: GGUFTensor, target: torch.Tensor) -> None:
         """Write a tensor's values in order into flat `target`."""

@@ -13,7 +13,7 @@ import torch
 
 from octavo.config import EngineConfig
 from octavo.errors import ConfigError
-from octavo.executor.layers.weights import Slot
+from octavo.executor.layers.weights import Layer, Slot
 from octavo.executor.loader.checkpoint import Checkpoint
 from octavo.executor.loader.dummy import DummyCheckpoint
 from octavo.executor.loader.safetensors import SafetensorsCheckpoint
@@ -49,16 +49,17 @@ def load_model(config: EngineConfig, device: torch.device, progress: Callable[[f
     _refuse_quantized(config)
     progress(0.0)
     model = build_model(config, device)
-    parts = [(part, list(part.slots())) for part in model.parts()]
-    slots = [slot for _, part_slots in parts for slot in part_slots]
+    parts = list(model.parts())
+    slots = [slot for part in parts for slot in part.slots()]
     checkpoint = _open(config, slots)
     _check(config.model.path, slots, checkpoint)
-    total, done = sum(slot.target.numel() for slot in slots), 0
+    sizes = {slot.name: slot.target.numel() for slot in slots}
+    total, done = sum(sizes.values()), 0
     del slots  # they hold the unpacked memory, which each part is to give back as soon as it is packed
     with _single_threaded_torch(), ThreadPoolExecutor(config.device.num_threads, thread_name_prefix="load") as pool:
         while parts:
-            part, part_slots = parts.pop(0)
-            done += _fill(pool, checkpoint, part_slots)
+            part = parts.pop(0)
+            done += sum(sizes[name] for name in _fill(pool, checkpoint, part))
             part.finish()
             progress(done / total)
     logger.info("loaded %s: %.1f million parameters in %.2f s", config.model.name, total / 1e6, time.perf_counter() - started)
@@ -76,11 +77,12 @@ def _single_threaded_torch() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _fill(pool: ThreadPoolExecutor, checkpoint: Checkpoint, slots: list[Slot]) -> int:
-    """Read one part's tensors; returns how many values they hold."""
+def _fill(pool: ThreadPoolExecutor, checkpoint: Checkpoint, part: Layer) -> list[str]:
+    """Read one part's tensors; returns their names."""
+    slots = list(part.slots())
     for _ in pool.map(lambda slot: checkpoint.read(slot.name, slot.target), slots):
         pass
-    return sum(slot.target.numel() for slot in slots)
+    return [slot.name for slot in slots]
 
 
 def _refuse_quantized(config: EngineConfig) -> None:
@@ -99,7 +101,12 @@ def _open(config: EngineConfig, slots: list[Slot]) -> Checkpoint:
     if model.format == "gguf":
         from octavo.executor.loader.gguf import GGUFCheckpoint
 
-        return GGUFCheckpoint(Path(model.path), model.hf_config["num_attention_heads"], model.hf_config["num_key_value_heads"])
+        heads, kv_heads = model.hf_config["num_attention_heads"], model.hf_config["num_key_value_heads"]
+        checkpoint = GGUFCheckpoint(Path(model.path), heads, kv_heads)
+        # Products of blocks round what they multiply to 8 bits: not what somebody wants who asks for float32.
+        if model.dtype != "float32" and config.device.type == "cpu":
+            checkpoint.keep_blocks(slots)
+        return checkpoint
     return SafetensorsCheckpoint(Path(model.path))
 
 

@@ -20,6 +20,7 @@ else:
     _missing = None
     from octavo.kernels.cpu.attention import paged_attention as paged_attention
     from octavo.kernels.cpu.attention import rope_and_cache as rope_and_cache
+    from octavo.kernels.cpu.blocks import pack_blocks as pack_blocks
     from octavo.kernels.cpu.decoder import fuse_decoder as fuse_decoder
     from octavo.kernels.cpu.int8 import pack_int8 as pack_int8
     from octavo.kernels.cpu.linear import PackedLinear as PackedLinear

@@ -6,6 +6,7 @@ the end. Sums are torch's, so results may differ in the last bit from one batch 
 
 from octavo.kernels.reference.activation import gelu_and_mul, silu_and_mul
 from octavo.kernels.reference.attention import paged_attention
+from octavo.kernels.reference.blocks import pack_blocks
 from octavo.kernels.reference.int8 import pack_int8
 from octavo.kernels.reference.linear import embedding, fuse_decoder, gated_linear, linear, pack_linear
 from octavo.kernels.reference.norm import add_rms_norm, rms_norm
@@ -20,6 +21,7 @@ __all__ = [
     "gated_linear",
     "gelu_and_mul",
     "linear",
+    "pack_blocks",
     "pack_int8",
     "pack_linear",
     "paged_attention",

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from octavo.kernels.fused import Activation, DecoderSpec, FusedDecoder
 from octavo.kernels.reference.activation import gelu_and_mul, silu_and_mul
+from octavo.kernels.reference.blocks import BlocksLinear
 from octavo.kernels.reference.int8 import Int8Linear
 
 
@@ -25,9 +26,9 @@ def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None, gated: b
     return PackedLinear(weight, bias)
 
 
-def linear(x: torch.Tensor, packed: PackedLinear | Int8Linear, wide: bool = False) -> torch.Tensor:
+def linear(x: torch.Tensor, packed: PackedLinear | Int8Linear | BlocksLinear, wide: bool = False) -> torch.Tensor:
     """See `ops.linear`."""
-    if isinstance(packed, Int8Linear):
+    if isinstance(packed, (Int8Linear, BlocksLinear)):
         product = packed.multiply(x)
         return product if wide else product.to(x.dtype)
     if wide and x.dtype != torch.float32:
@@ -36,7 +37,7 @@ def linear(x: torch.Tensor, packed: PackedLinear | Int8Linear, wide: bool = Fals
     return F.linear(x, packed.weight, packed.bias)
 
 
-def gated_linear(x: torch.Tensor, packed: PackedLinear | Int8Linear, activation: Activation) -> torch.Tensor:
+def gated_linear(x: torch.Tensor, packed: PackedLinear | Int8Linear | BlocksLinear, activation: Activation) -> torch.Tensor:
     """See `ops.gated_linear`."""
     both = linear(x, packed)
     return silu_and_mul(both) if activation == "silu" else gelu_and_mul(both)
@@ -47,8 +48,8 @@ def fuse_decoder(spec: DecoderSpec) -> FusedDecoder | None:  # noqa: ARG001
     return None
 
 
-def embedding(ids: torch.Tensor, weight: torch.Tensor | PackedLinear | Int8Linear) -> torch.Tensor:
+def embedding(ids: torch.Tensor, weight: torch.Tensor | PackedLinear | Int8Linear | BlocksLinear) -> torch.Tensor:
     """See `ops.embedding`."""
-    if isinstance(weight, Int8Linear):
+    if isinstance(weight, (Int8Linear, BlocksLinear)):
         return weight.rows(ids)
     return F.embedding(ids, weight.weight if isinstance(weight, PackedLinear) else weight)

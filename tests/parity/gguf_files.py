@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import gguf
@@ -20,8 +22,14 @@ _ARCHITECTURES = {
 }
 
 
-def write(path: Path, model: Any, kind: Kind = Kind.F32, **extra_tensors: list[float]) -> None:
-    """Write a transformers model as GGUF, its matrices quantized to `kind` where their rows allow it."""
+def write(
+    path: Path,
+    model: Any,
+    kind: Kind = Kind.F32,
+    better: Mapping[str, Kind] = MappingProxyType({}),
+    **extra_tensors: list[float],
+) -> None:
+    """Write a transformers model as GGUF, its matrices quantized to `kind` (those of `better` to theirs) where rows allow it."""
     config = model.config
     writer = gguf.GGUFWriter(path, config.model_type)
     _metadata(writer, config)
@@ -31,7 +39,8 @@ def write(path: Path, model: Any, kind: Kind = Kind.F32, **extra_tensors: list[f
             continue
         stored = names.get_name(name, try_suffixes=(".weight", ".bias"))
         assert stored is not None, name
-        _add(writer, stored, _laid_out(name, tensor, config).numpy(), kind)
+        own = next((better[part] for part in better if part in stored), kind)
+        _add(writer, stored, _laid_out(name, tensor, config).numpy(), own)
     for name, values in extra_tensors.items():
         _add(writer, f"{name}.weight", np.array(values, dtype=np.float32), Kind.F32)
     _finish(writer)

@@ -129,6 +129,11 @@ int64_t compact_linear(Address compact, Address dense, int64_t n, int64_t k, int
 void pack_int8(int dtype, bool gated, Address packed, Address weight, int64_t weight_stride, int64_t n, int64_t k) {
   kernels().pack_int8({DType(dtype), gated, at<void>(packed), {at<void>(weight), weight_stride}, n, k});
 }
+void pack_blocks(int format, bool gated, Address packed, Address blocks, int64_t n, int64_t k) {
+  kernels().pack_blocks(Format(format), {DType::f32, gated, at<void>(packed), {at<void>(blocks), 0}, n, k});
+}
+
+int64_t blocks_bytes(int format, int64_t n, int64_t k) { return kernels().blocks_bytes(Format(format), n, k); }
 
 void make_weight(Weight* self, int format, int dtype, Address data, Address bias, int64_t n, int64_t k) {
   new (self) Weight{Format(format), DType(dtype), at<void>(data), at<void>(bias), n, k};
@@ -174,6 +179,8 @@ NB_MODULE(_native, m) {
   m.def("pack_linear", &pack_linear, unlocked);
   m.def("compact_linear", &compact_linear, unlocked);
   m.def("pack_int8", &pack_int8, unlocked);
+  m.def("pack_blocks", &pack_blocks, unlocked);
+  m.def("blocks_bytes", &blocks_bytes);
   m.def("argmax", &argmax, unlocked);
   m.def("sample", &sample, unlocked);
   m.def("top_logprobs", &top_logprobs, unlocked);

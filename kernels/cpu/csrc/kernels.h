@@ -62,8 +62,17 @@ struct AttentionArgs {
 
 // How a weight lies in memory; each form's layout is described where it is packed.
 enum class Format : int {
-  dense = 0,     // linear_layout.h
-  int8 = 1,      // int8_layout.h
+  dense = 0,  // linear_layout.h
+  int8 = 1,   // int8_layout.h
+  // Blocks of GGUF files under their names there, blocks_layout.h
+  q8_0 = 2,
+  q4_0 = 3,
+  q4_1 = 4,
+  q5_0 = 5,
+  q5_1 = 6,
+  q4_k = 7,
+  q5_k = 8,
+  q6_k = 9,
   compact = 10,  // linear_compact.h
 };
 
@@ -151,6 +160,8 @@ struct Kernels {
   void (*pack_linear)(const PackArgs&);
   int64_t (*compact_linear)(const CompactArgs&);  // bytes used; -1: there are too many exceptions
   void (*pack_int8)(const PackArgs&);
+  void (*pack_blocks)(Format, const PackArgs&);  // weight.data: the file's rows of blocks, one after the other
+  int64_t (*blocks_bytes)(Format, int64_t n, int64_t k);  // of what pack_blocks writes
   void (*argmax)(const float* logits, int64_t stride, int64_t rows, int64_t vocab_size, int64_t* out);
   void (*sample)(const SampleArgs&);
   bool (*top_logprobs)(const LogprobArgs&);  // false: a chosen id lies outside the vocabulary

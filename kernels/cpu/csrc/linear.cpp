@@ -1,14 +1,8 @@
-// Matrix products on packed weights.
-//
-// Panels of a weight are shared out to the threads; each is read from memory once for all rows of x. An output element is
-// one sum over k in an order that neither the number of rows nor the number of threads changes.
+// Matrix products on dense weights, in 16 bits a value or 12.
 #include "linear_amx.h"
 #include "linear_bf16.h"
 #include "linear_compact.h"
-#include "linear_epilogue.h"
-#include "linear_int8.h"
-#include "linear_int8_amx.h"
-#include "linear_int8_vnni.h"
+#include "linear_driver.h"
 #include "table.h"
 
 #include <type_traits>
@@ -16,9 +10,6 @@
 namespace octavo::OCTAVO_ISA {
 namespace {
 
-constexpr int64_t kRowBlock = 256;        // rows of x worked on together, so that they stay in the cache
-constexpr int64_t kSharedWork = 1 << 16;  // multiply-adds below which one thread is faster than two
-constexpr int64_t kRunsPerThread = 16;
 constexpr int64_t kStretch = 512;         // at most so many k of a panel at a time, so that they stay in the first-level cache
 constexpr int64_t kStretchRoom = kStretch * kPanel * 2;
 
@@ -37,26 +28,6 @@ struct Choose<bf16> {
   using Kernel = Bf16Kernel;
 };
 #endif
-
-#if defined(OCTAVO_AMX)
-using Int8Kernel = ByteTileKernel;
-#elif defined(__AVX512VNNI__)
-using Int8Kernel = VnniKernel;
-#else
-using Int8Kernel = PairKernel;
-#endif
-
-// Rows of x in the kernel's own order, in memory of the calling thread.
-template <typename Kernel, typename T>
-const char* prepare(const LinearArgs& a, int64_t first, int64_t rows, int64_t depth) {
-  const int64_t groups = (rows + Kernel::kRows - 1) / Kernel::kRows, bytes = Kernel::group_bytes(depth);
-  char* to = static_cast<char*>(shared_scratch(static_cast<size_t>(groups * bytes)));
-  const T* x = static_cast<const T*>(a.x.data) + first * a.x.stride;
-  parallel_rows(rows, depth, [&](int64_t row) {
-    Kernel::prepare(to + row / Kernel::kRows * bytes, row % Kernel::kRows, x + row * a.x.stride, a.weight.k, depth);
-  });
-  return to;
-}
 
 // A panel's product with groups of rows.
 template <typename Kernel, typename T>
@@ -137,56 +108,6 @@ class DenseProduct {
   const int64_t panel_bytes_;
 };
 
-// The same for a quantized weight, whose kernels know their own panels.
-template <typename Kernel, typename T>
-class QuantizedProduct {
- public:
-  QuantizedProduct(const LinearArgs& args, const char* x, int64_t first, int64_t rows)
-      : a_(args), writer_(args), x_(x), first_(first), rows_(rows), depth_(padded(args.weight.k)) {}
-
-  void operator()(int64_t panel) const {
-    alignas(64) float sums[Kernel::kRows * kPanel];
-    const char *weights = static_cast<const char*>(a_.weight.data) + panel * Kernel::panel_bytes(depth_), *x = x_;
-    for (int64_t row = 0; row < rows_; row += Kernel::kRows, x += Kernel::group_bytes(depth_)) {
-      const int64_t count = rows_ - row < Kernel::kRows ? rows_ - row : Kernel::kRows;
-      Kernel::run(static_cast<int>(count), x, weights, depth_, row > 0, sums);
-      writer_({sums, first_ + row, count, panel * kPanel});
-    }
-  }
-
- private:
-  const LinearArgs& a_;
-  const PanelWriter<T> writer_;
-  const char* const x_;
-  const int64_t first_, rows_, depth_;
-};
-
-template <template <typename, typename> class Product, typename Kernel, typename T>
-void multiply(const LinearArgs& a) {
-  const int64_t depth = padded(a.weight.k), panels = padded(a.weight.n) / kPanel;
-  const int64_t wanted = num_threads() * kRunsPerThread, run = panels > wanted ? panels / wanted : 1;
-  for (int64_t first = 0; first < a.rows; first += kRowBlock) {
-    const int64_t rows = a.rows - first < kRowBlock ? a.rows - first : kRowBlock;
-    const Product<Kernel, T> product(a, prepare<Kernel, T>(a, first, rows, depth), first, rows);
-    parallel_for((panels + run - 1) / run, rows * a.weight.n * a.weight.k > kSharedWork, [&](int64_t task) {
-      Kernel::begin();
-      for (int64_t panel = task * run; panel < (task + 1) * run && panel < panels; ++panel) {
-        product(panel);
-      }
-      Kernel::end();
-    });
-  }
-}
-
-template <typename T>
-void multiply_format(const LinearArgs& a) {
-  switch (a.weight.format) {
-    case Format::dense:
-    case Format::compact: return multiply<DenseProduct, typename Choose<T>::Kernel, T>(a);
-    case Format::int8: return multiply<QuantizedProduct, Int8Kernel, T>(a);
-  }
-}
-
 template <typename T>
 void pack_column(const PackArgs& a, int64_t n, int64_t depth) {
   T* to = static_cast<T*>(a.packed);
@@ -216,7 +137,10 @@ void unpack_compact_row(const Weight& weight, int64_t row, bf16* to) {
 
 }  // namespace
 
-void linear(const LinearArgs& args) { OCTAVO_DISPATCH(args.dtype, T, multiply_format<T>(args)); }
+void linear(const LinearArgs& args) {
+  if (args.weight.format != Format::dense && args.weight.format != Format::compact) return linear_quantized(args);
+  OCTAVO_DISPATCH(args.dtype, T, multiply<DenseProduct, Choose<T>::Kernel, T>(args));
+}
 
 void pack_linear(const PackArgs& args) {
   const int64_t depth = padded(args.k), columns = padded(args.n);
@@ -253,6 +177,7 @@ void unpack_row(const Weight& weight, int64_t row, void* out) {
     case Format::dense: OCTAVO_DISPATCH(weight.dtype, T, unpack_dense_row(weight, row, static_cast<T*>(out))); return;
     case Format::compact: return unpack_compact_row(weight, row, static_cast<bf16*>(out));
     case Format::int8: return unpack_int8_row(weight, row, out);
+    default: return unpack_blocks_row(weight, row, out);
   }
 }
 

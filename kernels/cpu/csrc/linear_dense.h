@@ -1,7 +1,7 @@
 // Product of rows with one panel of 32 packed columns, in plain fused multiply-adds: any element type, any processor.
 #pragma once
 
-#include "linear_blocks.h"
+#include "linear_source.h"
 
 namespace octavo::OCTAVO_ISA {
 

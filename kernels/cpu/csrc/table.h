@@ -15,9 +15,14 @@ void linear(const LinearArgs& args);
 void pack_linear(const PackArgs& args);
 int64_t compact_linear(const CompactArgs& args);
 void pack_int8(const PackArgs& args);
+void pack_blocks(Format format, const PackArgs& args);
+int64_t blocks_bytes(Format format, int64_t n, int64_t k);
+// The product with a weight of any format but dense and compact.
+void linear_quantized(const LinearArgs& args);
 // A row of a packed weight, in its type.
 void unpack_row(const Weight& weight, int64_t row, void* out);
 void unpack_int8_row(const Weight& weight, int64_t row, void* out);
+void unpack_blocks_row(const Weight& weight, int64_t row, void* out);
 void argmax(const float* logits, int64_t stride, int64_t rows, int64_t vocab_size, int64_t* out);
 void sample(const SampleArgs& args);
 bool top_logprobs(const LogprobArgs& args);

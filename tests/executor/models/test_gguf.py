@@ -18,6 +18,7 @@ from octavo.executor.loader.gguf import GGUFCheckpoint
 from octavo.executor.loader.gguf_blocks import dequantize
 from octavo.gguf_config import generation_config, model_config
 from octavo.gguf_file import SkippedArray, read_gguf
+from octavo.kernels.blocks import BLOCK_KINDS
 from octavo.model_source import find_model
 
 PACKED = [
@@ -137,6 +138,54 @@ def test_quantized_model_equals_its_dequantized_weights(tmp_path: Path) -> None:
     ids = tiny_hf.token_ids(30)
     ours = PagedSequences(load(tmp_path / "model.gguf")).logits("a", ids)
     assert tiny_hf.difference(ours, tiny_hf.logits(reference, ids)) < 2e-5
+
+
+@pytest.mark.parametrize("kind", [Kind.Q8_0, Kind.Q4_0, Kind.Q4_1, Kind.Q5_0, Kind.Q5_1])
+def test_blocks_are_kept_in_sixteen_bits(kind: Kind, tmp_path: Path) -> None:
+    """Close to the same weights widened, with a bit of memory; rows of q and k come back in order."""
+    reference = tiny_hf.make(
+        tmp_path / "hf", "LlamaForCausalLM", hidden_size=64, intermediate_size=96, head_dim=16, tie_word_embeddings=True
+    )
+    gguf_files.write(tmp_path / "model.gguf", reference, kind)
+    model = load(tmp_path / "model.gguf", "bfloat16")
+    assert model.embedding.kind == BLOCK_KINDS[kind.name]
+    assert all(
+        linear.kind == BLOCK_KINDS[kind.name]
+        for layer in model.layers
+        for linear in (layer.attention.qkv, layer.attention.out, layer.mlp.gate_up, layer.mlp.down)
+    )
+    ids = tiny_hf.token_ids(30)
+    widened = PagedSequences(load(tmp_path / "model.gguf")).logits("a", ids)
+    sequences = PagedSequences(model, torch.bfloat16)
+    logits = sequences.logits("a", ids)
+    assert tiny_hf.difference(logits, widened) < 0.3
+    assert torch.equal(sequences.logits("b", ids, chunk=7), logits)
+
+
+def test_a_matrix_of_two_kinds_is_widened(tmp_path: Path) -> None:
+    """Some files give v more bits than q and k."""
+    reference = tiny_hf.make(tmp_path / "hf", "LlamaForCausalLM", hidden_size=64, intermediate_size=96, head_dim=16)
+    gguf_files.write(tmp_path / "model.gguf", reference, Kind.Q4_1, better={"attn_v": Kind.Q8_0})
+    model = load(tmp_path / "model.gguf", "bfloat16")
+    assert {layer.attention.qkv.kind for layer in model.layers} == {None}
+    assert {layer.attention.out.kind for layer in model.layers} == {BLOCK_KINDS["Q4_1"]}
+    ids = tiny_hf.token_ids(30)
+    widened = PagedSequences(load(tmp_path / "model.gguf")).logits("a", ids)
+    assert tiny_hf.difference(PagedSequences(model, torch.bfloat16).logits("a", ids), widened) < 0.3
+
+
+@pytest.mark.parametrize("kind", [Kind.Q4_K, Kind.Q5_K, Kind.Q6_K])
+def test_blocks_of_256_come_as_they_are(kind: Kind, tmp_path: Path) -> None:
+    """The gguf package does not make such blocks: rows of raw ones, of q with its rows in pairs, and of others."""
+    data = blocks(kind, 64).reshape(64, -1)
+    names = {"model.layers.0.self_attn.q_proj": "blk.0.attn_q.weight", "model.layers.0.mlp.down_proj": "blk.0.ffn_down.weight"}
+    gguf_files.write_tensors(tmp_path / "x.gguf", dict.fromkeys(names.values(), (data, kind)), block_count=1)
+    checkpoint = GGUFCheckpoint(tmp_path / "x.gguf", 4, 2)
+    for name in names:
+        raw, values = torch.empty(data.shape, dtype=torch.uint8), torch.empty(64, 256)
+        checkpoint.read(f"{name}.weight", raw)
+        checkpoint.read(f"{name}.weight", values)
+        assert np.array_equal(gguf.quants.dequantize(raw.numpy(), kind), values.numpy())
 
 
 def test_metadata_becomes_a_config(tmp_path: Path) -> None:
