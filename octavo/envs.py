@@ -50,6 +50,11 @@ def _flag(text: str) -> bool:
 TABLE: dict[str, EnvVar] = {
     "API_KEY": EnvVar(str, lambda: None, "Key that clients must send (same as --api-key)."),
     "CACHE_DIR": EnvVar(Path, _cache_home, "Where downloaded and converted files are kept."),
+    "CPU_ISA": EnvVar(
+        _choice("portable", "avx2", "avx512", "avx512_bf16", "amx"),
+        lambda: None,
+        "Instruction set of the native CPU kernels; unset = the best this processor has.",
+    ),
     "KERNELS": EnvVar(_choice("reference", "cpu", "triton"), lambda: None, "Force a kernel set; unset = the best that runs."),
     "LOG_LEVEL": EnvVar(_choice("debug", "info", "warning", "error"), lambda: "info", "Level of Octavo's loggers."),
     "LOG_STATS_INTERVAL": EnvVar(float, lambda: 10.0, "Seconds between two lines of statistics in the log."),

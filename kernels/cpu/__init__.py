@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 
+from octavo import envs
 from octavo.errors import ConfigError
 
 INSTALL_HINT = "install a C++17 compiler (Debian: apt-get install g++ python3-dev), then install octavo again"
@@ -40,6 +41,9 @@ else:
     from octavo.kernels.cpu.sampling import argmax as argmax
     from octavo.kernels.cpu.sampling import sample as sample
     from octavo.kernels.cpu.sampling import top_logprobs as top_logprobs
+
+    if envs.CPU_ISA:
+        set_isa(envs.CPU_ISA)
 
 
 def available() -> bool:

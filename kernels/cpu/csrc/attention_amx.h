@@ -111,11 +111,22 @@ class AmxAttention {
       turn_scores(m.turned + key * kTileSide, m.scores + key, kSplitKeys, rows);
     }
     soften(tile, base, 0, rows, chunks, m, part);
-    pack_values(tile, base, keys, chunks, m, true);
-    for (int64_t d = 0; d < a_.head_dim; d += 32) {
-      multiply_one({m.weights + chunks.from * kTileSize, kTileSize}, values_at(m, chunks.from, d), values_at(m, chunks.from, d + 16),
-                   chunks.to - chunks.from, part.acc + d, p_.width);
+    for (int64_t d = 0; d < a_.head_dim; d += 32) multiply_values(tile, base, keys, chunks, d, m, part.acc + d);
+  }
+
+  // Weights times 32 numbers, from d on, of the values. These are packed a chunk at a time, while the chunk before is
+  // multiplied: packed as a whole they would push what is being read ahead out of the first-level cache.
+  void multiply_values(const Tile& tile, int64_t base, const Keys& keys, const Keys& chunks, int64_t d, const Memory& m,
+                       float* out) const {
+    const auto packed = [&](int64_t chunk) { return m.values + chunk % 2 * 2 * kTileSize; };
+    pack_chunk(tile, base, keys, chunks.from, d, m, packed(chunks.from));
+    begin_sums();
+    for (int64_t chunk = chunks.from; chunk < chunks.to; ++chunk) {
+      if (d == 0) prefetch(tile, base, chunks, chunks.to - chunks.from + chunk + kAhead);
+      if (chunk + 1 < chunks.to) pack_chunk(tile, base, keys, chunk + 1, d, m, packed(chunk + 1));
+      add_step(m.weights + chunk * kTileSize, packed(chunk), packed(chunk) + kTileSize);
     }
+    end_sums(out, p_.width);
   }
 
   // ---- more rows
@@ -124,7 +135,7 @@ class AmxAttention {
     const int64_t base = split * kSplitKeys, rows = tile.queries * p_.group;
     const Keys keys = p_.seen_from(tile, split), chunks = chunks_of(keys, base);
     pack_keys(tile, base, keys, chunks, m);
-    pack_values(tile, base, keys, chunks, m, false);
+    pack_values(tile, base, keys, chunks, m);
     for (int64_t row = 0; row < rows; row += kRows) reduce_rows(tile, base, row, rows - row < kRows ? rows - row : kRows, m, part);
   }
 
@@ -178,15 +189,18 @@ class AmxAttention {
     }
   }
 
-  void pack_values(const Tile& tile, int64_t base, const Keys& keys, const Keys& chunks, const Memory& m, bool ahead) const {
-    const __m512i low = in_turns(0), high = in_turns(1);
+  void pack_values(const Tile& tile, int64_t base, const Keys& keys, const Keys& chunks, const Memory& m) const {
     for (int64_t chunk = chunks.from; chunk < chunks.to; ++chunk) {
-      if (ahead) prefetch(tile, base, chunks, chunks.to - chunks.from + chunk + kAhead);
       bf16* to = m.values + chunk * kStep * a_.head_dim;
-      for (int64_t half = 0; half < 2; ++half) {
-        const int64_t first = base + chunk * kStep + half * kTileSide;
-        pack_rows(sixteen(a_.v_cache, a_.v_cache_stride, tile, first, keys, true, m, 0), a_.head_dim, low, high, to + half * 256);
-      }
+      for (int64_t d = 0; d < a_.head_dim; d += 32) pack_chunk(tile, base, keys, chunk, d, m, to + d / kTileSide * kTileSize);
+    }
+  }
+
+  // 32 numbers, from d on, of a chunk's values -> two tiles.
+  void pack_chunk(const Tile& tile, int64_t base, const Keys& keys, int64_t chunk, int64_t d, const Memory& m, bf16* to) const {
+    for (int64_t half = 0; half < 2; ++half) {
+      const int64_t first = base + chunk * kStep + half * kTileSide;
+      pack_rows(sixteen(a_.v_cache, a_.v_cache_stride, tile, first, keys, true, m, 0), d, to + half * 256);
     }
   }
 
@@ -232,13 +246,10 @@ class AmxAttention {
 
   void prefetch(const void* cache, const int64_t* stride, const Tile& tile, int64_t first) const {
     const int64_t end = p_.seen_from(tile).to, last = first + kStep < end ? first + kStep : end;
-    // Rows of one block follow each other.
-    const int64_t run = a_.block_size % kTileSide == 0 ? kTileSide : 1;
+    // Rows of one block follow each other, as a rule without a gap.
+    const int64_t run = a_.block_size % kTileSide == 0 && stride[2] == a_.head_dim ? kTileSide : 1;
     for (int64_t key = first; key < last; key += run) {
-      const bf16* row = row_at(cache, stride, tile, key);
-      for (int64_t i = 0; i < run; ++i, row += stride[2]) {
-        for (int64_t d = 0; d < a_.head_dim; d += 32) __builtin_prefetch(row + d);
-      }
+      prefetch_lines(reinterpret_cast<const char*>(row_at(cache, stride, tile, key)), run * a_.head_dim * 2);
     }
   }
 

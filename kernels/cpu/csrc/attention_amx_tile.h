@@ -67,20 +67,30 @@ inline void multiply_two(const Operand& above, const Operand& below, const Opera
   _tile_stored(3, out + 16 * stride + 16, stride * 4);
 }
 
-// The same for one tile of few rows -> rows of 32 floats.
-inline void multiply_one(const Operand& above, const Operand& left, const Operand& right, int64_t steps, float* out,
-                         int64_t stride) {
+// Sums of one tile of few rows times two of columns, step after step -> rows of 32 floats.
+OCTAVO_INLINE void begin_sums() {
   _tile_zero(2);
   _tile_zero(3);
-  for (int64_t i = 0; i < steps; ++i) {
-    _tile_loadd(7, above.at(i), 64);
-    _tile_loadd(4, left.at(i), 64);
-    _tile_dpbf16ps(2, 7, 4);
-    _tile_loadd(5, right.at(i), 64);
-    _tile_dpbf16ps(3, 7, 5);
-  }
+}
+
+OCTAVO_INLINE void add_step(const bf16* rows, const bf16* left, const bf16* right) {
+  _tile_loadd(7, rows, 64);
+  _tile_loadd(4, left, 64);
+  _tile_dpbf16ps(2, 7, 4);
+  _tile_loadd(5, right, 64);
+  _tile_dpbf16ps(3, 7, 5);
+}
+
+OCTAVO_INLINE void end_sums(float* out, int64_t stride) {
   _tile_stored(2, out, stride * 4);
   _tile_stored(3, out + 16, stride * 4);
+}
+
+inline void multiply_one(const Operand& above, const Operand& left, const Operand& right, int64_t steps, float* out,
+                         int64_t stride) {
+  begin_sums();
+  for (int64_t i = 0; i < steps; ++i) add_step(above.at(i), left.at(i), right.at(i));
+  end_sums(out, stride);
 }
 
 // 32 keys where they lie times up to 16 queries packed as columns -> scores [key, query], 32 rows of 16 floats.
@@ -122,26 +132,32 @@ inline void pack_columns(const Sixteen& rows, int64_t steps, bf16* to) {
   }
 }
 
-// Places of two rows' numbers, taken in turns: the first or second half of 32.
-inline __m512i in_turns(int half) {
-  alignas(64) int16_t places[32];
+// Places of two rows' numbers, taken in turns: of the first half of 32, and of the second.
+struct Turns {
+  alignas(64) int16_t low[32], high[32];
+};
+
+constexpr Turns make_turns() {
+  Turns turns{};
   for (int i = 0; i < 16; ++i) {
-    places[2 * i] = static_cast<int16_t>(half * 16 + i);
-    places[2 * i + 1] = static_cast<int16_t>(half * 16 + i + 32);
+    turns.low[2 * i] = static_cast<int16_t>(i);
+    turns.low[2 * i + 1] = static_cast<int16_t>(i + 32);
+    turns.high[2 * i] = static_cast<int16_t>(i + 16);
+    turns.high[2 * i + 1] = static_cast<int16_t>(i + 48);
   }
-  return _mm512_load_si512(places);
+  return turns;
 }
 
-// Values of sixteen keys as rows of tiles, one tile for 16 numbers: two keys' numbers in turns, eight rows of each tile.
-inline void pack_rows(const Sixteen& values, int64_t head_dim, __m512i low, __m512i high, bf16* to) {
+inline constexpr Turns kTurns = make_turns();
+
+// 32 numbers, from d on, of sixteen keys' values as eight rows of two tiles: two keys' numbers in turns.
+inline void pack_rows(const Sixteen& values, int64_t d, bf16* to) {
+  const __m512i low = _mm512_load_si512(kTurns.low), high = _mm512_load_si512(kTurns.high);
+#pragma GCC unroll 8
   for (int64_t pair = 0; pair < 8; ++pair) {
-    const bf16 *even = values.row(2 * pair), *odd = values.row(2 * pair + 1);
-    for (int64_t d = 0; d < head_dim; d += 32) {
-      const __m512i a = _mm512_loadu_si512(even + d), b = _mm512_loadu_si512(odd + d);
-      bf16* tile = to + d / 16 * kTileSize + pair * 32;
-      _mm512_store_si512(tile, _mm512_permutex2var_epi16(a, low, b));
-      _mm512_store_si512(tile + kTileSize, _mm512_permutex2var_epi16(a, high, b));
-    }
+    const __m512i a = _mm512_loadu_si512(values.row(2 * pair) + d), b = _mm512_loadu_si512(values.row(2 * pair + 1) + d);
+    _mm512_store_si512(to + pair * 32, _mm512_permutex2var_epi16(a, low, b));
+    _mm512_store_si512(to + pair * 32 + kTileSize, _mm512_permutex2var_epi16(a, high, b));
   }
 }
 

@@ -22,8 +22,7 @@ class DenseBlocks {
   // The block from k >= first on; valid until the next call.
   OCTAVO_INLINE const T* at(int64_t k) const {
     k -= first_;
-    const char* line = ahead_.from + k / kBlock * ahead_.bytes_per_block;
-    for (int64_t i = 0; i < ahead_.bytes_per_block; i += 64) __builtin_prefetch(line + i);
+    prefetch_lines(ahead_.from + k / kBlock * ahead_.bytes_per_block, ahead_.bytes_per_block);
     return data_ + k * kPanel;
   }
 
