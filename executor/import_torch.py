@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import importlib.metadata
 import os
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,9 @@ is milliseconds, taken from the native kernels' threads, the core and the fronte
 _DEFERRED = "torch._meta_registrations"
 """What operators make of tensors without memory, for torch.compile and torch.export: with the decompositions it imports,
 0.6 s and 18 MB. Torch imports it only for what it registers."""
+
+_DEFERRABLE = "2.13."
+"""Versions of torch known to start without it; others are imported whole."""
 
 
 class _Deferred(ModuleType):
@@ -50,13 +54,22 @@ def import_torch() -> None:
         return
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", _SPIN_COUNT)
-    stand_in = sys.modules[_DEFERRED] = _Deferred(_DEFERRED)
     # Nothing that an import makes is garbage: looking for some takes a tenth of the time.
     gc.disable()
     try:
-        importlib.import_module("torch")
+        if importlib.metadata.version("torch").startswith(_DEFERRABLE):
+            _import_without_late_part()
+        else:
+            importlib.import_module("torch")
     finally:
         gc.enable()
+
+
+def _import_without_late_part() -> None:
+    stand_in = sys.modules[_DEFERRED] = _Deferred(_DEFERRED)
+    try:
+        importlib.import_module("torch")
+    finally:
         if sys.modules.get(_DEFERRED) is stand_in:
             del sys.modules[_DEFERRED]
             sys.meta_path.insert(0, _LatePart())

@@ -10,7 +10,7 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self, cast
@@ -35,8 +35,25 @@ from octavo.frontend.server.record import RequestRecord
 from octavo.frontend.server.state import ServerState
 from octavo.frontend.tokenizer import load_tokenizer
 from octavo.inputs import TokensPrompt
+from octavo.outputs import RequestOutput
 from octavo.params import RequestOutputKind, SamplingParams
 from octavo.tools.step_clock import ForwardClock, StepClock
+
+
+class _EventSink:
+    """Takes a stream's outputs as the server's own sink does: all but the first, and at once."""
+
+    def __init__(self, encoder: CompletionStream, count: Callable[[], None]) -> None:
+        self._encoder = encoder
+        self._count = count
+        self.opened = False
+
+    def ready(self) -> bool:
+        return self.opened
+
+    def put(self, output: RequestOutput) -> None:
+        self._encoder.chunk(0, output)
+        self._count()
 
 
 class StepEngine:
@@ -132,12 +149,17 @@ class StepEngine:
         generation = Generation(self._state, record, "cmpl-", body, self.model_name, [inputs], params)
         maker = ChoiceMaker(body, token_spelling(body, self._llm, options), [], 1)
         encoder = CompletionStream(body, generation, options, maker)
-        async for index, output in generation.outputs(self._llm):
+        sink = _EventSink(encoder, self._count_event)
+        async for index, output in generation.outputs(self._llm, sink):
             encoder.chunk(index, output)
-            self._delivered_at = time.perf_counter()
-            self._delivered += 1
-            if self._delivered >= self._expected:
-                self._news.set()
+            sink.opened = True
+            self._count_event()
+
+    def _count_event(self) -> None:
+        self._delivered_at = time.perf_counter()
+        self._delivered += 1
+        if self._delivered >= self._expected:
+            self._news.set()
 
     @property
     def num_delivered(self) -> int:
@@ -195,6 +217,7 @@ class StepEngine:
 
     def _send(self, identity: bytes, message: CoreMessage) -> None:
         if isinstance(message, CoreOutputs):
+            self._expected += len(message.tokens.request_ids)
             self._expected += sum(bool(update.new_token_ids) for update in message.updates)
             self._sent_at = time.perf_counter()
         self._io.send(identity, message)

@@ -39,30 +39,35 @@ class DenseProduct {
         panel_bytes_(compact_ ? compact_panel_bytes(depth_) : Kernel::panel_bytes(depth_)) {}
 
   void operator()(int64_t panel) const {
-    if (rows_ > Kernel::kRows) {
+    if (rows_ > kOnePass) {
       multiply_groups(panel);
     } else if (compact_) {
       multiply_compact(panel);
     } else {
       const char* data = data_of(panel);
-      multiply_one(panel, DenseBlocks<T>(data, 0, {data + kPrefetchBytes, kDenseBlockBytes}));
+      multiply_once(panel, DenseBlocks<T>(data, 0, {data + kPrefetchBytes, kDenseBlockBytes}));
     }
   }
 
  private:
+  static constexpr int64_t kOnePass = Kernel::kPairs ? 2 * Kernel::kRows : Kernel::kRows;  // rows
   static constexpr int64_t kDenseBlockBytes = kBlock * kPanel * static_cast<int64_t>(sizeof(T));
 
   const char* data_of(int64_t panel) const { return static_cast<const char*>(a_.weight.data) + panel * panel_bytes_; }
 
   void multiply_compact(int64_t panel) const {
-    if constexpr (std::is_same_v<T, bf16>) multiply_one(panel, CompactBlocks(a_.weight, panel, depth_));
+    if constexpr (std::is_same_v<T, bf16>) multiply_once(panel, CompactBlocks(a_.weight, panel, depth_));
   }
 
-  // One group of rows: the panel passes by once.
+  // One group of rows, or two: the panel passes by once.
   template <typename Blocks>
-  void multiply_one(int64_t panel, Blocks&& blocks) const {
-    alignas(64) float sums[Kernel::kRows * kPanel];
-    Kernel::run(static_cast<int>(rows_), x_, blocks, depth_, {0, depth_}, sums);
+  void multiply_once(int64_t panel, Blocks&& blocks) const {
+    alignas(64) float sums[kOnePass * kPanel];
+    if (rows_ <= Kernel::kRows) {
+      Kernel::run(static_cast<int>(rows_), x_, blocks, depth_, {0, depth_}, sums);
+    } else if constexpr (Kernel::kPairs) {
+      Kernel::run_pair(x_, blocks, depth_, sums);
+    }
     writer_({sums, first_, rows_, panel * kPanel});
   }
 

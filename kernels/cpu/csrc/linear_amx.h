@@ -7,8 +7,7 @@ namespace octavo::OCTAVO_ISA {
 
 #if defined(OCTAVO_AMX)
 
-constexpr int kTileRows = 16;             // of x
-constexpr int kTile = kTileRows * kBlock;  // values in a tile
+constexpr int kTileRows = 16;  // of x
 
 // Shapes of the processor's eight tile registers, in the layout that it reads.
 struct __attribute__((packed, aligned(64))) TileConfig {
@@ -19,6 +18,7 @@ struct __attribute__((packed, aligned(64))) TileConfig {
 
 struct AmxKernel {
   static constexpr int kRows = kTileRows;
+  static constexpr bool kPairs = true;
 
   static constexpr int64_t group_bytes(int64_t depth) { return kRows * depth * 2; }
   static constexpr int64_t panel_bytes(int64_t depth) { return kPanel * depth * 2; }
@@ -64,6 +64,32 @@ struct AmxKernel {
     _tile_stored(0, out, kPanel * 4);
     _tile_stored(1, out + kHalf, kPanel * 4);
   }
+
+  // Two groups in one pass over a panel that comes from memory: there the stalls are hidden. The second group's sums follow.
+  template <typename Blocks>
+  static void run_pair(const char* x, Blocks& blocks, int64_t depth, float* out) {
+    const bf16 *above = reinterpret_cast<const bf16*>(x), *below = above + kTileRows * depth;
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (int64_t k = 0; k < depth; k += kBlock) {
+      const bf16* w = blocks.at(k);
+      _tile_loadd(4, above + k * kTileRows, 64);
+      _tile_loadd(6, w, 64);
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_loadd(7, w + kHalfBlock, 64);
+      _tile_dpbf16ps(1, 4, 7);
+      _tile_loadd(5, below + k * kTileRows, 64);
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_stored(0, out, kPanel * 4);
+    _tile_stored(1, out + kHalf, kPanel * 4);
+    _tile_stored(2, out + kTileRows * kPanel, kPanel * 4);
+    _tile_stored(3, out + kTileRows * kPanel + kHalf, kPanel * 4);
+  }
+
 };
 
 #endif
