@@ -54,7 +54,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
     skip_tokenizer_init: bool = False
     chat_template: str | None = None
     """A template's text or path that replaces the model's own."""
-    quantization: Literal["int8"] | None = None
+    quantization: Literal["int8", "gguf"] | None = None
     """What weights are turned into while they are loaded; None leaves them as they are."""
 
 
@@ -133,14 +133,13 @@ class EngineArgs:
     )
     dtype: str = option(
         "auto",
-        "Type of weights and activations; auto = the checkpoint's 16-bit type where the processor computes in it. "
-        "On a CPU float32 widens a GGUF file's blocks, 16 bits multiply them in 8.",
+        "Type of weights and activations; auto = the checkpoint's 16-bit type where the processor computes in it.",
         choices=("auto", "float32", "bfloat16", "float16", "half", "float"),
     )
     quantization: str | None = option(
         None,
-        "Turn the weights into this while loading; int8 = products in 8 bits, a scale a row of weights and activations.",
-        choices=("int8",),
+        "Turn the weights into this while loading; int8 = products in 8 bits, a scale a row of weights and activations; gguf = products with a GGUF file's blocks as they are, activations in 8 bits.",
+        choices=("int8", "gguf"),
     )
     device: str = option("auto", "Where to run.", choices=("auto", "cpu", "cuda"))
     seed: int = option(0, "Seed of dummy weights; a request brings its own seed, or gets a random one.")
@@ -305,7 +304,7 @@ class EngineArgs:
             return "bfloat16" if cpu_has_bf16() else "float32"
         return saved if saved in ("float16", "bfloat16") else "bfloat16"
 
-    def _quantization(self, device: str) -> Literal["int8"] | None:
+    def _quantization(self, device: str) -> Literal["int8", "gguf"] | None:
         if self.quantization is not None and device != "cpu":
             raise ConfigError(f"--quantization {self.quantization} runs on a CPU only in this version; use --device cpu")
         return self.quantization  # type: ignore[return-value]

@@ -204,7 +204,7 @@ def test_what_cannot_be_honoured_is_refused(name: str, value: Any) -> None:
 def test_quantization_is_for_a_cpu(tiny_model_dir: Path) -> None:
     args = EngineArgs(model=str(tiny_model_dir), device="cpu", quantization="int8")
     assert args.create_engine_config().model.quantization == "int8"
-    for changes, problem in (({"quantization": "awq"}, "must be one of int8"), ({"device": "cuda"}, "--device cpu")):
+    for changes, problem in (({"quantization": "awq"}, "must be one of int8, gguf"), ({"device": "cuda"}, "--device cpu")):
         with pytest.raises(ConfigError, match=f"--quantization.*{problem}"):
             dataclasses.replace(args, **changes).create_engine_config()
 

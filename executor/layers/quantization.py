@@ -20,6 +20,6 @@ class Int8Method:
         return ops.pack_int8(weight, bias, gated)
 
 
-def linear_method(quantization: Literal["int8"] | None) -> LinearMethod:
+def linear_method(quantization: Literal["int8", "gguf"] | None) -> LinearMethod:
     """What a model's products are made with; see `ModelConfig.quantization`."""
-    return PLAIN if quantization is None else Int8Method()
+    return Int8Method() if quantization == "int8" else PLAIN

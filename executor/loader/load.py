@@ -103,10 +103,14 @@ def _open(config: EngineConfig, slots: list[Slot]) -> Checkpoint:
 
         heads, kv_heads = model.hf_config["num_attention_heads"], model.hf_config["num_key_value_heads"]
         checkpoint = GGUFCheckpoint(Path(model.path), heads, kv_heads)
-        # Products of blocks round what they multiply to 8 bits: not what somebody wants who asks for float32.
-        if model.dtype != "float32" and config.device.type == "cpu":
+        # Products with blocks round what they multiply to 8 bits, which a small model's answers can feel: only if asked for.
+        if model.quantization == "gguf":
             checkpoint.keep_blocks(slots)
         return checkpoint
+    if model.quantization == "gguf":
+        raise ConfigError(
+            f"--quantization gguf takes a GGUF file, and {model.name} is {model.format}; --quantization int8 takes any"
+        )
     return SafetensorsCheckpoint(Path(model.path))
 
 

@@ -35,7 +35,7 @@ def bits(outputs: list[RequestOutput]) -> list[list[tuple[int, list[tuple[int, f
 def engine(request: pytest.FixtureRequest, tiny_model_dir: Path) -> dict[str, Any]:
     """Arguments of an engine for each form that weights take."""
     if request.param == "GGUF blocks":
-        return {"model": request.getfixturevalue("smollm2"), "dtype": "bfloat16"}
+        return {"model": request.getfixturevalue("smollm2"), "dtype": "bfloat16", "quantization": "gguf"}
     return {
         "model": str(tiny_model_dir),
         "dtype": "bfloat16",

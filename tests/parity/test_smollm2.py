@@ -79,3 +79,11 @@ def test_preempted(smollm2: str) -> None:
     with LLM(smollm2, dtype="float32", max_model_len=448, block_size=16, num_gpu_blocks_override=30) as llm:
         outputs = _check(llm, REFERENCE[:12])
         assert sum(output.metrics.num_preemptions for output in outputs if output.metrics) > 0
+
+
+def test_the_default_model_knows_its_capitals(smollm2: str) -> None:
+    """As it is served unless flags say otherwise: what the README shows must be an answer."""
+    with LLM(smollm2, max_model_len=512) as llm:
+        question = [{"role": "user", "content": "What is the capital of France?"}]
+        output = llm.chat(question, SamplingParams(temperature=0.0, max_tokens=16), use_tqdm=False)[0]
+    assert "Paris" in output.outputs[0].text

@@ -141,13 +141,13 @@ def test_quantized_model_equals_its_dequantized_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [Kind.Q8_0, Kind.Q4_0, Kind.Q4_1, Kind.Q5_0, Kind.Q5_1])
-def test_blocks_are_kept_in_sixteen_bits(kind: Kind, tmp_path: Path) -> None:
+def test_blocks_are_kept_if_asked_for(kind: Kind, tmp_path: Path) -> None:
     """Close to the same weights widened, with a bit of memory; rows of q and k come back in order."""
     reference = tiny_hf.make(
         tmp_path / "hf", "LlamaForCausalLM", hidden_size=64, intermediate_size=96, head_dim=16, tie_word_embeddings=True
     )
     gguf_files.write(tmp_path / "model.gguf", reference, kind)
-    model = load(tmp_path / "model.gguf", "bfloat16")
+    model = load(tmp_path / "model.gguf", "bfloat16", quantization="gguf")
     assert model.embedding.kind == BLOCK_KINDS[kind.name]
     assert all(
         linear.kind == BLOCK_KINDS[kind.name]
@@ -166,7 +166,7 @@ def test_a_matrix_of_two_kinds_is_widened(tmp_path: Path) -> None:
     """Some files give v more bits than q and k."""
     reference = tiny_hf.make(tmp_path / "hf", "LlamaForCausalLM", hidden_size=64, intermediate_size=96, head_dim=16)
     gguf_files.write(tmp_path / "model.gguf", reference, Kind.Q4_1, better={"attn_v": Kind.Q8_0})
-    model = load(tmp_path / "model.gguf", "bfloat16")
+    model = load(tmp_path / "model.gguf", "bfloat16", quantization="gguf")
     assert {layer.attention.qkv.kind for layer in model.layers} == {None}
     assert {layer.attention.out.kind for layer in model.layers} == {BLOCK_KINDS["Q4_1"]}
     ids = tiny_hf.token_ids(30)
