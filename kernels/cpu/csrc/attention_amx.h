@@ -54,7 +54,7 @@ class AmxAttention {
   void reduce(const Tile& tile, int64_t split, float* memory, const Partial& part) const {
     const Memory m = divide(memory);
     const int64_t rows = tile.queries * p_.group;
-    const TileShapes shapes(rows < kTileSide ? rows : kTileSide);
+    const TileShapes shapes;
     _tile_loadconfig(&shapes);
     if (rows <= kTileSide) {
       reduce_few(tile, split, m, part);
@@ -143,22 +143,22 @@ class AmxAttention {
     const int64_t from = p_.seen_from(tile.position + row / p_.group).from;
     const int64_t to = p_.seen_from(tile.position + (row + rows - 1) / p_.group).to;
     const Keys chunks = chunks_of({from > base ? from : base, to < base + kSplitKeys ? to : base + kSplitKeys}, base);
-    const Operand above{m.queries + row * a_.head_dim, kTileSize}, below{above.first + kTileSide * a_.head_dim, kTileSize};
-    for (int64_t chunk = chunks.from; chunk < chunks.to; ++chunk) {
-      const bf16* left = m.keys + chunk * kStep * a_.head_dim;
-      multiply_two(above, below, {left, kTileSize}, {left + kTileSide * a_.head_dim, kTileSize}, steps_,
-                   m.scores + chunk * kStep, kSplitKeys);
+    for (int64_t half = 0; half < rows; half += kTileSide) {
+      const Operand queries{m.queries + (row + half) * a_.head_dim, kTileSize};
+      for (int64_t chunk = chunks.from; chunk < chunks.to; ++chunk) {
+        const bf16* left = m.keys + chunk * kStep * a_.head_dim;
+        multiply_one(queries, {left, kTileSize}, {left + kTileSide * a_.head_dim, kTileSize}, steps_,
+                     m.scores + half * kSplitKeys + chunk * kStep, kSplitKeys);
+      }
     }
     soften(tile, base, row, rows, chunks, m, part);
     const bf16* weights = m.weights + chunks.from * kTileSize;
     const int64_t steps = chunks.to > chunks.from ? chunks.to - chunks.from : 0;
     for (int64_t d = 0; d < a_.head_dim; d += 32) {
       const Operand left = values_at(m, chunks.from, d), right = values_at(m, chunks.from, d + 16);
-      float* out = part.acc + row * p_.width + d;
-      if (rows > kTileSide) {
-        multiply_two({weights, kTileSize}, {weights + kTileSide * kSplitKeys, kTileSize}, left, right, steps, out, p_.width);
-      } else {
-        multiply_one({weights, kTileSize}, left, right, steps, out, p_.width);
+      for (int64_t half = 0; half < rows; half += kTileSide) {
+        multiply_one({weights + half * kSplitKeys, kTileSize}, left, right, steps, part.acc + (row + half) * p_.width + d,
+                     p_.width);
       }
     }
   }

@@ -18,14 +18,11 @@ constexpr int64_t kTileSide = 16;             // rows of a tile; pairs of bf16, 
 constexpr int64_t kTileSize = 512;            // bf16 in a tile
 constexpr int64_t kWeightGroup = 64;          // keys whose scores are turned into weights together
 
-// Shapes of the eight tile registers, in the layout that the processor reads: full, but for `few` rows in those which
-// `multiply_one` uses for weights and sums, as its time grows with them.
+// Shapes of the eight tile registers, in the layout that the processor reads.
 struct __attribute__((packed, aligned(64))) TileShapes {
   uint8_t palette = 1, start_row = 0, reserved[14] = {};
   uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
   uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-
-  explicit TileShapes(int64_t few) { rows[2] = rows[3] = rows[7] = static_cast<uint8_t>(few); }
 };
 
 // Sixteen rows of bf16.
@@ -44,46 +41,23 @@ struct Operand {
   const bf16* at(int64_t i) const { return first + i * step; }
 };
 
-// Two tiles of rows times two of columns, summed over the steps -> 32 rows of 32 floats.
-inline void multiply_two(const Operand& above, const Operand& below, const Operand& left, const Operand& right, int64_t steps,
-                         float* out, int64_t stride) {
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
-  for (int64_t i = 0; i < steps; ++i) {
-    _tile_loadd(4, above.at(i), 64);
-    _tile_loadd(6, left.at(i), 64);
-    _tile_dpbf16ps(0, 4, 6);
-    _tile_loadd(7, right.at(i), 64);
-    _tile_dpbf16ps(1, 4, 7);
-    _tile_loadd(5, below.at(i), 64);
-    _tile_dpbf16ps(2, 5, 6);
-    _tile_dpbf16ps(3, 5, 7);
-  }
-  _tile_stored(0, out, stride * 4);
-  _tile_stored(1, out + 16, stride * 4);
-  _tile_stored(2, out + 16 * stride, stride * 4);
-  _tile_stored(3, out + 16 * stride + 16, stride * 4);
-}
-
 // Sums of one tile of few rows times two of columns, step after step -> rows of 32 floats.
 OCTAVO_INLINE void begin_sums() {
-  _tile_zero(2);
-  _tile_zero(3);
+  _tile_zero(0);
+  _tile_zero(1);
 }
 
 OCTAVO_INLINE void add_step(const bf16* rows, const bf16* left, const bf16* right) {
-  _tile_loadd(7, rows, 64);
-  _tile_loadd(4, left, 64);
-  _tile_dpbf16ps(2, 7, 4);
-  _tile_loadd(5, right, 64);
-  _tile_dpbf16ps(3, 7, 5);
+  _tile_loadd(4, rows, 64);
+  _tile_loadd(6, left, 64);
+  _tile_dpbf16ps(0, 4, 6);
+  _tile_loadd(6, right, 64);
+  _tile_dpbf16ps(1, 4, 6);
 }
 
 OCTAVO_INLINE void end_sums(float* out, int64_t stride) {
-  _tile_stored(2, out, stride * 4);
-  _tile_stored(3, out + 16, stride * 4);
+  _tile_stored(0, out, stride * 4);
+  _tile_stored(1, out + 16, stride * 4);
 }
 
 inline void multiply_one(const Operand& above, const Operand& left, const Operand& right, int64_t steps, float* out,
@@ -101,8 +75,8 @@ inline void multiply_keys(const Sixteen& first, const Sixteen& second, const bf1
     _tile_loadd(6, queries + i * kTileSize, 64);
     _tile_loadd(4, first.data + i * kStep, first.stride * 2);
     _tile_dpbf16ps(0, 4, 6);
-    _tile_loadd(5, second.data + i * kStep, second.stride * 2);
-    _tile_dpbf16ps(1, 5, 6);
+    _tile_loadd(4, second.data + i * kStep, second.stride * 2);
+    _tile_dpbf16ps(1, 4, 6);
   }
   _tile_stored(0, out, 64);
   _tile_stored(1, out + 256, 64);

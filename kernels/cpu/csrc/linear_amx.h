@@ -41,8 +41,10 @@ struct AmxKernel {
   }
   static void end() { _tile_release(); }
 
-  // Sums of 16 rows in tiles 0 and 1. Rows past `rows` hold whatever x's memory does; nobody reads their sums. One tile of x
-  // by two of weights, though fewer loads a product were possible: with more registers in use the loads stall.
+  // Sums of 16 rows in tiles 0 and 1. Rows past `rows` hold whatever x's memory does; nobody reads their sums.
+  //
+  // One tile of x by two of weights, these in turns through one register: fewer loads a product were possible, but there are
+  // few physical registers behind the eight, and the more of those hold something, the longer a load waits for a free one.
   template <typename Blocks>
   static void run(int, const char* x, Blocks& blocks, int64_t, Stretch stretch, float* out) {
     const bf16* rows = reinterpret_cast<const bf16*>(x);
@@ -57,9 +59,9 @@ struct AmxKernel {
       const bf16* w = blocks.at(k);
       _tile_loadd(4, rows + k * kTileRows, 64);
       _tile_loadd(6, w, 64);
-      _tile_loadd(7, w + kHalfBlock, 64);
       _tile_dpbf16ps(0, 4, 6);
-      _tile_dpbf16ps(1, 4, 7);
+      _tile_loadd(6, w + kHalfBlock, 64);
+      _tile_dpbf16ps(1, 4, 6);
     }
     _tile_stored(0, out, kPanel * 4);
     _tile_stored(1, out + kHalf, kPanel * 4);
@@ -78,11 +80,12 @@ struct AmxKernel {
       _tile_loadd(4, above + k * kTileRows, 64);
       _tile_loadd(6, w, 64);
       _tile_dpbf16ps(0, 4, 6);
-      _tile_loadd(7, w + kHalfBlock, 64);
-      _tile_dpbf16ps(1, 4, 7);
-      _tile_loadd(5, below + k * kTileRows, 64);
-      _tile_dpbf16ps(2, 5, 6);
-      _tile_dpbf16ps(3, 5, 7);
+      _tile_loadd(6, w + kHalfBlock, 64);
+      _tile_dpbf16ps(1, 4, 6);
+      _tile_loadd(4, below + k * kTileRows, 64);
+      _tile_dpbf16ps(3, 4, 6);
+      _tile_loadd(6, w, 64);
+      _tile_dpbf16ps(2, 4, 6);
     }
     _tile_stored(0, out, kPanel * 4);
     _tile_stored(1, out + kHalf, kPanel * 4);

@@ -90,9 +90,9 @@ struct BlockTileKernel {
       _tile_zero(1);
       _tile_loadd(4, x->quads + part * kPartQuads, stride * static_cast<int64_t>(sizeof(X)));
       _tile_loadd(6, some, kQuadBytes);
-      _tile_loadd(7, some + kQuads * kQuadBytes, kQuadBytes);
       _tile_dpbsud(0, 4, 6);
-      _tile_dpbsud(1, 4, 7);
+      _tile_loadd(6, some + kQuads * kQuadBytes, kQuadBytes);
+      _tile_dpbsud(1, 4, 6);
       _tile_stored(0, dots.data[part], kPanel * 4);
       _tile_stored(1, dots.data[part] + kHalf, kPanel * 4);
     }

@@ -54,10 +54,10 @@ struct ByteTileKernel {
       const char* w = weights + k * kPanel;
       _tile_loadd(4, x + k * kTileRows, 64);
       _tile_loadd(6, w, 64);
-      _tile_loadd(7, w + kByteHalfBlock, 64);
       if constexpr (FromMemory) prefetch_tiles(w);
       _tile_dpbssd(0, 4, 6);
-      _tile_dpbssd(1, 4, 7);
+      _tile_loadd(6, w + kByteHalfBlock, 64);
+      _tile_dpbssd(1, 4, 6);
     }
     _tile_stored(0, sums, kPanel * 4);
     _tile_stored(1, sums + kHalf, kPanel * 4);
