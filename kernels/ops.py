@@ -172,7 +172,8 @@ def rope_and_cache(
         positions: int64 [T], rows of cos_sin.
         cos_sin: float32 [P, rot], cosines in the first half, sines in the second; rot <= D even, dimensions past rot pass.
         slot_mapping: int64 [T], block * block_size + offset; a negative slot is not written.
-        k_cache, v_cache: [num_blocks, Hkv, block_size, D], possibly another float type than k.
+        k_cache, v_cache: [num_blocks, Hkv, block_size, D], possibly another float type than k. In which order a head's part
+            of a block holds its block_size * D numbers is the set's own affair.
     """
     _set.rope_and_cache(q, k, v, positions, cos_sin, slot_mapping, k_cache, v_cache)
 
@@ -196,7 +197,7 @@ def paged_attention(
     h // (Hq // Hkv). The order in which a query's keys are reduced depends on its position and block_size alone.
 
     Args:
-        q: [T, Hq, D]. k_cache, v_cache: [num_blocks, Hkv, block_size, D].
+        q: [T, Hq, D]. k_cache, v_cache: [num_blocks, Hkv, block_size, D], as rope_and_cache wrote them.
         query_starts: int32 [R + 1]. seq_lens: int32 [R]. block_tables: int32 [R, B].
     """
     return _set.paged_attention(q, k_cache, v_cache, query_starts, seq_lens, block_tables, scale, sliding_window, soft_cap)

@@ -60,7 +60,10 @@ def paged_attention(
 
     Raises:
         IndexError: a block outside the cache, a request with more new tokens than its length, or a table too short.
+        ValueError: scale is not positive.
     """
+    if scale <= 0:
+        raise ValueError(f"scale is {scale}; it must be positive")
     for name, x in (("q", q), ("k_cache", k_cache), ("v_cache", v_cache), ("block_tables", block_tables)):
         check_rows(name, x)
     num_blocks, num_kv_heads, block_size, head_dim = k_cache.shape

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from types import ModuleType
 
@@ -11,6 +12,8 @@ import torch
 
 import octavo.kernels.cpu as cpu
 from octavo.kernels import reference
+
+sys.path.insert(0, os.path.dirname(__file__))
 
 TOLERANCES = {
     torch.float32: {"rtol": 1e-5, "atol": 2e-6},

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kv_layout import laid_out
 
 import octavo.kernels.cpu as cpu
 from octavo.kernels import reference
@@ -23,7 +24,7 @@ class Case:
     heads: int = 6
     kv_heads: int = 2
     head_dim: int = 64
-    block_size: int = 16
+    block_size: int = 32
     dtype: torch.dtype = torch.float32
     cache_dtype: torch.dtype | None = None
     window: int = 0
@@ -58,15 +59,22 @@ class Case:
 
     def run(self, kernels) -> torch.Tensor:
         return kernels.paged_attention(
-            self.q, *self.caches, self.starts, self.lengths, self.tables, self.scale, self.window, self.soft_cap
+            self.q,
+            *laid_out(kernels, *self.caches, self.dtype),
+            self.starts,
+            self.lengths,
+            self.tables,
+            self.scale,
+            self.window,
+            self.soft_cap,
         )
 
-    def part(self, request: int, first: int, last: int) -> torch.Tensor:
-        """Arguments for some of one request's queries alone, as a chunk would have them."""
+    def part(self, kernels, request: int, first: int, last: int) -> torch.Tensor:
+        """Some of one request's queries alone, as a chunk has them."""
         start, (n, length) = int(self.starts[request]), self.requests[request]
-        return (
+        return kernels.paged_attention(
             self.q[start + first : start + last],
-            *self.caches,
+            *laid_out(kernels, *self.caches, self.dtype),
             torch.tensor([0, last - first], dtype=torch.int32),
             torch.tensor([length - n + last], dtype=torch.int32),
             self.tables[request : request + 1],
@@ -124,7 +132,7 @@ def test_head_shapes(native, close, heads, kv_heads, head_dim):
 
 
 def test_large_scores_do_not_overflow(native, close):
-    case = Case([(4, 50)])
+    case = Case([(4, 50)], block_size=16)
     case.q.mul_(300.0)
     close(case.run(native), case.run(reference))
 
@@ -145,6 +153,24 @@ def test_any_batch(requests, group, block_size, window, soft_cap, seed):
     torch.testing.assert_close(case.run(cpu), case.run(reference), rtol=1e-5, atol=2e-6)
 
 
+@pytest.mark.skipif(not cpu.available(), reason="built without native kernels")
+@settings(max_examples=40, deadline=None)
+@given(
+    requests=st.lists(st.tuples(st.integers(1, 70), st.integers(0, 300)), min_size=1, max_size=4),
+    group=st.integers(1, 18),
+    head_dim=st.sampled_from([32, 64, 96]),
+    block_size=st.sampled_from([8, 32, 64]),
+    window=st.sampled_from([0, 0, 1, 33, 64, 100]),
+    seed=st.integers(0, 1000),
+)
+def test_any_batch_of_halves(requests, group, head_dim, block_size, window, seed):
+    shapes = [(new, new + past) for new, past in requests]
+    case = Case(
+        shapes, heads=2 * group, head_dim=head_dim, block_size=block_size, window=window, seed=seed, dtype=torch.bfloat16
+    )
+    torch.testing.assert_close(case.run(cpu), case.run(reference), rtol=1.6e-2, atol=1e-2)
+
+
 @pytest.mark.parametrize("window", [0, 45])
 def test_alone_in_a_batch_and_in_chunks_is_bit_equal(native, dtype, window):
     requests = [(700, 700), (1, 1000), (300, 1400), (1, 3), (37, 37)]
@@ -156,18 +182,19 @@ def test_alone_in_a_batch_and_in_chunks_is_bit_equal(native, dtype, window):
             parts = range(0, n, chunk) if chunk > 1 else (0, n // 2, n - 1)
             for first in parts:
                 last = min(first + chunk, n)
-                alone = native.paged_attention(*case.part(r, first, last))
+                alone = case.part(native, r, first, last)
                 assert torch.equal(alone, mine[first:last]), (r, chunk, first)
 
 
 @pytest.mark.parametrize(
     ("heads", "kv_heads", "head_dim", "block_size", "window", "soft_cap"),
     [
-        (2, 2, 64, 16, 0, 0.0),
+        (2, 2, 64, 32, 0, 0.0),
         (9, 3, 64, 32, 200, 0.0),
-        (8, 1, 128, 8, 70, 0.0),
-        (5, 1, 96, 16, 0, 5.0),
-        (20, 1, 32, 48, 0, 0.0),
+        (8, 1, 128, 64, 70, 0.0),
+        (5, 1, 96, 128, 0, 5.0),
+        (20, 1, 32, 96, 0, 0.0),
+        (6, 2, 64, 16, 33, 0.0),
     ],
 )
 def test_a_decode_step_is_bit_equal_to_its_row_of_a_prefill(native, heads, kv_heads, head_dim, block_size, window, soft_cap):
@@ -185,7 +212,7 @@ def test_a_decode_step_is_bit_equal_to_its_row_of_a_prefill(native, heads, kv_he
     together = case.run(native)
     for size in (1, 2, 5, 40):
         for first in (0, 101, 185, 186, 190):
-            alone = native.paged_attention(*case.part(0, first, first + size))
+            alone = case.part(native, 0, first, first + size)
             assert torch.equal(alone, together[first : first + size]), (size, first)
 
 

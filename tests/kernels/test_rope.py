@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 import torch
+from kv_layout import in_rows
 
 from octavo.kernels import reference
 
@@ -19,7 +21,7 @@ def cos_sin_table(positions: int, rotary_dim: int, base: float = 10000.0) -> tor
 class Case:
     """q, k and v as views into one product, and an empty cache."""
 
-    def __init__(self, dtype, cache_dtype, heads=6, kv_heads=2, head_dim=64, rotary_dim=64, tokens=9, block_size=4):
+    def __init__(self, dtype, cache_dtype, heads=6, kv_heads=2, head_dim=64, rotary_dim=64, tokens=9, block_size=32):
         rng = torch.Generator().manual_seed(tokens)
         self.qkv = torch.randn(tokens, (heads + 2 * kv_heads) * head_dim, generator=rng).to(dtype)
         q, k, v = self.qkv.split([heads * head_dim, kv_heads * head_dim, kv_heads * head_dim], dim=1)
@@ -32,12 +34,14 @@ class Case:
 
     def run(self, kernels) -> None:
         kernels.rope_and_cache(self.q, self.k, self.v, self.positions, self.table, self.slots, *self.caches)
+        self.caches = in_rows(kernels, *self.caches, self.q.dtype)
 
 
 @pytest.mark.parametrize(("head_dim", "rotary_dim"), [(64, 64), (96, 48), (80, 20), (8, 4), (128, 128)])
 def test_against_the_reference(native, close, dtype, head_dim, rotary_dim):
-    for cache_dtype in {dtype, torch.float32, torch.bfloat16}:
-        actual, expected = (Case(dtype, cache_dtype, head_dim=head_dim, rotary_dim=rotary_dim) for _ in range(2))
+    for cache_dtype, block_size in itertools.product({dtype, torch.float32, torch.bfloat16}, (4, 64)):
+        shape = {"head_dim": head_dim, "rotary_dim": rotary_dim, "block_size": block_size}
+        actual, expected = (Case(dtype, cache_dtype, **shape) for _ in range(2))
         actual.run(native)
         expected.run(reference)
         close(actual.qkv, expected.qkv)
@@ -84,7 +88,7 @@ def test_length_is_kept(kernels):
 
 
 def test_indices_outside_the_tables_are_refused(native):
-    for name, index, bad in (("positions", 4, 100), ("positions", 4, -1), ("slots", 1, 32)):
+    for name, index, bad in (("positions", 4, 100), ("positions", 4, -1), ("slots", 1, 8 * 32)):
         case = Case(torch.float32, torch.float32)
         getattr(case, name)[index] = bad
         with pytest.raises(IndexError):

@@ -14,22 +14,22 @@ void gate_row(T* out, const T* x, int64_t size, const Activation& activation) {
   }
 }
 
-template <typename Activation>
+template <typename T, typename Activation>
 void gate_rows(const GateArgs& a, const Activation& activation) {
-  OCTAVO_DISPATCH(a.dtype, T, parallel_rows(a.rows, a.size, [&](int64_t row) {
-                    gate_row(static_cast<T*>(a.out.data) + row * a.out.stride,
-                             static_cast<const T*>(a.x.data) + row * a.x.stride, a.size, activation);
-                  }));
+  parallel_rows(a.rows, a.size, [&](int64_t row) {
+    gate_row(static_cast<T*>(a.out.data) + row * a.out.stride, static_cast<const T*>(a.x.data) + row * a.x.stride, a.size,
+             activation);
+  });
 }
 
 }  // namespace
 
 void silu_and_mul(const GateArgs& args) {
-  gate_rows(args, [](Vec x) { return silu(x); });
+  OCTAVO_DISPATCH(args.dtype, T, gate_rows<T>(args, [](Vec x) { return silu<T>(x); }));
 }
 
 void gelu_and_mul(const GateArgs& args) {
-  gate_rows(args, [](Vec x) { return gelu(x); });
+  OCTAVO_DISPATCH(args.dtype, T, gate_rows<T>(args, [](Vec x) { return gelu<T>(x); }));
 }
 
 }  // namespace octavo::OCTAVO_ISA

@@ -5,12 +5,33 @@
 
 namespace octavo::OCTAVO_ISA {
 
-OCTAVO_INLINE Vec silu(Vec x) { return x / (splat(1.0f) + exp(-x)); }
+#if defined(__AVX512F__)
+// 1 / (1 + 2^x), to 4e-6.
+OCTAVO_INLINE Vec inverse_of_one_and_power(Vec x) {
+  const Vec sum = splat(1.0f) + power_of_two(min(x, splat(126.0f)));
+  const Vec near = _mm512_rcp14_ps(sum);
+  return near * (splat(2.0f) - sum * near);
+}
+#endif
+
+// x / (1 + e^-y). T is what the result is going to be rounded to: 16 bits need less than an exact quotient.
+template <typename T>
+OCTAVO_INLINE Vec times_logistic(Vec x, Vec y) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 2) return x * inverse_of_one_and_power(y * splat(-1.44269504f));
+#endif
+  return x / (splat(1.0f) + exp(-y));
+}
+
+template <typename T>
+OCTAVO_INLINE Vec silu(Vec x) {
+  return times_logistic<T>(x, x);
+}
 
 // The tanh approximation, written with the logistic function: (1 + tanh(u)) / 2 = 1 / (1 + e^-2u).
+template <typename T>
 OCTAVO_INLINE Vec gelu(Vec x) {
-  const Vec cubic = x * fmadd(x * x, splat(0.044715f), splat(1.0f));
-  return x / (splat(1.0f) + exp(cubic * splat(-1.5957691216f)));
+  return times_logistic<T>(x, x * fmadd(x * x, splat(0.044715f), splat(1.0f)) * splat(1.5957691216f));
 }
 
 }  // namespace octavo::OCTAVO_ISA

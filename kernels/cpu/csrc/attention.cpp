@@ -112,7 +112,7 @@ class Attention {
 
 bool paged_attention(const AttentionArgs& args) {
 #if defined(OCTAVO_AMX)
-  if (AmxAttention::fits(args)) return Attention<AmxAttention>(args).run();
+  if (in_tiles(args)) return Attention<AmxAttention>(args).run();
 #endif
   return Attention<DenseAttention>(args).run();
 }

@@ -10,7 +10,7 @@
 namespace octavo::OCTAVO_ISA {
 namespace {
 
-constexpr int64_t kStretch = 512;         // at most so many k of a panel at a time, so that they stay in the first-level cache
+constexpr int64_t kStretch = 640;         // at most so many k of a panel at a time, so that they stay in the first-level cache
 constexpr int64_t kStretchRoom = kStretch * kPanel * 2;
 
 template <typename T>

@@ -24,8 +24,8 @@ class PanelWriter {
       case Epilogue::store: return write<T>(sums, [](Vec x, const T*) { return x; });
       case Epilogue::wide: return write<float>(sums, [](Vec x, const float*) { return x; });
       case Epilogue::add: return add(sums);
-      case Epilogue::silu_gate: return gate(sums, [](Vec x) { return silu(x); });
-      case Epilogue::gelu_gate: return gate(sums, [](Vec x) { return gelu(x); });
+      case Epilogue::silu_gate: return gate(sums, [](Vec x) { return silu<T>(x); });
+      case Epilogue::gelu_gate: return gate(sums, [](Vec x) { return gelu<T>(x); });
     }
   }
 

@@ -1,6 +1,7 @@
 // Rotary position embedding in place, and the write of keys and values to the paged cache.
 #include <atomic>
 
+#include "kv_tiles.h"
 #include "simd.h"
 #include "table.h"
 
@@ -47,6 +48,20 @@ void write_heads(void* cache, const int64_t* cache_stride, int64_t slot, const v
   }
 }
 
+#if defined(OCTAVO_AMX)
+void write_tiles(const RopeArgs& a, int64_t token) {
+  const int64_t block = a.slots[token] / a.block_size, offset = a.slots[token] % a.block_size;
+  const bf16* k = static_cast<const bf16*>(a.k) + token * a.k_stride[0];
+  const bf16* v = static_cast<const bf16*>(a.v) + token * a.v_stride[0];
+  bf16* keys = static_cast<bf16*>(a.k_cache) + block * a.k_cache_stride[0];
+  bf16* values = static_cast<bf16*>(a.v_cache) + block * a.v_cache_stride[0];
+  for (int64_t head = 0; head < a.num_kv_heads; ++head) {
+    write_key(keys + head * a.k_cache_stride[1], offset, k + head * a.k_stride[1], a.head_dim);
+    write_value(values + head * a.v_cache_stride[1], offset, v + head * a.v_stride[1], a.head_dim);
+  }
+}
+#endif
+
 template <typename T>
 bool rope_token(const RopeArgs& a, int64_t token) {
   const int64_t position = a.positions[token], slot = a.slots[token];
@@ -55,6 +70,12 @@ bool rope_token(const RopeArgs& a, int64_t token) {
   rotate_heads<T>(a.q, a.q_stride, token, a.num_heads, cos_sin, a.rotary_dim / 2);
   rotate_heads<T>(a.k, a.k_stride, token, a.num_kv_heads, cos_sin, a.rotary_dim / 2);
   if (slot < 0) return true;
+#if defined(OCTAVO_AMX)
+  if (in_tiles(a)) {
+    write_tiles(a, token);
+    return true;
+  }
+#endif
   OCTAVO_DISPATCH(a.cache_dtype, C, {
     write_heads<C, T>(a.k_cache, a.k_cache_stride, slot, a.k, a.k_stride, token, a);
     write_heads<C, T>(a.v_cache, a.v_cache_stride, slot, a.v, a.v_stride, token, a);
@@ -66,7 +87,9 @@ bool rope_token(const RopeArgs& a, int64_t token) {
 
 bool rope_and_cache(const RopeArgs& a) {
   std::atomic<bool> valid{true};
-  const int64_t elements = (a.num_heads + 2 * a.num_kv_heads) * a.head_dim;
+  constexpr int64_t kTileWrite = 8;  // what writing a number into a tile costs, for it lies on a line of its own
+  const int64_t written = 2 * a.num_kv_heads * (in_tiles(a) ? kTileWrite : 1);
+  const int64_t elements = (a.num_heads + written) * a.head_dim;
   OCTAVO_DISPATCH(a.dtype, T, parallel_rows(a.num_tokens, elements, [&](int64_t token) {
                     if (!rope_token<T>(a, token)) valid.store(false, std::memory_order_relaxed);
                   }));

@@ -246,6 +246,19 @@ OCTAVO_INLINE Vec tanh(Vec x) {
   return (e - one) / (e + one);
 }
 
+#if defined(__AVX512F__)
+// 2^x to 3e-6, which is far below the rounding to 16 bits; lanes not in `mask` are zero.
+OCTAVO_INLINE Vec power_of_two(Vec x, __mmask16 mask = 0xffff) {
+  const Vec r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+  Vec y = splat(1.35341679e-2f);
+  y = fmadd(y, r, splat(5.20114628e-2f));
+  y = fmadd(y, r, splat(2.41442754e-1f));
+  y = fmadd(y, r, splat(6.93003836e-1f));
+  y = fmadd(y, r, splat(1.00000259f));
+  return _mm512_maskz_scalef_ps(mask, y, x);
+}
+#endif
+
 // ---- memory
 
 // A plain array, uninitialized. Not std::vector: its functions, compiled here for one instruction set, could be linked into
