@@ -83,14 +83,14 @@ class DenseProduct {
       const Stretch stretch{k, k + step < depth_ ? k + step : depth_};
       const char* next = data_of(panel) + stretch.to / kBlock * block_bytes;
       const void* dense = compact_ ? decoded(panel, stretch, room) : data_of(panel) + k / kBlock * kDenseBlockBytes;
+      const bool last = stretch.to == depth_;
       for (int64_t group = 0; group < groups; ++group) {
+        const Sums mine{sums + group * sum_floats, first_ + group * Kernel::kRows, rows_in(group), panel * kPanel};
         DenseBlocks<T> blocks(dense, k, {next + group * share * ((stretch.to - k) / kBlock), share});
-        Kernel::run(static_cast<int>(rows_in(group)), x_ + group * Kernel::group_bytes(depth_), blocks, depth_, stretch,
+        Kernel::run(static_cast<int>(mine.rows), x_ + group * Kernel::group_bytes(depth_), blocks, depth_, stretch,
                     sums + group * sum_floats);
+        if (last) writer_(mine);
       }
-    }
-    for (int64_t group = 0; group < groups; ++group) {
-      writer_({sums + group * sum_floats, first_ + group * Kernel::kRows, rows_in(group), panel * kPanel});
     }
   }
 
