@@ -58,7 +58,7 @@ class AmxAttention {
 
  private:
   static constexpr int64_t kChunks = kSplitKeys / kStep;
-  static constexpr int64_t kAhead = 2;  // chunks
+  static constexpr int64_t kAhead = 1;  // chunk
 
   struct Memory {
     bf16 *weights, *queries, *staging;

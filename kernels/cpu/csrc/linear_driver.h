@@ -12,6 +12,7 @@ namespace octavo::OCTAVO_ISA {
 constexpr int64_t kRowBlock = 256;        // rows of x worked on together, so that they stay in the cache
 constexpr int64_t kSharedWork = 1 << 16;  // multiply-adds below which one thread is faster than two
 constexpr int64_t kRunsPerThread = 16;
+constexpr int64_t kQuantizing = 8;        // what it costs to make a number of x an integer, in copied ones
 
 // Rows of x in the kernel's own order, in memory of the calling thread.
 template <typename Kernel, typename T>
@@ -19,7 +20,8 @@ const char* prepare(const LinearArgs& a, int64_t first, int64_t rows, int64_t de
   const int64_t groups = (rows + Kernel::kRows - 1) / Kernel::kRows, bytes = Kernel::group_bytes(depth);
   char* to = static_cast<char*>(shared_scratch(static_cast<size_t>(groups * bytes)));
   const T* x = static_cast<const T*>(a.x.data) + first * a.x.stride;
-  parallel_rows(rows, depth, [&](int64_t row) {
+  const bool copied = a.weight.format == Format::dense || a.weight.format == Format::compact;
+  parallel_rows(rows, copied ? depth : kQuantizing * depth, [&](int64_t row) {
     Kernel::prepare(to + row / Kernel::kRows * bytes, row % Kernel::kRows, x + row * a.x.stride, a.weight.k, depth);
   });
   return to;
