@@ -86,6 +86,7 @@ class DenseProduct {
       const bool last = stretch.to == depth_;
       for (int64_t group = 0; group < groups; ++group) {
         const Sums mine{sums + group * sum_floats, first_ + group * Kernel::kRows, rows_in(group), panel * kPanel};
+        if (last) writer_.expect(mine);
         DenseBlocks<T> blocks(dense, k, {next + group * share * ((stretch.to - k) / kBlock), share});
         Kernel::run(static_cast<int>(mine.rows), x_ + group * Kernel::group_bytes(depth_), blocks, depth_, stretch,
                     sums + group * sum_floats);

@@ -29,6 +29,16 @@ class PanelWriter {
     }
   }
 
+  // Asks for the memory that these sums will be added to. What is only written is better left alone.
+  void expect(const Sums& sums) const {
+    if (a_.epilogue != Epilogue::add) return;
+    const float* out = static_cast<const float*>(a_.out.data) + sums.first * a_.out.stride + sums.column;
+    for (int64_t row = 0; row < sums.rows; ++row, out += a_.out.stride) {
+      prefetch_to_write(out);
+      prefetch_to_write(out + kHalf);
+    }
+  }
+
  private:
   void add(const Sums& sums) const {
     write<float>(sums, [scale = splat(a_.scale)](Vec x, const float* old) { return fmadd(x, scale, load(old)); });

@@ -289,6 +289,15 @@ OCTAVO_INLINE void prefetch_lines(const char* from, int64_t bytes) {
   for (; bytes > 0; from += 64, bytes -= 64) __builtin_prefetch(from);
 }
 
+// Ask for a cache line that is going to be changed.
+OCTAVO_INLINE void prefetch_to_write(const void* line) {
+#if defined(__x86_64__)
+  asm volatile("prefetchw %0" ::"m"(*static_cast<const char*>(line)));  // the compiler's own prefetch asks for reading
+#else
+  __builtin_prefetch(line, 1);
+#endif
+}
+
 // ---- parallel loops
 
 // body(task) for tasks 0 .. tasks - 1 on the pool's threads, or here if the whole is too small to share.
