@@ -166,7 +166,9 @@ class EngineArgs:
     )
     kv_cache_memory_bytes: int | str | None = option(None, "Exact size of the KV cache (2G = 2 GiB).")
     num_gpu_blocks_override: int | None = option(None, "Exact number of KV blocks.")
-    block_size: int | None = option(None, "Tokens a KV block; unset = 32 on CPU, 16 on GPU. CPUs with AMX are fastest with multiples of 32.")
+    block_size: int | None = option(
+        None, "Tokens a KV block; unset = 32 on CPU, 16 on GPU. CPUs with AMX are fastest with multiples of 32."
+    )
     kv_cache_dtype: str = option(
         "auto", "Type of the KV cache; auto = --dtype.", choices=("auto", "float32", "bfloat16", "float16")
     )
