@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 
+from octavo.errors import ConfigError
 from octavo.executor.attention import AttentionMetadata, KVCache
 from octavo.executor.layers.linear import ColumnLinear, Placement, RowLinear
 from octavo.executor.layers.norm import RMSNorm
@@ -38,6 +39,11 @@ class AttentionShape:
     """Norm of queries and keys before they are rotated: of each head, or of all heads as one vector."""
     norm_eps: float = 1e-6
     norm_offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raises: ConfigError: kernels look for the highest score before they scale it, so the scale must be positive."""
+        if not self.scale > 0:
+            raise ConfigError(f"config.json makes the factor of attention's scores {self.scale}; it must be positive")
 
 
 class Attention:

@@ -62,7 +62,7 @@ def paged_attention(
         IndexError: a block outside the cache, a request with more new tokens than its length, or a table too short.
         ValueError: scale is not positive.
     """
-    if scale <= 0:
+    if not scale > 0:
         raise ValueError(f"scale is {scale}; it must be positive")
     for name, x in (("q", q), ("k_cache", k_cache), ("v_cache", v_cache), ("block_tables", block_tables)):
         check_rows(name, x)

@@ -227,6 +227,13 @@ def test_threads_do_not_matter(native, dtype):
     assert torch.equal(results[0], results[2])
 
 
+def test_a_scale_is_positive(native):
+    case = Case([(2, 40)])
+    for scale in (0.0, -1.0, math.nan):
+        with pytest.raises(ValueError, match="must be positive"):
+            native.paged_attention(case.q, *case.caches, case.starts, case.lengths, case.tables, scale)
+
+
 def test_nonsense_is_refused(native):
     for change in ("block", "length", "table"):
         case = Case([(2, 40)])

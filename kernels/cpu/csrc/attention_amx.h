@@ -67,7 +67,7 @@ class AmxAttention {
 
   // Chunks of 32 keys that hold some of those which a tile sees of a split, and where they lie.
   struct Split {
-    int64_t number, base;
+    int64_t base;  // its first key
     Keys keys, chunks;
     const bf16 *key_tiles[kChunks], *value_tiles[kChunks];
   };
@@ -82,7 +82,7 @@ class AmxAttention {
   }
 
   Split locate(const Tile& tile, int64_t number) const {
-    Split at{number, number * kSplitKeys, p_.seen_from(tile, number), {0, 0}, {}, {}};
+    Split at{number * kSplitKeys, p_.seen_from(tile, number), {0, 0}, {}, {}};
     at.chunks = chunks_of(at.keys, at.base);
     for (int64_t chunk = at.chunks.from; chunk < at.chunks.to; ++chunk) {
       at.key_tiles[chunk] = chunk_at(a_.k_cache, a_.k_cache_stride, tile, at.base + chunk * kStep);

@@ -67,7 +67,8 @@ struct AmxKernel {
     _tile_stored(1, out + kHalf, kPanel * 4);
   }
 
-  // Two groups in one pass over a panel that comes from memory: there the stalls are hidden. The second group's sums follow.
+  // Two groups in one pass over a panel that comes from memory, which takes longer than the stalls of two more registers. The
+  // second group's sums follow.
   template <typename Blocks>
   static void run_pair(const char* x, Blocks& blocks, int64_t depth, float* out) {
     const bf16 *above = reinterpret_cast<const bf16*>(x), *below = above + kTileRows * depth;
@@ -92,7 +93,6 @@ struct AmxKernel {
     _tile_stored(2, out + kTileRows * kPanel, kPanel * 4);
     _tile_stored(3, out + kTileRows * kPanel + kHalf, kPanel * 4);
   }
-
 };
 
 #endif
