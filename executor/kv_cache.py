@@ -9,6 +9,7 @@ import torch
 from octavo.config import EngineConfig
 from octavo.errors import ConfigError
 from octavo.executor.attention import KVCache
+from octavo.kernels import host_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +65,12 @@ def allocate_kv_cache(
     dtype = getattr(torch, config.cache.dtype)
 
     def half(heads: int, size: int) -> torch.Tensor:
-        return torch.empty((num_blocks, heads, config.cache.block_size, size), dtype=dtype, device=device)
+        shape = (num_blocks, heads, config.cache.block_size, size)
+        return host_memory.empty(shape, dtype) if device.type == "cpu" else torch.empty(shape, dtype=dtype, device=device)
 
     try:
         return [(half(heads, size), half(heads, size)) for heads, size in layers]
-    except RuntimeError as error:  # torch has no narrower one for host memory
+    except (MemoryError, torch.OutOfMemoryError) as error:
         wanted = _shown(num_blocks * bytes_per_block(config, layers))
         raise ConfigError(
             f"cannot allocate a KV cache of {wanted}: lower --kv-cache-memory-bytes, --num-gpu-blocks-override or "

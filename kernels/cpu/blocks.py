@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from octavo.kernels import host_memory
 from octavo.kernels.blocks import Blocks
 from octavo.kernels.cpu import _native
 from octavo.kernels.cpu.linear import PackedLinear, pack_columns
@@ -17,7 +18,7 @@ def pack_blocks(blocks: Blocks, dtype: torch.dtype, bias: torch.Tensor | None = 
     """See `ops.pack_blocks`. The blocks' memory is free as soon as the caller drops it."""
     blocks.check(dtype, bias)
     form, (n, k) = FORMATS[blocks.kind.name], blocks.shape
-    data = torch.empty(_native.blocks_bytes(form, n, k), dtype=torch.uint8)
+    data = host_memory.empty_packed((_native.blocks_bytes(form, n, k),), torch.uint8)
     _native.pack_blocks(form, gated, data.data_ptr(), blocks.data.data_ptr(), n, k)
     bias = None if bias is None else pack_columns(bias, gated)
     code = type_code(data.new_empty(0, dtype=dtype))

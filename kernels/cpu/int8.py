@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from octavo.kernels import host_memory
 from octavo.kernels.cpu import _native
 from octavo.kernels.cpu.linear import INT8, PANEL, PackedLinear, check_weight, packed_linear, padded
 from octavo.kernels.cpu.native import type_code
@@ -26,6 +27,6 @@ def pack_int8(weight: torch.Tensor, bias: torch.Tensor | None = None, gated: boo
     n, k = weight.shape
     check_depth(k)
     panel_bytes = HEAD_BYTES + -(-k // BLOCK) * BLOCK * PANEL
-    data = torch.empty(padded(n) // PANEL * panel_bytes, dtype=torch.uint8)
+    data = host_memory.empty_packed((padded(n) // PANEL * panel_bytes,), torch.uint8)
     _native.pack_int8(type_code(weight), gated, data.data_ptr(), weight.data_ptr(), weight.stride(0), n, k)
     return packed_linear(INT8, data, weight, bias, gated)

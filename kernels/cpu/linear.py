@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from octavo.kernels import host_memory
 from octavo.kernels.cpu import _native
 from octavo.kernels.cpu.native import check_rows, isa, type_code
 from octavo.kernels.fused import Activation
@@ -50,9 +51,8 @@ def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None, gated: b
     data = torch.empty(padded(n) * padded(k), dtype=weight.dtype)
     _native.pack_linear(type_code(weight), gated, data.data_ptr(), weight.data_ptr(), weight.stride(0), n, k)
     compact = _compacted(data, n, k) if weight.dtype == torch.bfloat16 and isa() in _COMPACT_ISAS else None
-    if compact is not None:
-        return packed_linear(COMPACT, compact, weight, bias, gated)
-    return packed_linear(DENSE, data, weight, bias, gated)
+    form, packed = (DENSE, data) if compact is None else (COMPACT, compact)
+    return packed_linear(form, host_memory.empty_packed(packed.shape, packed.dtype).copy_(packed), weight, bias, gated)
 
 
 def check_weight(weight: torch.Tensor, bias: torch.Tensor | None) -> None:
@@ -80,7 +80,7 @@ def _compacted(dense: torch.Tensor, n: int, k: int) -> torch.Tensor | None:
     capacity = int(values * _MAX_EXCEPTIONS)
     room = torch.empty(panels * 64 + values * 3 // 2 + capacity * _EXCEPTION_BYTES, dtype=torch.uint8)
     used = _native.compact_linear(room.data_ptr(), dense.data_ptr(), n, k, capacity)
-    return None if used < 0 else room[:used].clone()
+    return None if used < 0 else room[:used]
 
 
 def padded(size: int) -> int:

@@ -91,17 +91,17 @@ void Decoder::multiply(Op op, const Weight& weight, const void* x, int64_t width
 // Queries and keys, normed where the model does so, lie in buffers of their own; else in the product.
 Rows Decoder::queries() const {
   const int64_t heads = shape_.num_heads + 2 * shape_.num_kv_heads;
-  if (shape_.qk_norm == QKNorm::none) return {const_cast<char*>(buffers_.qkv.data()), heads * shape_.head_dim};
-  return {const_cast<char*>(buffers_.q.data()), shape_.num_heads * shape_.head_dim};
+  if (shape_.qk_norm == QKNorm::none) return {buffers_.qkv.data(), heads * shape_.head_dim};
+  return {buffers_.q.data(), shape_.num_heads * shape_.head_dim};
 }
 
 Rows Decoder::keys() const {
   const int64_t heads = shape_.num_heads + 2 * shape_.num_kv_heads;
   if (shape_.qk_norm == QKNorm::none) {
-    char* product = const_cast<char*>(buffers_.qkv.data());
+    char* product = buffers_.qkv.data();
     return {shifted(product, shape_.num_heads * shape_.head_dim, shape_.dtype), heads * shape_.head_dim};
   }
-  return {const_cast<char*>(buffers_.k.data()), shape_.num_kv_heads * shape_.head_dim};
+  return {buffers_.k.data(), shape_.num_kv_heads * shape_.head_dim};
 }
 
 void Decoder::normalize_qk(const DecoderLayer& layer, int64_t tokens) {
@@ -180,9 +180,8 @@ bool Decoder::attention(const DecoderLayer& layer, size_t index, const StepArgs&
 }
 
 void Decoder::make_room(int64_t tokens) {
-  const auto grow = [&](std::vector<char>& buffer, int64_t width) {
-    const size_t bytes = static_cast<size_t>(tokens * width * bytes_of(shape_.dtype));
-    if (buffer.size() < bytes) buffer.resize(bytes);
+  const auto grow = [&](LargeArray& buffer, int64_t width) {
+    buffer.get(static_cast<size_t>(tokens * width * bytes_of(shape_.dtype)));
   };
   const int64_t q = shape_.num_heads * shape_.head_dim, kv = shape_.num_kv_heads * shape_.head_dim;
   grow(buffers_.x, shape_.hidden_size);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels.h"
+#include "large_array.h"
 
 namespace octavo {
 
@@ -72,7 +73,7 @@ class Decoder {
  private:
   // Activations of a step; they grow to the largest one.
   struct Buffers {
-    std::vector<char> x, qkv, q, k, attended, inner;
+    LargeArray x, qkv, q, k, attended, inner;
   };
 
   bool attend(const DecoderLayer& layer, size_t index, const StepArgs& step);

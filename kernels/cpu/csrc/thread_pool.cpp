@@ -5,12 +5,12 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <cstdlib>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <thread>
 #include <vector>
+
+#include "large_array.h"
 
 namespace octavo {
 namespace {
@@ -193,28 +193,6 @@ ThreadPool& the_pool() {
   return *pool;
 }
 
-class Scratch {
- public:
-  ~Scratch() { std::free(memory_); }
-
-  void* get(size_t bytes) {
-    if (bytes_ < bytes) grow((bytes + 4095) / 4096 * 4096);
-    return memory_;
-  }
-
- private:
-  void grow(size_t bytes) {
-    std::free(memory_);
-    memory_ = nullptr;
-    bytes_ = 0;
-    if (posix_memalign(&memory_, 64, bytes) != 0) throw std::bad_alloc();
-    bytes_ = bytes;
-  }
-
-  void* memory_ = nullptr;
-  size_t bytes_ = 0;
-};
-
 }  // namespace
 
 int num_threads() { return the_pool().size(); }
@@ -224,12 +202,12 @@ void set_num_threads(int count) { the_pool().resize(count); }
 void run_tasks(int64_t tasks, TaskFunction function, void* context) { the_pool().run(tasks, function, context); }
 
 void* scratch(size_t bytes) {
-  thread_local Scratch mine;
+  thread_local LargeArray mine;
   return mine.get(bytes);
 }
 
 void* shared_scratch(size_t bytes) {
-  thread_local Scratch mine;
+  thread_local LargeArray mine;
   return mine.get(bytes);
 }
 
