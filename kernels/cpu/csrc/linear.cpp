@@ -1,17 +1,14 @@
 // Matrix products on dense weights, in 16 bits a value or 12.
 #include "linear_amx.h"
 #include "linear_bf16.h"
-#include "linear_compact.h"
-#include "linear_driver.h"
+#include "linear_groups.h"
 #include "table.h"
 
+#include <optional>
 #include <type_traits>
 
 namespace octavo::OCTAVO_ISA {
 namespace {
-
-constexpr int64_t kStretch = 640;         // at most so many k of a panel at a time, so that they stay in the first-level cache
-constexpr int64_t kStretchRoom = kStretch * kPanel * 2;
 
 template <typename T>
 struct Choose {
@@ -29,89 +26,58 @@ struct Choose<bf16> {
 };
 #endif
 
-// A panel's product with groups of rows.
+// A panel's product with a block of rows.
 template <typename Kernel, typename T>
 class DenseProduct {
  public:
-  DenseProduct(const LinearArgs& args, const char* x, int64_t first, int64_t rows)
-      : a_(args), writer_(args), x_(x), first_(first), rows_(rows), depth_(padded(args.weight.k)),
-        compact_(args.weight.format == Format::compact),
-        panel_bytes_(compact_ ? compact_panel_bytes(depth_) : Kernel::panel_bytes(depth_)) {}
+  DenseProduct(const LinearArgs& args, const Groups<Kernel, T>& x, const Block& block)
+      : a_(args), writer_(args), x_(x), block_(block), depth_(padded(args.weight.k)) {
+    if (block.rows <= kOnePass) return;
+    if (args.weight.format == Format::dense) {
+      many_dense_.emplace(args, x, block, writer_);
+    } else if constexpr (std::is_same_v<T, bf16>) {
+      many_compact_.emplace(args, x, block, writer_);
+    }
+  }
 
-  void operator()(int64_t panel) const {
-    if (rows_ > kOnePass) {
-      multiply_groups(panel);
-    } else if (compact_) {
-      multiply_compact(panel);
-    } else {
-      const char* data = data_of(panel);
-      multiply_once(panel, DenseBlocks<T>(data, 0, {data + kPrefetchBytes, kDenseBlockBytes}));
+  void operator()(int64_t panel) {
+    if (many_dense_) {
+      many_dense_->multiply(panel);
+    } else if (many_compact_) {
+      many_compact_->multiply(panel);
+    } else if (a_.weight.format == Format::dense) {
+      const int64_t bytes = Kernel::panel_bytes(depth_);
+      multiply_once(panel, DenseBlocks<T>(static_cast<const char*>(a_.weight.data) + panel * bytes));
+    } else if constexpr (std::is_same_v<T, bf16>) {
+      multiply_once(panel, CompactBlocks(a_.weight, panel, depth_));
     }
   }
 
  private:
   static constexpr int64_t kOnePass = Kernel::kPairs ? 2 * Kernel::kRows : Kernel::kRows;  // rows
-  static constexpr int64_t kDenseBlockBytes = kBlock * kPanel * static_cast<int64_t>(sizeof(T));
-
-  const char* data_of(int64_t panel) const { return static_cast<const char*>(a_.weight.data) + panel * panel_bytes_; }
-
-  void multiply_compact(int64_t panel) const {
-    if constexpr (std::is_same_v<T, bf16>) multiply_once(panel, CompactBlocks(a_.weight, panel, depth_));
-  }
 
   // One group of rows, or two: the panel passes by once.
   template <typename Blocks>
   void multiply_once(int64_t panel, Blocks&& blocks) const {
     alignas(64) float sums[kOnePass * kPanel];
-    if (rows_ <= Kernel::kRows) {
-      Kernel::run(static_cast<int>(rows_), x_, blocks, depth_, {0, depth_}, sums);
+    if (block_.rows <= Kernel::kRows) {
+      Kernel::run(static_cast<int>(block_.rows), x_.at(block_.first_group), blocks, depth_, {0, depth_}, sums);
     } else if constexpr (Kernel::kPairs) {
-      Kernel::run_pair(x_, blocks, depth_, sums);
+      Kernel::run_pair(x_.at(block_.first_group), x_.at(block_.first_group + 1), blocks, depth_, sums);
     }
-    writer_({sums, first_, rows_, panel * kPanel});
+    writer_({sums, block_.first_row, block_.rows, panel * kPanel});
   }
 
-  // Several groups: stretch after stretch of the panel is brought close (and decoded), then used by all of them, while the
-  // next one is asked for.
-  void multiply_groups(int64_t panel) const {
-    const int64_t groups = (rows_ + Kernel::kRows - 1) / Kernel::kRows, sum_floats = Kernel::kRows * kPanel;
-    float* sums = static_cast<float*>(scratch(static_cast<size_t>(groups * sum_floats) * 4 + kStretchRoom));
-    char* room = reinterpret_cast<char*>(sums + groups * sum_floats);
-    const int64_t parts = (depth_ + kStretch - 1) / kStretch, step = (depth_ / kBlock + parts - 1) / parts * kBlock;
-    const int64_t block_bytes = compact_ ? kCompactBlock : kDenseBlockBytes, share = (block_bytes / groups + 63) / 64 * 64;
-    for (int64_t k = 0; k < depth_; k += step) {
-      const Stretch stretch{k, k + step < depth_ ? k + step : depth_};
-      const char* next = data_of(panel) + stretch.to / kBlock * block_bytes;
-      const void* dense = compact_ ? decoded(panel, stretch, room) : data_of(panel) + k / kBlock * kDenseBlockBytes;
-      const bool last = stretch.to == depth_;
-      for (int64_t group = 0; group < groups; ++group) {
-        const Sums mine{sums + group * sum_floats, first_ + group * Kernel::kRows, rows_in(group), panel * kPanel};
-        if (last) writer_.expect(mine);
-        DenseBlocks<T> blocks(dense, k, {next + group * share * ((stretch.to - k) / kBlock), share});
-        Kernel::run(static_cast<int>(mine.rows), x_ + group * Kernel::group_bytes(depth_), blocks, depth_, stretch,
-                    sums + group * sum_floats);
-        if (last) writer_(mine);
-      }
-    }
-  }
-
-  int64_t rows_in(int64_t group) const {
-    const int64_t left = rows_ - group * Kernel::kRows;
-    return left < Kernel::kRows ? left : Kernel::kRows;
-  }
-
-  const void* decoded(int64_t panel, Stretch stretch, char* room) const {
-    bf16* to = reinterpret_cast<bf16*>(room);
-    decode_stretch(a_.weight, panel, depth_, stretch, to);
-    return to;
-  }
+  // Compact weights are of bf16; of other types there is no such product.
+  using Compact = std::conditional_t<std::is_same_v<T, bf16>, CompactParts, DenseParts<T>>;
 
   const LinearArgs& a_;
   const PanelWriter<T> writer_;
-  const char* const x_;
-  const int64_t first_, rows_, depth_;
-  const bool compact_;
-  const int64_t panel_bytes_;
+  const Groups<Kernel, T>& x_;
+  const Block block_;
+  const int64_t depth_;
+  std::optional<GroupsProduct<Kernel, T, DenseParts<T>>> many_dense_;
+  std::optional<GroupsProduct<Kernel, T, Compact>> many_compact_;
 };
 
 template <typename T>

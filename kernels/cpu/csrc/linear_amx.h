@@ -18,12 +18,23 @@ struct __attribute__((packed, aligned(64))) TileConfig {
 
 struct AmxKernel {
   static constexpr int kRows = kTileRows;
-  static constexpr bool kPairs = true;
+  static constexpr bool kPairs = true, kTakesRows = true;
+
+  // 16 rows of x, tile by tile of 32 k.
+  struct Group {
+    const bf16* first;
+    int64_t step;          // between one k and the next, of tiles
+    int64_t stride_bytes;  // between rows
+
+    OCTAVO_INLINE const bf16* at(int64_t k) const { return first + k * step; }
+  };
+  static Group taken(const bf16* rows, int64_t stride) { return {rows, 1, stride * 2}; }
+  static Group prepared(const char* group) { return {reinterpret_cast<const bf16*>(group), kTileRows, kBlock * 2}; }
 
   static constexpr int64_t group_bytes(int64_t depth) { return kRows * depth * 2; }
   static constexpr int64_t panel_bytes(int64_t depth) { return kPanel * depth * 2; }
 
-  // A group lies as tiles, [depth / 32][16][32].
+  // Rows that cannot be taken as they are become tiles, [depth / 32][16][32].
   static void prepare(char* group, int64_t row, const bf16* x, int64_t k, int64_t depth) {
     bf16* to = reinterpret_cast<bf16*>(group) + row * kBlock;
     int64_t i = 0;
@@ -46,8 +57,7 @@ struct AmxKernel {
   // One tile of x by two of weights, these in turns through one register: fewer loads a product were possible, but there are
   // few physical registers behind the eight, and the more of those hold something, the longer a load waits for a free one.
   template <typename Blocks>
-  static void run(int, const char* x, Blocks& blocks, int64_t, Stretch stretch, float* out) {
-    const bf16* rows = reinterpret_cast<const bf16*>(x);
+  static void run(int, const Group& x, Blocks& blocks, int64_t, Stretch stretch, float* out) {
     if (stretch.from > 0) {
       _tile_loadd(0, out, kPanel * 4);
       _tile_loadd(1, out + kHalf, kPanel * 4);
@@ -57,7 +67,7 @@ struct AmxKernel {
     }
     for (int64_t k = stretch.from; k < stretch.to; k += kBlock) {
       const bf16* w = blocks.at(k);
-      _tile_loadd(4, rows + k * kTileRows, 64);
+      _tile_loadd(4, x.at(k), x.stride_bytes);
       _tile_loadd(6, w, 64);
       _tile_dpbf16ps(0, 4, 6);
       _tile_loadd(6, w + kHalfBlock, 64);
@@ -70,20 +80,19 @@ struct AmxKernel {
   // Two groups in one pass over a panel that comes from memory, which takes longer than the stalls of two more registers. The
   // second group's sums follow.
   template <typename Blocks>
-  static void run_pair(const char* x, Blocks& blocks, int64_t depth, float* out) {
-    const bf16 *above = reinterpret_cast<const bf16*>(x), *below = above + kTileRows * depth;
+  static void run_pair(const Group& above, const Group& below, Blocks& blocks, int64_t depth, float* out) {
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
     for (int64_t k = 0; k < depth; k += kBlock) {
       const bf16* w = blocks.at(k);
-      _tile_loadd(4, above + k * kTileRows, 64);
+      _tile_loadd(4, above.at(k), above.stride_bytes);
       _tile_loadd(6, w, 64);
       _tile_dpbf16ps(0, 4, 6);
       _tile_loadd(6, w + kHalfBlock, 64);
       _tile_dpbf16ps(1, 4, 6);
-      _tile_loadd(4, below + k * kTileRows, 64);
+      _tile_loadd(4, below.at(k), below.stride_bytes);
       _tile_dpbf16ps(3, 4, 6);
       _tile_loadd(6, w, 64);
       _tile_dpbf16ps(2, 4, 6);

@@ -41,6 +41,7 @@ void bf16_panel(const bf16* x, int64_t depth, Blocks& blocks, Stretch stretch, f
 struct Bf16Kernel {
   static constexpr int kRows = 12;
   static constexpr bool kPairs = false;
+  static constexpr bool kTakesRows = false;
 
   static constexpr int64_t group_bytes(int64_t depth) { return kRows * depth * 2; }
   static constexpr int64_t panel_bytes(int64_t depth) { return kPanel * depth * 2; }

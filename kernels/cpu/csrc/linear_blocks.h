@@ -113,6 +113,7 @@ struct BlockKernel {
   using X = XBlock<kWords>;
 
   static constexpr int64_t row_bytes(int64_t depth) { return depth / kBlock * static_cast<int64_t>(sizeof(X)); }
+  static constexpr bool kTakesRows = false;
   static constexpr int64_t group_bytes(int64_t depth) { return kRows * row_bytes(depth); }
   static constexpr int64_t panel_bytes(int64_t depth) { return Form::panel_bytes(depth); }
 

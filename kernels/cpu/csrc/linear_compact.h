@@ -58,20 +58,21 @@ OCTAVO_INLINE void decode_64(const uint8_t* bytes, __m512i index, __m512i high, 
   _mm512_storeu_si512(to + 32, _mm512_unpackhi_epi8(lower, upper));
 }
 
-OCTAVO_INLINE void decode_block(const CompactHeader& header, const uint8_t* from, bf16* to) {
+// Groups of 128 values.
+OCTAVO_INLINE void decode_groups(const CompactHeader& header, const uint8_t* from, int64_t groups, bf16* to) {
   const __m512i high = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(header.high)));
   const __m512i low = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(header.low)));
   const __m512i nibble = _mm512_set1_epi8(15);
-  for (int64_t i = 0; i < kBlockValues; i += kGroup, from += kGroupBytes) {
+  for (int64_t i = 0; i < groups; ++i, from += kGroupBytes, to += kGroup) {
     for (int64_t line = 0; line < kGroupBytes; line += 64) __builtin_prefetch(from + kPrefetchBytes + line);
     const __m512i indices = _mm512_loadu_si512(from + kGroup);
-    decode_64(from, _mm512_and_si512(indices, nibble), high, low, to + i);
-    decode_64(from + 64, _mm512_and_si512(_mm512_srli_epi16(indices, 4), nibble), high, low, to + i + 64);
+    decode_64(from, _mm512_and_si512(indices, nibble), high, low, to);
+    decode_64(from + 64, _mm512_and_si512(_mm512_srli_epi16(indices, 4), nibble), high, low, to + 64);
   }
 }
 #else
-inline void decode_block(const CompactHeader& header, const uint8_t* from, bf16* to) {
-  for (int64_t i = 0; i < kBlockValues; ++i) to[i] = decode_value(header, from, i);
+inline void decode_groups(const CompactHeader& header, const uint8_t* from, int64_t groups, bf16* to) {
+  for (int64_t i = 0; i < groups * kGroup; ++i) to[i] = decode_value(header, from, i);
 }
 #endif
 
@@ -108,7 +109,7 @@ class CompactBlocks {
 
   const bf16* at(int64_t k) {
     bf16* to = buffer_[k / kBlock % 2];
-    decode_block(*panel_.header, panel_.blocks + k / kBlock * kCompactBlock, to);
+    decode_groups(*panel_.header, panel_.blocks + k / kBlock * kCompactBlock, kBlockValues / kGroup, to);
     next_ = patch(panel_, next_, {k, k + kBlock}, to);
     return to;
   }
@@ -118,17 +119,6 @@ class CompactBlocks {
   const Exception* next_;
   alignas(64) bf16 buffer_[2][kBlockValues];
 };
-
-// A stretch of a panel, decoded -> `to`.
-inline void decode_stretch(const Weight& weight, int64_t panel, int64_t depth, Stretch stretch, bf16* to) {
-  const CompactPanel from(weight, panel, depth);
-  for (int64_t k = stretch.from; k < stretch.to; k += kBlock) {
-    decode_block(*from.header, from.blocks + k / kBlock * kCompactBlock, to + (k - stretch.from) * kPanel);
-  }
-  const Exception* first = from.exceptions;
-  while (first < from.end && first->position < stretch.from * kPanel) ++first;
-  patch(from, first, stretch, to);
-}
 
 // ---- packing
 

@@ -91,6 +91,7 @@ template <typename T>
 struct DenseKernel {
   static constexpr int kRows = kDenseRows;
   static constexpr bool kPairs = false;  // whether it has a `run_pair` for two groups in one pass over a panel
+  static constexpr bool kTakesRows = false;  // whether it reads x as it lies
 
   // Bytes of a group of x as `prepare` writes it, and of a panel.
   static constexpr int64_t group_bytes(int64_t depth) { return kRows * depth * static_cast<int64_t>(sizeof(float)); }

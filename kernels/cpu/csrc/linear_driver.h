@@ -1,7 +1,7 @@
 // How a product is shared out.
 //
-// Panels of a weight are dealt to the threads; each is read from memory once for all rows of x. An output element is one
-// sum over k in an order that neither the number of rows nor the number of threads changes.
+// Panels of a weight are dealt to the threads, each for a block of rows of x. An output element is one sum over k in an order
+// that neither the number of rows nor the number of threads changes.
 #pragma once
 
 #include "linear_epilogue.h"
@@ -9,40 +9,76 @@
 
 namespace octavo::OCTAVO_ISA {
 
-constexpr int64_t kRowBlock = 256;        // rows of x worked on together, so that they stay in the cache
-constexpr int64_t kSharedWork = 1 << 16;  // multiply-adds below which one thread is faster than two
+constexpr int64_t kBlockBytes = 800 << 10;  // of rows of x worked on together, so that they stay in the cache
+constexpr int64_t kOwnRows = 128;           // rows a thread from which on it is given rows of its own
+constexpr int64_t kSharedWork = 1 << 16;    // multiply-adds below which one thread is faster than two
 constexpr int64_t kRunsPerThread = 16;
-constexpr int64_t kQuantizing = 8;        // what it costs to make a number of x an integer, in copied ones
+constexpr int64_t kQuantizing = 8;          // what it costs to make a number of x an integer, in copied ones
 
-// Rows of x in the kernel's own order, in memory of the calling thread.
+// x as the kernel reads it, group by group: its own rows, or copies in the kernel's order in memory of the calling thread.
 template <typename Kernel, typename T>
-const char* prepare(const LinearArgs& a, int64_t first, int64_t rows, int64_t depth) {
-  const int64_t groups = (rows + Kernel::kRows - 1) / Kernel::kRows, bytes = Kernel::group_bytes(depth);
-  char* to = static_cast<char*>(shared_scratch(static_cast<size_t>(groups * bytes)));
-  const T* x = static_cast<const T*>(a.x.data) + first * a.x.stride;
-  const bool copied = a.weight.format == Format::dense || a.weight.format == Format::compact;
-  parallel_rows(rows, copied ? depth : kQuantizing * depth, [&](int64_t row) {
-    Kernel::prepare(to + row / Kernel::kRows * bytes, row % Kernel::kRows, x + row * a.x.stride, a.weight.k, depth);
-  });
-  return to;
+class Groups {
+ public:
+  Groups(const LinearArgs& a, int64_t depth) : x_(static_cast<const T*>(a.x.data)), stride_(a.x.stride), bytes_(Kernel::group_bytes(depth)) {
+    if constexpr (Kernel::kTakesRows) taken_ = a.weight.k == depth ? a.rows / Kernel::kRows : 0;
+    const int64_t first = taken_ * Kernel::kRows, rows = a.rows - first;
+    const bool copied = a.weight.format == Format::dense || a.weight.format == Format::compact;
+    char* to = static_cast<char*>(shared_scratch(static_cast<size_t>((rows + Kernel::kRows - 1) / Kernel::kRows * bytes_)));
+    parallel_rows(rows, copied ? depth : kQuantizing * depth, [&](int64_t row) {
+      char* group = to + row / Kernel::kRows * bytes_;
+      Kernel::prepare(group, row % Kernel::kRows, x_ + (first + row) * stride_, a.weight.k, depth);
+    });
+    prepared_ = to;
+  }
+
+  // A number that no other product has.
+  int64_t call() const { return call_; }
+
+  auto at(int64_t group) const {
+    if constexpr (Kernel::kTakesRows) {
+      return group < taken_ ? Kernel::taken(x_ + group * Kernel::kRows * stride_, stride_) : Kernel::prepared(prepared_ + (group - taken_) * bytes_);
+    } else {
+      return prepared_ + group * bytes_;
+    }
+  }
+
+ private:
+  const T* const x_;
+  const int64_t stride_, bytes_;
+  const int64_t call_ = unique_number();
+  int64_t taken_ = 0;
+  const char* prepared_;
+};
+
+// Groups that a thread works on together.
+struct Block {
+  int64_t first_group, first_row, rows;
+};
+
+// How many blocks the rows are cut into. Many rows are dealt out to the threads, which then find what they wrote in their own
+// caches; of few rows each takes all, and a part of the weight.
+inline int64_t count_blocks(int64_t groups, int64_t group_rows, int64_t group_bytes) {
+  const int64_t threads = num_threads(), blocks = (groups * group_bytes + kBlockBytes - 1) / kBlockBytes;
+  return groups * group_rows < threads * kOwnRows ? blocks : (blocks + threads - 1) / threads * threads;
 }
 
-// Product<Kernel, T>: what is done with a panel and some rows of x, of type T.
+// Product<Kernel, T>: what is done with a panel and a block of rows of x, of type T.
 template <template <typename, typename> class Product, typename Kernel, typename T>
 void multiply(const LinearArgs& a) {
   const int64_t depth = padded(a.weight.k), panels = padded(a.weight.n) / kPanel;
-  const int64_t wanted = num_threads() * kRunsPerThread, run = panels > wanted ? panels / wanted : 1;
-  for (int64_t first = 0; first < a.rows; first += kRowBlock) {
-    const int64_t rows = a.rows - first < kRowBlock ? a.rows - first : kRowBlock;
-    const Product<Kernel, T> product(a, prepare<Kernel, T>(a, first, rows, depth), first, rows);
-    parallel_for((panels + run - 1) / run, rows * a.weight.n * a.weight.k > kSharedWork, [&](int64_t task) {
-      Kernel::begin();
-      for (int64_t panel = task * run; panel < (task + 1) * run && panel < panels; ++panel) {
-        product(panel);
-      }
-      Kernel::end();
-    });
-  }
+  const int64_t groups = (a.rows + Kernel::kRows - 1) / Kernel::kRows;
+  const int64_t blocks = count_blocks(groups, Kernel::kRows, Kernel::group_bytes(depth));
+  const int64_t wanted = (num_threads() * kRunsPerThread + blocks - 1) / blocks, run = panels > wanted ? panels / wanted : 1;
+  const int64_t runs = (panels + run - 1) / run;
+  const Groups<Kernel, T> x(a, depth);
+  parallel_for(blocks * runs, a.rows * a.weight.n * a.weight.k > kSharedWork, [&](int64_t task) {
+    const int64_t block = task / runs, first = groups * block / blocks, end = groups * (block + 1) / blocks;
+    const int64_t row = first * Kernel::kRows, rows = (end < groups ? end * Kernel::kRows : a.rows) - row;
+    Product<Kernel, T> product(a, x, {first, row, rows});
+    Kernel::begin();
+    for (int64_t panel = task % runs * run; panel < (task % runs + 1) * run && panel < panels; ++panel) product(panel);
+    Kernel::end();
+  });
 }
 
 }  // namespace octavo::OCTAVO_ISA

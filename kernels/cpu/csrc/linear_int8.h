@@ -80,6 +80,7 @@ void pair_panel(const int16_t* x, const int8_t* weights, int64_t depth, int32_t*
 struct PairKernel {
   static constexpr int kRows = kDenseRows;
 
+  static constexpr bool kTakesRows = false;
   static constexpr int64_t group_bytes(int64_t depth) { return kGroupHeadBytes + kRows * byte_depth(depth) * 2; }
   static constexpr int64_t panel_bytes(int64_t depth) { return byte_panel_bytes(depth); }
 

@@ -17,6 +17,7 @@ OCTAVO_INLINE void prefetch_tiles(const char* weights) {
 struct ByteTileKernel {
   static constexpr int kRows = kTileRows;
 
+  static constexpr bool kTakesRows = false;
   static constexpr int64_t group_bytes(int64_t depth) { return kGroupHeadBytes + kRows * byte_depth(depth); }
   static constexpr int64_t panel_bytes(int64_t depth) { return byte_panel_bytes(depth); }
 

@@ -42,6 +42,7 @@ void vnni_panel(const uint8_t* x, const PanelHead* head, int64_t depth, int32_t*
 struct VnniKernel {
   static constexpr int kRows = 12;
 
+  static constexpr bool kTakesRows = false;
   static constexpr int64_t group_bytes(int64_t depth) { return kGroupHeadBytes + kRows * byte_depth(depth); }
   static constexpr int64_t panel_bytes(int64_t depth) { return byte_panel_bytes(depth); }
 

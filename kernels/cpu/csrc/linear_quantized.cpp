@@ -27,24 +27,25 @@ using Int8Kernel = PairKernel;
 template <typename Kernel, typename T>
 class QuantizedProduct {
  public:
-  QuantizedProduct(const LinearArgs& args, const char* x, int64_t first, int64_t rows)
-      : a_(args), writer_(args), x_(x), first_(first), rows_(rows), depth_(padded(args.weight.k)) {}
+  QuantizedProduct(const LinearArgs& args, const Groups<Kernel, T>& x, const Block& block)
+      : a_(args), writer_(args), x_(x), block_(block), depth_(padded(args.weight.k)) {}
 
   void operator()(int64_t panel) const {
     alignas(64) float sums[Kernel::kRows * kPanel];
-    const char *weights = static_cast<const char*>(a_.weight.data) + panel * Kernel::panel_bytes(depth_), *x = x_;
-    for (int64_t row = 0; row < rows_; row += Kernel::kRows, x += Kernel::group_bytes(depth_)) {
-      const int64_t count = rows_ - row < Kernel::kRows ? rows_ - row : Kernel::kRows;
-      Kernel::run(static_cast<int>(count), x, weights, depth_, row > 0, sums);
-      writer_({sums, first_ + row, count, panel * kPanel});
+    const char* weights = static_cast<const char*>(a_.weight.data) + panel * Kernel::panel_bytes(depth_);
+    for (int64_t group = 0, row = 0; row < block_.rows; ++group, row += Kernel::kRows) {
+      const int64_t count = block_.rows - row < Kernel::kRows ? block_.rows - row : Kernel::kRows;
+      Kernel::run(static_cast<int>(count), x_.at(block_.first_group + group), weights, depth_, row > 0, sums);
+      writer_({sums, block_.first_row + row, count, panel * kPanel});
     }
   }
 
  private:
   const LinearArgs& a_;
   const PanelWriter<T> writer_;
-  const char* const x_;
-  const int64_t first_, rows_, depth_;
+  const Groups<Kernel, T>& x_;
+  const Block block_;
+  const int64_t depth_;
 };
 
 template <typename T>

@@ -211,4 +211,14 @@ void* shared_scratch(size_t bytes) {
   return mine.get(bytes);
 }
 
+void* kept_scratch(size_t bytes) {
+  thread_local LargeArray mine;
+  return mine.get(bytes);
+}
+
+int64_t unique_number() {
+  static std::atomic<int64_t> last{0};
+  return ++last;
+}
+
 }  // namespace octavo

@@ -22,4 +22,10 @@ void* scratch(size_t bytes);
 // The same, of another piece: for what a job's caller prepares and its tasks, which use `scratch`, read.
 void* shared_scratch(size_t bytes);
 
+// The same, of a piece that keeps what it held, zeros at first, as long as it is asked for with the same size.
+void* kept_scratch(size_t bytes);
+
+// A number that no other call gets, from 1 on.
+int64_t unique_number();
+
 }  // namespace octavo

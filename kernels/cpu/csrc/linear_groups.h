@@ -1,0 +1,214 @@
+// Products of many groups of rows.
+//
+// Stretch after stretch of a panel is brought close, and used by all groups. While matrix tiles are multiplied the
+// processor's other units have little to do: at each block of k they write a row of the sums of the group before, and decode
+// a part of the stretch that comes next, or ask memory for it.
+#pragma once
+
+#include "linear_compact.h"
+#include "linear_driver.h"
+
+namespace octavo::OCTAVO_ISA {
+
+constexpr int64_t kStretch = 640;  // at most so many k of a panel at a time, so that they stay in the first-level cache
+
+// A part of a panel.
+struct Part {
+  int64_t panel, number;
+  Stretch stretch;
+
+  bool operator==(const Part& other) const { return panel == other.panel && number == other.number; }
+};
+
+// How panels are cut into parts.
+class Parts {
+ public:
+  explicit Parts(int64_t depth) : count(( depth + kStretch - 1) / kStretch), depth_(depth), step_((depth / kBlock + count - 1) / count * kBlock) {}
+
+  Part at(int64_t panel, int64_t number) const {
+    const int64_t from = number * step_, to = from + step_;
+    return {panel, number, {from, to < depth_ ? to : depth_}};
+  }
+  Part after(const Part& part) const { return part.number + 1 < count ? at(part.panel, part.number + 1) : at(part.panel + 1, 0); }
+
+  const int64_t count;
+
+ private:
+  const int64_t depth_, step_;
+};
+
+// Parts of a dense weight, used as they lie.
+template <typename T>
+class DenseParts {
+ public:
+  DenseParts(const LinearArgs& a, int64_t depth, int64_t) : data_(static_cast<const T*>(a.weight.data)), panel_(depth * kPanel) {}
+
+  const T* get(const Part& part) { return at(part); }
+
+  // `part` is the next one.
+  void prepare(const Part& part) {
+    next_ = reinterpret_cast<const char*>(at(part));
+    left_ = (part.stretch.to - part.stretch.from) * kPanel * static_cast<int64_t>(sizeof(T)) / kLine;
+  }
+  // A share of that is to be done in so many steps.
+  void share(int64_t shares_left, int64_t steps) {
+    const int64_t lines = (left_ + shares_left - 1) / shares_left;
+    per_step_ = (lines + steps - 1) / steps;
+  }
+  OCTAVO_INLINE void step() {
+    for (int64_t i = 0; i < per_step_ && left_ > 0; ++i, --left_, next_ += kLine) __builtin_prefetch(next_);
+  }
+  void finish() {}
+
+ private:
+  static constexpr int64_t kLine = 64;
+
+  const T* at(const Part& part) const { return data_ + part.panel * panel_ + part.stretch.from * kPanel; }
+
+  const T* const data_;
+  const int64_t panel_;
+  const char* next_ = nullptr;
+  int64_t left_ = 0, per_step_ = 0;
+};
+
+// Parts of a compact weight, decoded into memory of the calling thread, which also holds what the thread's last task decoded ahead.
+class CompactParts {
+ public:
+  CompactParts(const LinearArgs& a, int64_t depth, int64_t call)
+      : weight_(a.weight), depth_(depth), call_(call), rooms_(*static_cast<Rooms*>(kept_scratch(sizeof(Rooms)))) {}
+
+  const bf16* get(const Part& part) {
+    if (rooms_.call != call_ || !(rooms_.part == part)) {
+      prepare(part);
+      finish();
+    }
+    return rooms_.values[rooms_.current];
+  }
+
+  void prepare(const Part& part) {
+    part_ = part;
+    const CompactPanel panel(weight_, part.panel, depth_);
+    header_ = panel.header;
+    from_ = panel.blocks + part.stretch.from / kBlock * kCompactBlock;
+    to_ = rooms_.values[1 - rooms_.current];
+    left_ = (part.stretch.to - part.stretch.from) * kPanel / kGroup;
+  }
+  void share(int64_t shares_left, int64_t steps) {
+    const int64_t groups = (left_ + shares_left - 1) / shares_left;
+    per_step_ = (groups + steps - 1) / steps;
+  }
+  OCTAVO_INLINE void step() {
+    if (left_ > 0) decode(per_step_ < left_ ? per_step_ : left_);
+  }
+
+  void finish() {
+    if (!header_) return;
+    decode(left_);
+    patch();
+    rooms_.current = 1 - rooms_.current;
+    rooms_.call = call_;
+    rooms_.part = part_;
+    header_ = nullptr;
+  }
+
+ private:
+  struct Rooms {
+    alignas(64) bf16 values[2][kStretch * kPanel];
+    int64_t call, current;
+    Part part;
+  };
+
+  OCTAVO_INLINE void decode(int64_t groups) {
+    decode_groups(*header_, from_, groups, to_);
+    from_ += groups * kGroupBytes;
+    to_ += groups * kGroup;
+    left_ -= groups;
+  }
+
+  void patch() {
+    const CompactPanel panel(weight_, part_.panel, depth_);
+    const Exception* first = panel.exceptions;
+    while (first < panel.end && first->position < part_.stretch.from * kPanel) ++first;
+    octavo::OCTAVO_ISA::patch(panel, first, part_.stretch, rooms_.values[1 - rooms_.current]);
+  }
+
+  const Weight& weight_;
+  const int64_t depth_, call_;
+  Rooms& rooms_;
+  Part part_{};
+  const CompactHeader* header_ = nullptr;
+  const uint8_t* from_ = nullptr;
+  bf16* to_ = nullptr;
+  int64_t left_ = 0, per_step_ = 0;
+};
+
+// Blocks of a part; each that a kernel asks for brings the other work a step on.
+template <typename T, typename AllParts>
+class BusyBlocks {
+ public:
+  BusyBlocks(const T* data, int64_t first, PendingRows<T>& rows, AllParts& parts)
+      : data_(data - first * kPanel), rows_(rows), parts_(parts) {}
+
+  OCTAVO_INLINE const T* at(int64_t k) {
+    rows_.step();
+    parts_.step();
+    return data_ + k * kPanel;
+  }
+
+ private:
+  const T* const data_;
+  PendingRows<T>& rows_;
+  AllParts& parts_;
+};
+
+// A panel's product with a block of rows, for use by one task.
+template <typename Kernel, typename T, typename AllParts>
+class GroupsProduct {
+ public:
+  GroupsProduct(const LinearArgs& args, const Groups<Kernel, T>& x, const Block& block, const PanelWriter<T>& writer)
+      : x_(x), block_(block), depth_(padded(args.weight.k)), panels_(padded(args.weight.n) / kPanel),
+        groups_((block.rows + Kernel::kRows - 1) / Kernel::kRows), cut_(depth_), parts_(args, depth_, x.call()), rows_(writer) {
+    // Two groups' sums, which stay close; or those of all, where a panel comes in parts.
+    const int64_t kept = cut_.count > 1 ? groups_ : 2;
+    sums_ = static_cast<float*>(scratch(static_cast<size_t>(kept * Kernel::kRows * kPanel) * sizeof(float)));
+  }
+
+  void multiply(int64_t panel) {
+    for (Part part = cut_.at(panel, 0); part.panel == panel; part = cut_.after(part)) multiply(part);
+  }
+
+ private:
+  void multiply(const Part& part) {
+    const T* weights = parts_.get(part);
+    const Part next = cut_.after(part);
+    const bool more = next.panel < panels_, last = part.stretch.to == depth_;
+    if (more) parts_.prepare(next);
+    for (int64_t group = 0; group < groups_; ++group, ++turn_) {
+      if (more) parts_.share(groups_ - group, (part.stretch.to - part.stretch.from) / kBlock);
+      BusyBlocks<T, AllParts> blocks(weights, part.stretch.from, rows_, parts_);
+      const Sums sums{sums_of(group), block_.first_row + group * Kernel::kRows, rows_in(group), part.panel * kPanel};
+      if (last) rows_.expect(sums);
+      Kernel::run(static_cast<int>(sums.rows), x_.at(block_.first_group + group), blocks, depth_, part.stretch, sums_of(group));
+      if (last) rows_.start(sums);
+    }
+    if (more) parts_.finish();
+  }
+
+  float* sums_of(int64_t group) const { return sums_ + (cut_.count > 1 ? group : turn_ % 2) * Kernel::kRows * kPanel; }
+
+  int64_t rows_in(int64_t group) const {
+    const int64_t left = block_.rows - group * Kernel::kRows;
+    return left < Kernel::kRows ? left : Kernel::kRows;
+  }
+
+  const Groups<Kernel, T>& x_;
+  const Block block_;
+  const int64_t depth_, panels_, groups_;
+  const Parts cut_;
+  AllParts parts_;
+  PendingRows<T> rows_;
+  float* sums_;
+  int64_t turn_ = 0;
+};
+
+}  // namespace octavo::OCTAVO_ISA
