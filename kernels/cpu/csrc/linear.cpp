@@ -34,9 +34,9 @@ class DenseProduct {
       : a_(args), writer_(args), x_(x), block_(block), depth_(padded(args.weight.k)) {
     if (block.rows <= kOnePass) return;
     if (args.weight.format == Format::dense) {
-      many_dense_.emplace(args, x, block, writer_);
+      many_dense_.emplace(args, depth_, x, block, writer_, DenseParts<T>(args, depth_, x.call()));
     } else if constexpr (std::is_same_v<T, bf16>) {
-      many_compact_.emplace(args, x, block, writer_);
+      many_compact_.emplace(args, depth_, x, block, writer_, Compact(args, depth_, x.call()));
     }
   }
 

@@ -31,6 +31,7 @@ struct AmxKernel {
   static Group taken(const bf16* rows, int64_t stride) { return {rows, 1, stride * 2}; }
   static Group prepared(const char* group) { return {reinterpret_cast<const bf16*>(group), kTileRows, kBlock * 2}; }
 
+  static constexpr int64_t kDepth = kBlock;
   static constexpr int64_t group_bytes(int64_t depth) { return kRows * depth * 2; }
   static constexpr int64_t panel_bytes(int64_t depth) { return kPanel * depth * 2; }
 

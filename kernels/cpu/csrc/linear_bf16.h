@@ -43,6 +43,7 @@ struct Bf16Kernel {
   static constexpr bool kPairs = false;
   static constexpr bool kTakesRows = false;
 
+  static constexpr int64_t kDepth = kBlock;
   static constexpr int64_t group_bytes(int64_t depth) { return kRows * depth * 2; }
   static constexpr int64_t panel_bytes(int64_t depth) { return kPanel * depth * 2; }
 

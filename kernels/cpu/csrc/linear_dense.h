@@ -94,6 +94,7 @@ struct DenseKernel {
   static constexpr bool kTakesRows = false;  // whether it reads x as it lies
 
   // Bytes of a group of x as `prepare` writes it, and of a panel.
+  static constexpr int64_t kDepth = kBlock;  // k between two looks at the blocks
   static constexpr int64_t group_bytes(int64_t depth) { return kRows * depth * static_cast<int64_t>(sizeof(float)); }
   static constexpr int64_t panel_bytes(int64_t depth) { return kPanel * depth * static_cast<int64_t>(sizeof(T)); }
 

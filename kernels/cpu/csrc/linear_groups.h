@@ -5,6 +5,8 @@
 // a part of the stretch that comes next, or ask memory for it.
 #pragma once
 
+#include <type_traits>
+
 #include "linear_compact.h"
 #include "linear_driver.h"
 
@@ -23,7 +25,7 @@ struct Part {
 // How panels are cut into parts.
 class Parts {
  public:
-  explicit Parts(int64_t depth) : count(( depth + kStretch - 1) / kStretch), depth_(depth), step_((depth / kBlock + count - 1) / count * kBlock) {}
+  explicit Parts(int64_t depth) : count((depth + kStretch - 1) / kStretch), depth_(depth), step_((depth / count + kUnit - 1) / kUnit * kUnit) {}
 
   Part at(int64_t panel, int64_t number) const {
     const int64_t from = number * step_, to = from + step_;
@@ -34,14 +36,19 @@ class Parts {
   const int64_t count;
 
  private:
+  static constexpr int64_t kUnit = 64;  // a multiple of every kernel's block
+
   const int64_t depth_, step_;
 };
 
-// Parts of a dense weight, used as they lie.
+// Parts of a weight that are used as they lie.
 template <typename T>
 class DenseParts {
  public:
-  DenseParts(const LinearArgs& a, int64_t depth, int64_t) : data_(static_cast<const T*>(a.weight.data)), panel_(depth * kPanel) {}
+  using Value = T;
+
+  DenseParts(const LinearArgs& a, int64_t depth, int64_t) : DenseParts(static_cast<const T*>(a.weight.data), depth * kPanel) {}
+  DenseParts(const T* data, int64_t panel_values) : data_(data), panel_(panel_values) {}
 
   const T* get(const Part& part) { return at(part); }
 
@@ -74,6 +81,8 @@ class DenseParts {
 // Parts of a compact weight, decoded into memory of the calling thread, which also holds what the thread's last task decoded ahead.
 class CompactParts {
  public:
+  using Value = bf16;
+
   CompactParts(const LinearArgs& a, int64_t depth, int64_t call)
       : weight_(a.weight), depth_(depth), call_(call), rooms_(*static_cast<Rooms*>(kept_scratch(sizeof(Rooms)))) {}
 
@@ -146,52 +155,68 @@ class CompactParts {
 template <typename T, typename AllParts>
 class BusyBlocks {
  public:
-  BusyBlocks(const T* data, int64_t first, PendingRows<T>& rows, AllParts& parts)
+  using Value = typename AllParts::Value;
+
+  BusyBlocks(const Value* data, int64_t first, PendingRows<T>& rows, AllParts& parts)
       : data_(data - first * kPanel), rows_(rows), parts_(parts) {}
 
-  OCTAVO_INLINE const T* at(int64_t k) {
+  OCTAVO_INLINE const Value* at(int64_t k) {
     rows_.step();
     parts_.step();
     return data_ + k * kPanel;
   }
 
  private:
-  const T* const data_;
+  const Value* const data_;
   PendingRows<T>& rows_;
   AllParts& parts_;
 };
 
-// A panel's product with a block of rows, for use by one task.
+// Panels' products with a block of rows, for use by one task.
 template <typename Kernel, typename T, typename AllParts>
 class GroupsProduct {
  public:
-  GroupsProduct(const LinearArgs& args, const Groups<Kernel, T>& x, const Block& block, const PanelWriter<T>& writer)
-      : x_(x), block_(block), depth_(padded(args.weight.k)), panels_(padded(args.weight.n) / kPanel),
-        groups_((block.rows + Kernel::kRows - 1) / Kernel::kRows), cut_(depth_), parts_(args, depth_, x.call()), rows_(writer) {
+  GroupsProduct(const LinearArgs& args, int64_t depth, const Groups<Kernel, T>& x, const Block& block, const PanelWriter<T>& writer,
+                const AllParts& parts)
+      : x_(x), block_(block), depth_(depth), panels_(padded(args.weight.n) / kPanel),
+        groups_((block.rows + Kernel::kRows - 1) / Kernel::kRows), cut_(depth), parts_(parts), rows_(writer) {
     // Two groups' sums, which stay close; or those of all, where a panel comes in parts.
     const int64_t kept = cut_.count > 1 ? groups_ : 2;
     sums_ = static_cast<float*>(scratch(static_cast<size_t>(kept * Kernel::kRows * kPanel) * sizeof(float)));
   }
 
-  void multiply(int64_t panel) {
-    for (Part part = cut_.at(panel, 0); part.panel == panel; part = cut_.after(part)) multiply(part);
+  ~GroupsProduct() { rows_.finish(); }
+
+  // `column_scales` where the kernel's sums are integers.
+  void multiply(int64_t panel, const float* column_scales = nullptr) {
+    for (Part part = cut_.at(panel, 0); part.panel == panel; part = cut_.after(part)) multiply(part, column_scales);
   }
 
  private:
-  void multiply(const Part& part) {
-    const T* weights = parts_.get(part);
+  void multiply(const Part& part, const float* column_scales) {
+    PendingRows<T> rows = rows_;  // here nothing that is written can be part of them, which keeps them in registers
+    AllParts& parts = parts_;
+    const auto* weights = parts.get(part);
     const Part next = cut_.after(part);
     const bool more = next.panel < panels_, last = part.stretch.to == depth_;
-    if (more) parts_.prepare(next);
+    const int64_t steps = (part.stretch.to - part.stretch.from + Kernel::kDepth - 1) / Kernel::kDepth;
+    rows.share(steps);
+    if (more) parts.prepare(next);
     for (int64_t group = 0; group < groups_; ++group, ++turn_) {
-      if (more) parts_.share(groups_ - group, (part.stretch.to - part.stretch.from) / kBlock);
-      BusyBlocks<T, AllParts> blocks(weights, part.stretch.from, rows_, parts_);
-      const Sums sums{sums_of(group), block_.first_row + group * Kernel::kRows, rows_in(group), part.panel * kPanel};
-      if (last) rows_.expect(sums);
-      Kernel::run(static_cast<int>(sums.rows), x_.at(block_.first_group + group), blocks, depth_, part.stretch, sums_of(group));
-      if (last) rows_.start(sums);
+      if (more) parts.share(groups_ - group, steps);
+      const auto x = x_.at(block_.first_group + group);
+      Sums sums{sums_of(group), block_.first_row + group * Kernel::kRows, rows_in(group), part.panel * kPanel};
+      if constexpr (std::is_same_v<typename AllParts::Value, int8_t>) {
+        sums.row_scales = Kernel::row_scales(x);
+        sums.column_scales = column_scales;
+      }
+      if (last) rows.expect(sums);
+      BusyBlocks<T, AllParts> blocks(weights, part.stretch.from, rows, parts);
+      Kernel::run(static_cast<int>(sums.rows), x, blocks, depth_, part.stretch, sums_of(group));
+      if (last) rows.start(sums);
     }
-    if (more) parts_.finish();
+    if (more) parts.finish();
+    rows_ = rows;
   }
 
   float* sums_of(int64_t group) const { return sums_ + (cut_.count > 1 ? group : turn_ % 2) * Kernel::kRows * kPanel; }

@@ -5,6 +5,7 @@
 
 #include "int8_layout.h"
 #include "linear_dense.h"
+#include "linear_epilogue.h"
 
 namespace octavo::OCTAVO_ISA {
 
@@ -16,14 +17,7 @@ OCTAVO_INLINE const float* group_scales(const char* group) { return reinterpret_
 
 // Sums [rows, 32] -> out, times the scales of row and column.
 OCTAVO_INLINE void scale_sums(int rows, const int32_t* sums, const float* scales, const PanelHead& head, float* out) {
-  for (int row = 0; row < rows; ++row) {
-#pragma GCC unroll 8
-    for (int c = 0; c < kPanel; c += kLanes) {
-      IVec sum;
-      std::memcpy(&sum, sums + row * kPanel + c, sizeof sum);
-      store(out + row * kPanel + c, __builtin_convertvector(sum, Vec) * splat(scales[row]) * load(head.scales + c));
-    }
-  }
+  for (int row = 0; row < rows; ++row) scale_row(sums + row * kPanel, scales[row], head.scales, out + row * kPanel);
 }
 
 typedef int16_t ShortVec __attribute__((vector_size(kLanes * 4)));

@@ -8,16 +8,11 @@ namespace octavo::OCTAVO_ISA {
 
 #if defined(OCTAVO_AMX)
 
-// What comes kPrefetchBytes later than a pair of tiles.
-OCTAVO_INLINE void prefetch_tiles(const char* weights) {
-#pragma GCC unroll 32
-  for (int line = 0; line < 32; ++line) __builtin_prefetch(weights + kPrefetchBytes + line * 64);
-}
-
 struct ByteTileKernel {
   static constexpr int kRows = kTileRows;
 
   static constexpr bool kTakesRows = false;
+  static constexpr int64_t kDepth = kByteBlock;
   static constexpr int64_t group_bytes(int64_t depth) { return kGroupHeadBytes + kRows * byte_depth(depth); }
   static constexpr int64_t panel_bytes(int64_t depth) { return byte_panel_bytes(depth); }
 
@@ -33,29 +28,25 @@ struct ByteTileKernel {
   static void begin() { AmxKernel::begin(); }
   static void end() { AmxKernel::end(); }
 
-  // Rows past `rows` hold whatever x's memory does; nobody reads their sums.
-  static void run(int rows, const char* x, const char* panel, int64_t depth, bool again, float* out) {
-    alignas(64) int32_t sums[kRows * kPanel];
-    const auto* head = reinterpret_cast<const PanelHead*>(panel);
-    const char *values = x + kGroupHeadBytes, *weights = reinterpret_cast<const char*>(head + 1);
-    if (again) {
-      multiply<false>(values, weights, byte_depth(depth), sums);
-    } else {
-      multiply<true>(values, weights, byte_depth(depth), sums);
-    }
-    scale_sums(rows, sums, group_scales(x), *head, out);
-  }
+  static const float* row_scales(const char* group) { return group_scales(group); }
 
+  // Integer sums of 16 rows. Rows past `rows` hold whatever x's memory does; nobody reads their sums.
+  //
   // One tile of x by two of weights, as for bf16.
-  template <bool FromMemory>
-  static void multiply(const char* x, const char* weights, int64_t depth, int32_t* sums) {
-    _tile_zero(0);
-    _tile_zero(1);
-    for (int64_t k = 0; k < depth; k += kByteBlock) {
-      const char* w = weights + k * kPanel;
-      _tile_loadd(4, x + k * kTileRows, 64);
+  template <typename Blocks>
+  static void run(int, const char* x, Blocks& blocks, int64_t, Stretch stretch, float* sums) {
+    const char* values = x + kGroupHeadBytes;
+    if (stretch.from > 0) {
+      _tile_loadd(0, sums, kPanel * 4);
+      _tile_loadd(1, sums + kHalf, kPanel * 4);
+    } else {
+      _tile_zero(0);
+      _tile_zero(1);
+    }
+    for (int64_t k = stretch.from; k < stretch.to; k += kByteBlock) {
+      const int8_t* w = blocks.at(k);
+      _tile_loadd(4, values + k * kTileRows, 64);
       _tile_loadd(6, w, 64);
-      if constexpr (FromMemory) prefetch_tiles(w);
       _tile_dpbssd(0, 4, 6);
       _tile_loadd(6, w + kByteHalfBlock, 64);
       _tile_dpbssd(1, 4, 6);

@@ -1,10 +1,12 @@
 // Matrix products on quantized weights.
 #include "linear_blocks.h"
 #include "linear_blocks_amx.h"
-#include "linear_driver.h"
+#include "linear_groups.h"
 #include "linear_int8_amx.h"
 #include "linear_int8_vnni.h"
 #include "table.h"
+
+#include <optional>
 
 namespace octavo::OCTAVO_ISA {
 namespace {
@@ -48,9 +50,45 @@ class QuantizedProduct {
   const int64_t depth_;
 };
 
+#if defined(OCTAVO_AMX)
+// The same for 8 bits with tiles, whose sums are scaled when they are written.
+template <typename Kernel, typename T>
+class ByteProduct {
+ public:
+  ByteProduct(const LinearArgs& args, const Groups<Kernel, T>& x, const Block& block)
+      : a_(args), writer_(args), x_(x), block_(block), depth_(byte_depth(args.weight.k)) {
+    const auto* data = static_cast<const int8_t*>(args.weight.data);
+    if (block.rows > Kernel::kRows) {
+      many_.emplace(args, depth_, x, block, writer_, DenseParts<int8_t>(data + sizeof(PanelHead), Kernel::panel_bytes(depth_)));
+    }
+  }
+
+  void operator()(int64_t panel) {
+    const auto* head = reinterpret_cast<const PanelHead*>(static_cast<const char*>(a_.weight.data) + panel * Kernel::panel_bytes(depth_));
+    if (many_) return many_->multiply(panel, head->scales);
+    alignas(64) float sums[Kernel::kRows * kPanel];
+    const char* x = x_.at(block_.first_group);
+    DenseBlocks<int8_t, kByteBlock> blocks(head + 1);
+    Kernel::run(static_cast<int>(block_.rows), x, blocks, depth_, {0, depth_}, sums);
+    writer_({sums, block_.first_row, block_.rows, panel * kPanel, Kernel::row_scales(x), head->scales});
+  }
+
+ private:
+  const LinearArgs& a_;
+  const PanelWriter<T> writer_;
+  const Groups<Kernel, T>& x_;
+  const Block block_;
+  const int64_t depth_;
+  std::optional<GroupsProduct<Kernel, T, DenseParts<int8_t>>> many_;
+};
+#else
+template <typename Kernel, typename T>
+using ByteProduct = QuantizedProduct<Kernel, T>;
+#endif
+
 template <typename T>
 void multiply_format(const LinearArgs& a) {
-  if (a.weight.format == Format::int8) return multiply<QuantizedProduct, Int8Kernel, T>(a);
+  if (a.weight.format == Format::int8) return multiply<ByteProduct, Int8Kernel, T>(a);
   with_blocks(a.weight.format, [&](auto form) { multiply<QuantizedProduct, ChooseBlocks<decltype(form)>, T>(a); });
 }
 

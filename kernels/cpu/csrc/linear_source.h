@@ -6,8 +6,8 @@
 
 namespace octavo::OCTAVO_ISA {
 
-// A panel as it lies in memory, which is asked for some way ahead.
-template <typename T>
+// A panel as it lies in memory, which is asked for some way ahead, `Depth` k at a time.
+template <typename T, int64_t Depth = kBlock>
 class DenseBlocks {
  public:
   explicit DenseBlocks(const void* data) : data_(static_cast<const T*>(data)) {}
@@ -15,7 +15,7 @@ class DenseBlocks {
   // The block from k on; valid until the next call.
   OCTAVO_INLINE const T* at(int64_t k) const {
     const T* block = data_ + k * kPanel;
-    prefetch_lines(reinterpret_cast<const char*>(block) + kPrefetchBytes, kBlock * kPanel * static_cast<int64_t>(sizeof(T)));
+    prefetch_lines(reinterpret_cast<const char*>(block) + kPrefetchBytes, Depth * kPanel * static_cast<int64_t>(sizeof(T)));
     return block;
   }
 
