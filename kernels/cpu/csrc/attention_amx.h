@@ -27,7 +27,7 @@ class AmxAttention {
 
   int64_t bytes() const {
     const int64_t halves = kTileSide * kSplitKeys + max_rows_ * a_.head_dim + 2 * kStep * a_.head_dim;
-    return kTileSide * kSplitKeys * 4 + halves * 2;
+    return 2 * kTileSide * kSplitKeys * 4 + halves * 2;
   }
 
   // Queries -> tiles, [rows / 16][steps][16][32]; rows past the last are zero, so that whole tiles can be multiplied.
@@ -50,8 +50,15 @@ class AmxAttention {
     Split at = locate(tile, split);
     const TileShapes shapes(rows < kTileSide ? rows : kTileSide);
     _tile_loadconfig(&shapes);
-    for (int64_t row = 0; row < rows; row += kTileSide) {
-      reduce_rows(tile, at, row, rows - row < kTileSide ? rows - row : kTileSide, m, part);
+    SomeRows now = some_rows(tile, at, 0, rows, m.scores[0]);
+    score(tile, at, now, m, nullptr);
+    while (now.count > 0) {
+      Softening softening(*this, tile, at.base, now, m, part);
+      const SomeRows next = some_rows(tile, at, now.first + kTileSide, rows, m.scores[now.first / kTileSide % 2 == 0]);
+      if (next.count > 0) score(tile, at, next, m, &softening);
+      softening.finish();
+      add_values(tile, at, now, m, part);
+      now = next;
     }
     _tile_release();
   }
@@ -62,7 +69,7 @@ class AmxAttention {
 
   struct Memory {
     bf16 *weights, *queries, *staging;
-    float* scores;
+    float* scores[2];
   };
 
   // Chunks of 32 keys that hold some of those which a tile sees of a split, and where they lie.
@@ -74,8 +81,9 @@ class AmxAttention {
 
   Memory divide(float* memory) const {
     Memory m;
-    m.scores = memory;
-    m.weights = reinterpret_cast<bf16*>(m.scores + kTileSide * kSplitKeys);
+    m.scores[0] = memory;
+    m.scores[1] = memory + kTileSide * kSplitKeys;
+    m.weights = reinterpret_cast<bf16*>(memory + 2 * kTileSide * kSplitKeys);
     m.queries = m.weights + kTileSide * kSplitKeys;
     m.staging = m.queries + max_rows_ * a_.head_dim;
     return m;
@@ -98,17 +106,59 @@ class AmxAttention {
     return static_cast<const bf16*>(cache) + block * stride[0] + tile.kv_head * stride[1] + key % a_.block_size * a_.head_dim;
   }
 
-  void reduce_rows(const Tile& tile, Split& at, int64_t row, int64_t rows, const Memory& m, const Partial& part) const {
-    const bool first = row == 0;
-    const Keys chunks = first ? at.chunks : chunks_seen(tile, at, row, rows);
-    const Operand queries{m.queries + row * a_.head_dim, kTileSize};
-    for (int64_t chunk = chunks.from; chunk < chunks.to; ++chunk) {
-      if (first) prefetch(tile, at, chunk - chunks.from + kAhead);
-      const bf16* keys = at.key_tiles[chunk];
-      multiply_one(queries, {keys, kTileSize}, {keys + kTileSide * a_.head_dim, kTileSize}, steps_, m.scores + chunk * kStep,
-                   kSplitKeys);
+  // Up to 16 rows of a tile, the chunks that some of them see, and their scores.
+  struct SomeRows {
+    int64_t first, count;
+    Keys chunks;
+    float* scores;
+  };
+
+  SomeRows some_rows(const Tile& tile, const Split& at, int64_t first, int64_t rows, float* scores) const {
+    const int64_t left = rows - first, count = left < kTileSide ? left : kTileSide;
+    if (count <= 0) return {first, 0, {0, 0}, scores};
+    return {first, count, first == 0 ? at.chunks : chunks_seen(tile, at, first, count), scores};
+  }
+
+  // Turns scores into weights, row by row: vectors' work, done while tiles score the next rows.
+  class Softening {
+   public:
+    Softening(const AmxAttention& kernel, const Tile& tile, int64_t base, const SomeRows& rows, const Memory& m, const Partial& part)
+        : kernel_(kernel), tile_(tile), base_(base), rows_(rows), m_(m), part_(part) {}
+
+    OCTAVO_INLINE void step() {
+      if (next_ < rows_.count) kernel_.soften(tile_, base_, rows_, next_++, m_, part_);
     }
-    soften(tile, at.base, row, rows, chunks, m, part);
+    void finish() {
+      while (next_ < rows_.count) step();
+    }
+
+   private:
+    const AmxAttention& kernel_;
+    const Tile& tile_;
+    const int64_t base_;
+    const SomeRows rows_;
+    const Memory& m_;
+    const Partial& part_;
+    int64_t next_ = 0;
+  };
+
+  void score(const Tile& tile, const Split& at, const SomeRows& rows, const Memory& m, Softening* before) const {
+    const bf16* queries = m.queries + rows.first * a_.head_dim;
+    for (int64_t chunk = rows.chunks.from; chunk < rows.chunks.to; ++chunk) {
+      if (rows.first == 0) prefetch(tile, at, chunk - rows.chunks.from + kAhead);
+      const bf16* keys = at.key_tiles[chunk];
+      begin_sums();
+      for (int64_t step = 0; step < steps_; ++step) {
+        if (before) before->step();
+        add_step(queries + step * kTileSize, keys + step * kTileSize, keys + kTileSide * a_.head_dim + step * kTileSize);
+      }
+      end_sums(rows.scores + chunk * kStep, kSplitKeys);
+    }
+  }
+
+  void add_values(const Tile& tile, Split& at, const SomeRows& rows, const Memory& m, const Partial& part) const {
+    const bool first = rows.first == 0;
+    const Keys& chunks = rows.chunks;
     for (int64_t d = 0; d < a_.head_dim; d += kStep) {
       begin_sums();
       for (int64_t chunk = chunks.from; chunk < chunks.to; ++chunk) {
@@ -119,7 +169,7 @@ class AmxAttention {
         const bf16* values = at.value_tiles[chunk] + d / kTileSide * kTileSize;
         add_step(m.weights + chunk * kTileSize, values, values + kTileSize);
       }
-      end_sums(part.acc + row * p_.width + d, p_.width);
+      end_sums(part.acc + rows.first * p_.width + d, p_.width);
     }
   }
 
@@ -130,18 +180,15 @@ class AmxAttention {
     return chunks_of({from > at.base ? from : at.base, to < end ? to : end}, at.base);
   }
 
-  void soften(const Tile& tile, int64_t base, int64_t first, int64_t rows, const Keys& chunks, const Memory& m,
-              const Partial& part) const {
+  void soften(const Tile& tile, int64_t base, const SomeRows& rows, int64_t i, const Memory& m, const Partial& part) const {
     constexpr int64_t kChunksPerGroup = kWeightGroup / kStep;
-    ScoreRow row{m.scores, chunks.from / kChunksPerGroup * kWeightGroup,
-                 (chunks.to + kChunksPerGroup - 1) / kChunksPerGroup * kWeightGroup, 0, 0};
-    for (int64_t i = 0; i < rows; ++i, row.scores += kSplitKeys) {
-      const Keys seen = p_.seen_from(tile.position + (first + i) / p_.group);
-      row.from = seen.from > base ? seen.from - base : 0;
-      row.to = seen.to < base + kSplitKeys ? seen.to - base : kSplitKeys;
-      if (a_.soft_cap > 0) cap_scores(row, a_.scale, a_.soft_cap);
-      soften_row(row, a_.soft_cap > 0 ? 1.0f : a_.scale, m.weights + i * kStep, part.maximum + first + i, part.total + first + i);
-    }
+    const int64_t number = rows.first + i;
+    const Keys seen = p_.seen_from(tile.position + number / p_.group);
+    const ScoreRow row{rows.scores + i * kSplitKeys, rows.chunks.from / kChunksPerGroup * kWeightGroup,
+                       (rows.chunks.to + kChunksPerGroup - 1) / kChunksPerGroup * kWeightGroup,
+                       seen.from > base ? seen.from - base : 0, seen.to < base + kSplitKeys ? seen.to - base : kSplitKeys};
+    if (a_.soft_cap > 0) cap_scores(row, a_.scale, a_.soft_cap);
+    soften_row(row, a_.soft_cap > 0 ? 1.0f : a_.scale, m.weights + i * kStep, part.maximum + number, part.total + number);
   }
 
   // Values that the tile does not see may be anything that no number times zero undoes: zeros stand in for them. A split has

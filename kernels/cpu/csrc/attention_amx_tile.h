@@ -25,14 +25,6 @@ struct __attribute__((packed, aligned(64))) TileShapes {
   explicit TileShapes(int64_t some) { rows[0] = rows[1] = rows[4] = static_cast<uint8_t>(some); }
 };
 
-// Where the tiles of an operand lie, one for each step.
-struct Operand {
-  const bf16* first;
-  int64_t step;
-
-  const bf16* at(int64_t i) const { return first + i * step; }
-};
-
 // Sums of one tile times two of columns, step after step -> rows of 32 floats. As few registers as can be, see linear_amx.h.
 OCTAVO_INLINE void begin_sums() {
   _tile_zero(0);
@@ -50,13 +42,6 @@ OCTAVO_INLINE void add_step(const bf16* rows, const bf16* left, const bf16* righ
 OCTAVO_INLINE void end_sums(float* out, int64_t stride) {
   _tile_stored(0, out, stride * 4);
   _tile_stored(1, out + 16, stride * 4);
-}
-
-inline void multiply_one(const Operand& above, const Operand& left, const Operand& right, int64_t steps, float* out,
-                         int64_t stride) {
-  begin_sums();
-  for (int64_t i = 0; i < steps; ++i) add_step(above.at(i), left.at(i), right.at(i));
-  end_sums(out, stride);
 }
 
 // The keys of a weight group from .. to - 1, as bits.
