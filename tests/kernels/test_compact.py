@@ -14,12 +14,12 @@ native_linear = importlib.import_module("octavo.kernels.cpu.linear")  # the pack
 pytestmark = pytest.mark.skipif(not cpu.available(), reason="built without native kernels")
 
 
-def weights(kind: str, rng: torch.Generator) -> torch.Tensor:
-    """[70, 90] of the kind of values named."""
-    weight = torch.randn(70, 90, generator=rng) * 0.05
+def weights(kind: str, k: int, rng: torch.Generator) -> torch.Tensor:
+    """[70, k] of the kind of values named."""
+    weight = torch.randn(70, k, generator=rng) * 0.05
     if kind == "rare exponents":  # a few a panel, first and last value among them
-        weight.view(-1)[::97] *= 1e30
-        weight[69, 89] = 1e-38
+        weight.view(-1)[::199] *= 1e30
+        weight[69, -1] = 1e-38
     if kind == "special values":
         weight[3, :4] = torch.tensor([0.0, -0.0, 1e-40, torch.inf])
     return weight.bfloat16()
@@ -38,12 +38,13 @@ def packed_as(monkeypatch: pytest.MonkeyPatch):
     return pack
 
 
+@pytest.mark.parametrize("k", [90, 1500])  # at 1500 many rows go through a panel in parts
 @pytest.mark.parametrize("kind", ["plain", "rare exponents", "special values"])
-def test_products_and_rows_are_equal_bit_for_bit(native, packed_as, rng, kind):
-    weight = weights(kind, rng)
+def test_products_and_rows_are_equal_bit_for_bit(native, packed_as, rng, kind, k):
+    weight = weights(kind, k, rng)
     dense, compact = packed_as(False, weight), packed_as(True, weight)
-    for rows in (1, 16, 17, 40):
-        x = torch.randn(rows, 90, generator=rng).bfloat16()
+    for rows in (1, 16, 17, 40, 300, 700):
+        x = torch.randn(rows, k, generator=rng).bfloat16()
         expected, got = native.linear(x, dense, wide=True), native.linear(x, compact, wide=True)
         assert torch.equal(expected.view(torch.int32), got.view(torch.int32))
     ids = torch.arange(70)

@@ -29,7 +29,7 @@ def test_bits_of_the_definition(native, rng, dtype, rows, n, k, with_bias):
 
 
 @pytest.mark.parametrize("activation", ["silu", "gelu"])
-@pytest.mark.parametrize(("rows", "n", "k"), [(1, 16, 64), (3, 19, 70), (20, 96, 576)])
+@pytest.mark.parametrize(("rows", "n", "k"), [(1, 16, 64), (3, 19, 70), (20, 96, 576), (270, 40, 700)])
 def test_gated(native, close, rng, dtype, rows, n, k, activation):
     x, weight = torch.randn(rows, k, generator=rng).to(dtype), torch.randn(2 * n, k, generator=rng).to(dtype) * 0.1
     bias = torch.randn(2 * n, generator=rng).to(dtype)
@@ -45,7 +45,7 @@ def test_near_the_unquantized_product(kernels, rng, dtype):
     assert error.square().mean().sqrt() < 0.015 * exact.square().mean().sqrt()
 
 
-@pytest.mark.parametrize(("n", "k"), [(96, 576), (70, 50)])
+@pytest.mark.parametrize(("n", "k"), [(96, 576), (70, 50), (40, 1500)])
 def test_a_row_does_not_depend_on_the_others(native, rng, n, k):
     x = torch.randn(300, k, generator=rng).bfloat16()
     packed = native.pack_int8(torch.randn(n, k, generator=rng).bfloat16(), torch.randn(n, generator=rng).bfloat16())

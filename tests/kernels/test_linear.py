@@ -31,7 +31,7 @@ def test_strided_input_and_weight(kernels, close, rng, dtype):
     close(kernels.linear(x[:, 100:164], packed), exact(x[:, 100:164], weight[:, 10:74], None))
 
 
-@pytest.mark.parametrize(("n", "k"), [(96, 576), (70, 50)])
+@pytest.mark.parametrize(("n", "k"), [(96, 576), (70, 50), (40, 1500)])
 def test_a_row_does_not_depend_on_the_others(native, rng, dtype, n, k):
     x = torch.randn(600, k, generator=rng).to(dtype)
     packed = native.pack_linear(torch.randn(n, k, generator=rng).to(dtype), torch.randn(n, generator=rng).to(dtype))
@@ -41,9 +41,10 @@ def test_a_row_does_not_depend_on_the_others(native, rng, dtype, n, k):
             assert torch.equal(native.linear(x[first : first + rows], packed), together[first : first + rows]), (rows, first)
 
 
-def test_threads_do_not_matter(native, rng, dtype):
-    x = torch.randn(5, 256, generator=rng).to(dtype)
-    packed = native.pack_linear(torch.randn(1000, 256, generator=rng).to(dtype))
+@pytest.mark.parametrize(("rows", "n", "k"), [(5, 1000, 256), (250, 300, 64), (600, 100, 704), (1600, 70, 640)])
+def test_threads_do_not_matter(native, rng, dtype, rows, n, k):
+    x = torch.randn(rows, k, generator=rng).to(dtype)
+    packed = native.pack_linear(torch.randn(n, k, generator=rng).to(dtype))
     results = []
     for threads in (1, 2, 3):
         native.set_num_threads(threads)

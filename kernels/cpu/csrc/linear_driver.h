@@ -19,7 +19,8 @@ constexpr int64_t kQuantizing = 8;          // what it costs to make a number of
 template <typename Kernel, typename T>
 class Groups {
  public:
-  Groups(const LinearArgs& a, int64_t depth) : x_(static_cast<const T*>(a.x.data)), stride_(a.x.stride), bytes_(Kernel::group_bytes(depth)) {
+  Groups(const LinearArgs& a, int64_t depth)
+      : x_(static_cast<const T*>(a.x.data)), stride_(a.x.stride), bytes_(Kernel::group_bytes(depth)) {
     if constexpr (Kernel::kTakesRows) taken_ = a.weight.k == depth ? a.rows / Kernel::kRows : 0;
     const int64_t first = taken_ * Kernel::kRows, rows = a.rows - first;
     const bool copied = a.weight.format == Format::dense || a.weight.format == Format::compact;
@@ -36,7 +37,8 @@ class Groups {
 
   auto at(int64_t group) const {
     if constexpr (Kernel::kTakesRows) {
-      return group < taken_ ? Kernel::taken(x_ + group * Kernel::kRows * stride_, stride_) : Kernel::prepared(prepared_ + (group - taken_) * bytes_);
+      if (group < taken_) return Kernel::taken(x_ + group * Kernel::kRows * stride_, stride_);
+      return Kernel::prepared(prepared_ + (group - taken_) * bytes_);
     } else {
       return prepared_ + group * bytes_;
     }
@@ -58,7 +60,8 @@ struct Block {
 // How many blocks the rows are cut into. Many rows are dealt out to the threads, which then find what they wrote in their own
 // caches; of few rows each takes all, and a part of the weight.
 inline int64_t count_blocks(int64_t groups, int64_t group_rows, int64_t group_bytes) {
-  const int64_t threads = num_threads(), blocks = (groups * group_bytes + kBlockBytes - 1) / kBlockBytes;
+  const int64_t threads = num_threads(), wanted = (groups * group_bytes + kBlockBytes - 1) / kBlockBytes;
+  const int64_t blocks = wanted < groups ? wanted : groups;
   return groups * group_rows < threads * kOwnRows ? blocks : (blocks + threads - 1) / threads * threads;
 }
 

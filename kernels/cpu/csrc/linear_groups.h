@@ -25,7 +25,8 @@ struct Part {
 // How panels are cut into parts.
 class Parts {
  public:
-  explicit Parts(int64_t depth) : count((depth + kStretch - 1) / kStretch), depth_(depth), step_((depth / count + kUnit - 1) / kUnit * kUnit) {}
+  explicit Parts(int64_t depth)
+      : count((depth + kStretch - 1) / kStretch), depth_(depth), step_((depth / count + kUnit - 1) / kUnit * kUnit) {}
 
   Part at(int64_t panel, int64_t number) const {
     const int64_t from = number * step_, to = from + step_;
@@ -78,7 +79,7 @@ class DenseParts {
   int64_t left_ = 0, per_step_ = 0;
 };
 
-// Parts of a compact weight, decoded into memory of the calling thread, which also holds what the thread's last task decoded ahead.
+// Parts of a compact weight, decoded into memory of the calling thread, which also holds what its last task decoded ahead.
 class CompactParts {
  public:
   using Value = bf16;
@@ -176,8 +177,8 @@ class BusyBlocks {
 template <typename Kernel, typename T, typename AllParts>
 class GroupsProduct {
  public:
-  GroupsProduct(const LinearArgs& args, int64_t depth, const Groups<Kernel, T>& x, const Block& block, const PanelWriter<T>& writer,
-                const AllParts& parts)
+  GroupsProduct(const LinearArgs& args, int64_t depth, const Groups<Kernel, T>& x, const Block& block,
+                const PanelWriter<T>& writer, const AllParts& parts)
       : x_(x), block_(block), depth_(depth), panels_(padded(args.weight.n) / kPanel),
         groups_((block.rows + Kernel::kRows - 1) / Kernel::kRows), cut_(depth), parts_(parts), rows_(writer) {
     // Two groups' sums, which stay close; or those of all, where a panel comes in parts.
@@ -195,15 +196,14 @@ class GroupsProduct {
  private:
   void multiply(const Part& part, const float* column_scales) {
     PendingRows<T> rows = rows_;  // here nothing that is written can be part of them, which keeps them in registers
-    AllParts& parts = parts_;
-    const auto* weights = parts.get(part);
+    const auto* weights = parts_.get(part);
     const Part next = cut_.after(part);
     const bool more = next.panel < panels_, last = part.stretch.to == depth_;
     const int64_t steps = (part.stretch.to - part.stretch.from + Kernel::kDepth - 1) / Kernel::kDepth;
     rows.share(steps);
-    if (more) parts.prepare(next);
+    if (more) parts_.prepare(next);
     for (int64_t group = 0; group < groups_; ++group, ++turn_) {
-      if (more) parts.share(groups_ - group, steps);
+      if (more) parts_.share(groups_ - group, steps);
       const auto x = x_.at(block_.first_group + group);
       Sums sums{sums_of(group), block_.first_row + group * Kernel::kRows, rows_in(group), part.panel * kPanel};
       if constexpr (std::is_same_v<typename AllParts::Value, int8_t>) {
@@ -211,11 +211,11 @@ class GroupsProduct {
         sums.column_scales = column_scales;
       }
       if (last) rows.expect(sums);
-      BusyBlocks<T, AllParts> blocks(weights, part.stretch.from, rows, parts);
+      BusyBlocks<T, AllParts> blocks(weights, part.stretch.from, rows, parts_);
       Kernel::run(static_cast<int>(sums.rows), x, blocks, depth_, part.stretch, sums_of(group));
       if (last) rows.start(sums);
     }
-    if (more) parts.finish();
+    if (more) parts_.finish();
     rows_ = rows;
   }
 

@@ -59,12 +59,14 @@ class ByteProduct {
       : a_(args), writer_(args), x_(x), block_(block), depth_(byte_depth(args.weight.k)) {
     const auto* data = static_cast<const int8_t*>(args.weight.data);
     if (block.rows > Kernel::kRows) {
-      many_.emplace(args, depth_, x, block, writer_, DenseParts<int8_t>(data + sizeof(PanelHead), Kernel::panel_bytes(depth_)));
+      const DenseParts<int8_t> parts(data + sizeof(PanelHead), Kernel::panel_bytes(depth_));
+      many_.emplace(args, depth_, x, block, writer_, parts);
     }
   }
 
   void operator()(int64_t panel) {
-    const auto* head = reinterpret_cast<const PanelHead*>(static_cast<const char*>(a_.weight.data) + panel * Kernel::panel_bytes(depth_));
+    const char* data = static_cast<const char*>(a_.weight.data) + panel * Kernel::panel_bytes(depth_);
+    const auto* head = reinterpret_cast<const PanelHead*>(data);
     if (many_) return many_->multiply(panel, head->scales);
     alignas(64) float sums[Kernel::kRows * kPanel];
     const char* x = x_.at(block_.first_group);
