@@ -43,7 +43,10 @@ void unpack(const Weight& weight, int64_t row, T* out) {
       const auto* quad = reinterpret_cast<const int8_t*>(packed + byte_index(row, block + k / kQuad * kQuad, weight.k));
       values[k] = static_cast<float>(quad[k % kQuad]) * head->scales[row % kPanel];
     }
-    mix(values);
+    Vec v[kByteVecs];
+    for (int i = 0; i < kByteVecs; ++i) v[i] = load(values + i * kLanes);
+    mix(v);
+    for (int i = 0; i < kByteVecs; ++i) store(values + i * kLanes, v[i]);
     for (int k = 0; k < kByteBlock && block + k < weight.k; ++k) out[block + k] = from_float<T>(values[k]);
   }
 }

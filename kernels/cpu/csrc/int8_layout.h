@@ -17,6 +17,7 @@ namespace octavo::OCTAVO_ISA {
 constexpr int kQuad = 4;                              // k that lie side by side
 constexpr int kByteBlock = 64;                        // k of a block
 constexpr int kByteHalfBlock = kHalf * kByteBlock;    // bytes
+constexpr int kByteVecs = kByteBlock / kLanes;        // vectors of floats in a block
 constexpr float kSmallestBound = 1e-30f;              // rows of less than this become zeros; its inverse is finite
 
 // Of each column: its scale / 16, as `mix` asks for, and -128 times its sum, which is what 128 more in each value of x adds, taken away again.
@@ -51,41 +52,31 @@ OCTAVO_INLINE Vec butterfly(Vec v) {
 
 // Multiply a block of 64 values by a Hadamard matrix in place: each 16 of them that lie 4 apart become their 16 sums with
 // all patterns of signs. Twice gives 16 times the block, so products of mixed rows are 16 times the rows' products.
-OCTAVO_INLINE void mix(float* block) {
-  constexpr int kVecs = kByteBlock / kLanes;
-  Vec v[kVecs];
+OCTAVO_INLINE void mix(Vec v[kByteVecs]) {
 #pragma GCC unroll 16
-  for (int i = 0; i < kVecs; ++i) {
-    v[i] = load(block + i * kLanes);
+  for (int i = 0; i < kByteVecs; ++i) {
     if (kLanes > 4) v[i] = butterfly<4>(v[i]);
     if (kLanes > 8) v[i] = butterfly<8>(v[i]);
   }
 #pragma GCC unroll 4
-  for (int apart = 1; apart < kVecs; apart *= 2) {
+  for (int apart = 1; apart < kByteVecs; apart *= 2) {
 #pragma GCC unroll 16
-    for (int i = 0; i < kVecs; ++i) {
+    for (int i = 0; i < kByteVecs; ++i) {
       if (i & apart) continue;
       const Vec a = v[i], b = v[i + apart];
       v[i] = a + b;
       v[i + apart] = a - b;
     }
   }
-#pragma GCC unroll 16
-  for (int i = 0; i < kVecs; ++i) store(block + i * kLanes, v[i]);
 }
 
 struct RowScale {
   float scale, inverse;
 };
 
-// The scale of a row that holds a NaN or infinity is NaN, and so is every product of it.
-inline RowScale scale_of(const float* x, int64_t depth) {
-  // Magnitudes compare as integers do, NaN above all.
-  IVec largest = {};
-  for (int64_t i = 0; i < depth; i += kLanes) {
-    const IVec magnitude = as_int(load(x + i)) & 0x7fffffff;
-    largest = magnitude > largest ? magnitude : largest;
-  }
+// The scale of a row by the largest of its magnitudes' bits: these compare as integers do, NaN above all. Of a row that holds a
+// NaN or infinity the scale is NaN, and so is every product of it.
+inline RowScale scale_of(IVec largest) {
   int32_t top = 0;
   for (int lane = 0; lane < kLanes; ++lane) top = largest[lane] > top ? largest[lane] : top;
   const float bound = from_bits(static_cast<uint32_t>(top));
@@ -105,13 +96,23 @@ template <typename T, typename Put>
 float quantize(const T* x, int64_t k, const Put& put) {
   const int64_t depth = byte_depth(k);
   float* mixed = static_cast<float*>(scratch(static_cast<size_t>(depth) * sizeof(float)));
+  IVec largest = {};
   for (int64_t block = 0; block < depth; block += kByteBlock) {
-    for (int64_t i = block; i < block + kByteBlock; i += kLanes) {
-      store(mixed + i, i + kLanes <= k ? load(x + i) : i < k ? load_some(x + i, k - i) : Vec{});
+    Vec v[kByteVecs];
+#pragma GCC unroll 16
+    for (int j = 0; j < kByteVecs; ++j) {
+      const int64_t i = block + j * kLanes;
+      v[j] = i + kLanes <= k ? load(x + i) : i < k ? load_some(x + i, k - i) : Vec{};
     }
-    mix(mixed + block);
+    mix(v);
+#pragma GCC unroll 16
+    for (int j = 0; j < kByteVecs; ++j) {
+      const IVec magnitude = as_int(v[j]) & 0x7fffffff;
+      largest = magnitude > largest ? magnitude : largest;
+      store(mixed + block + j * kLanes, v[j]);
+    }
   }
-  const RowScale row = scale_of(mixed, depth);
+  const RowScale row = scale_of(largest);
   for (int64_t i = 0; i < depth; i += kLanes) put(i, rounded(load(mixed + i), row.inverse));
   return row.scale;
 }
