@@ -10,7 +10,7 @@ namespace {
 constexpr int64_t kSharedWork = 16384;  // multiply-adds below which one thread is faster than two
 
 // Runs a plan with a kernel that reduces one split of one tile: its `load` prepares a tile's queries, its `reduce` says what
-// a split holds for them.
+// a split holds for them, given also what this thread most likely reduces next.
 template <typename Kernel>
 class Attention {
  public:
@@ -19,29 +19,38 @@ class Attention {
 
   bool run() {
     if (!plan_.make()) return false;
-    parallel_for(plan_.num_items(), plan_.work() > kSharedWork, [this](int64_t i) { work_off(plan_.item(i)); });
+    parallel_for(plan_.num_items(), plan_.work() > kSharedWork, [this](int64_t i) { work_off(i); });
     return p_.valid();
   }
 
  private:
-  void work_off(const Item& item) const {
+  void work_off(int64_t number) const {
+    const Item& item = plan_.item(number);
     Tile& tile = *item.tile;
     float* memory = static_cast<float*>(scratch(kernel_.bytes() + 2 * plan_.partial_floats() * sizeof(float)));
     float* kernel_memory = memory + 2 * plan_.partial_floats();
     kernel_.load(tile, kernel_memory);
-    if (!tile.parts) return walk(tile, memory, kernel_memory);
-    for (int64_t split = item.first; split < item.first + item.count; ++split) {
-      kernel_.reduce(tile, tile.first_split + split, kernel_memory, part(tile, split));
+    if (!tile.parts) return walk(number, memory, kernel_memory);
+    for (int64_t split = 0; split < item.count; ++split) {
+      kernel_.reduce(split_of(number, split), split_of(number, split + 1), kernel_memory, part(tile, item.first + split));
     }
     if (__atomic_sub_fetch(&tile.pending, 1, __ATOMIC_ACQ_REL) == 0) gather(tile);
   }
 
+  // A split of an item; past its last one the first of the next item.
+  TileSplit split_of(int64_t number, int64_t split) const {
+    const Item& item = plan_.item(number);
+    if (split < item.count) return {item.tile, item.tile->first_split + item.first + split};
+    return number + 1 < plan_.num_items() ? split_of(number + 1, 0) : TileSplit{};
+  }
+
   // One thread, all of a tile's splits.
-  void walk(const Tile& tile, float* memory, float* kernel_memory) const {
+  void walk(int64_t number, float* memory, float* kernel_memory) const {
+    const Tile& tile = *plan_.item(number).tile;
     const Partial merged = plan_.partial(memory), next = plan_.partial(memory + plan_.partial_floats());
-    kernel_.reduce(tile, tile.first_split, kernel_memory, merged);
+    kernel_.reduce(split_of(number, 0), split_of(number, 1), kernel_memory, merged);
     for (int64_t split = 1; split < tile.num_splits; ++split) {
-      kernel_.reduce(tile, tile.first_split + split, kernel_memory, next);
+      kernel_.reduce(split_of(number, split), split_of(number, split + 1), kernel_memory, next);
       merge(next, merged, tile.queries * p_.group);
     }
     write(tile, merged);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "attention_amx_tile.h"
+#include "attention_read_ahead.h"
 
 namespace octavo::OCTAVO_ISA {
 
@@ -44,39 +45,34 @@ class AmxAttention {
     }
   }
 
-  void reduce(const Tile& tile, int64_t split, float* memory, const Partial& part) const {
+  void reduce(const TileSplit& split, const TileSplit& next_split, float* memory, const Partial& part) const {
     const Memory m = divide(memory);
+    const Tile& tile = *split.tile;
     const int64_t rows = tile.queries * p_.group;
-    Split at = locate(tile, split);
+    Split at = locate(split);
+    const Split coming = locate(next_split);
+    ReadAhead ahead(at, coming, steps_);
     const TileShapes shapes(rows < kTileSide ? rows : kTileSide);
     _tile_loadconfig(&shapes);
     SomeRows now = some_rows(tile, at, 0, rows, m.scores[0]);
-    score(tile, at, now, m, nullptr);
+    score(at, now, m, nullptr, &ahead);
     while (now.count > 0) {
       Softening softening(*this, tile, at.base, now, m, part);
       const SomeRows next = some_rows(tile, at, now.first + kTileSide, rows, m.scores[now.first / kTileSide % 2 == 0]);
-      if (next.count > 0) score(tile, at, next, m, &softening);
+      if (next.count > 0) score(at, next, m, &softening, nullptr);
       softening.finish();
-      add_values(tile, at, now, m, part);
+      add_values(at, now, m, part, now.first == 0 ? &ahead : nullptr);
       now = next;
     }
     _tile_release();
   }
 
  private:
-  static constexpr int64_t kChunks = kSplitKeys / kStep;
-  static constexpr int64_t kAhead = 1;  // chunk
+  using Split = LocatedSplit;
 
   struct Memory {
     bf16 *weights, *queries, *staging;
     float* scores[2];
-  };
-
-  // Chunks of 32 keys that hold some of those which a tile sees of a split, and where they lie.
-  struct Split {
-    int64_t base;  // its first key
-    Keys keys, chunks;
-    const bf16 *key_tiles[kChunks], *value_tiles[kChunks];
   };
 
   Memory divide(float* memory) const {
@@ -89,21 +85,27 @@ class AmxAttention {
     return m;
   }
 
-  Split locate(const Tile& tile, int64_t number) const {
-    Split at{number * kSplitKeys, p_.seen_from(tile, number), {0, 0}, {}, {}};
+  // Without a tile: nothing.
+  Split locate(const TileSplit& split) const {
+    if (!split.tile) return {};
+    const Tile& tile = *split.tile;
+    Split at{split.number * kSplitKeys, p_.seen_from(tile, split.number), {0, 0}, {}, {}};
     at.chunks = chunks_of(at.keys, at.base);
-    for (int64_t chunk = at.chunks.from; chunk < at.chunks.to; ++chunk) {
-      at.key_tiles[chunk] = chunk_at(a_.k_cache, a_.k_cache_stride, tile, at.base + chunk * kStep);
-      at.value_tiles[chunk] = chunk_at(a_.v_cache, a_.v_cache_stride, tile, at.base + chunk * kStep);
+    const int64_t per_block = a_.block_size / kStep, first = at.base / kStep + at.chunks.from;
+    int64_t block = first / per_block, place = first % per_block;
+    for (int64_t chunk = at.chunks.from; chunk < at.chunks.to; ++chunk, ++place) {
+      if (place == per_block) ++block, place = 0;
+      const int64_t id = p_.block_of(tile.request, block), offset = place * kStep * a_.head_dim;
+      at.key_tiles[chunk] = head_of(a_.k_cache, a_.k_cache_stride, id, tile.kv_head) + offset;
+      at.value_tiles[chunk] = head_of(a_.v_cache, a_.v_cache_stride, id, tile.kv_head) + offset;
     }
     return at;
   }
 
   static Keys chunks_of(const Keys& keys, int64_t base) { return {(keys.from - base) / kStep, (keys.to - base + kStep - 1) / kStep}; }
 
-  const bf16* chunk_at(const void* cache, const int64_t* stride, const Tile& tile, int64_t key) const {
-    const int64_t block = p_.block_of(tile.request, key / a_.block_size);
-    return static_cast<const bf16*>(cache) + block * stride[0] + tile.kv_head * stride[1] + key % a_.block_size * a_.head_dim;
+  static const bf16* head_of(const void* cache, const int64_t* stride, int64_t block, int64_t head) {
+    return static_cast<const bf16*>(cache) + block * stride[0] + head * stride[1];
   }
 
   // Up to 16 rows of a tile, the chunks that some of them see, and their scores.
@@ -142,30 +144,28 @@ class AmxAttention {
     int64_t next_ = 0;
   };
 
-  void score(const Tile& tile, const Split& at, const SomeRows& rows, const Memory& m, Softening* before) const {
+  // The first rows ask for what is read next; the others find it near.
+  void score(const Split& at, const SomeRows& rows, const Memory& m, Softening* before, ReadAhead* ahead) const {
     const bf16* queries = m.queries + rows.first * a_.head_dim;
     for (int64_t chunk = rows.chunks.from; chunk < rows.chunks.to; ++chunk) {
-      if (rows.first == 0) prefetch(tile, at, chunk - rows.chunks.from + kAhead);
       const bf16* keys = at.key_tiles[chunk];
       begin_sums();
       for (int64_t step = 0; step < steps_; ++step) {
         if (before) before->step();
+        if (ahead) ahead->step();
         add_step(queries + step * kTileSize, keys + step * kTileSize, keys + kTileSide * a_.head_dim + step * kTileSize);
       }
       end_sums(rows.scores + chunk * kStep, kSplitKeys);
     }
   }
 
-  void add_values(const Tile& tile, Split& at, const SomeRows& rows, const Memory& m, const Partial& part) const {
-    const bool first = rows.first == 0;
+  void add_values(Split& at, const SomeRows& rows, const Memory& m, const Partial& part, ReadAhead* ahead) const {
     const Keys& chunks = rows.chunks;
     for (int64_t d = 0; d < a_.head_dim; d += kStep) {
       begin_sums();
       for (int64_t chunk = chunks.from; chunk < chunks.to; ++chunk) {
-        if (first && d == 0) {
-          prefetch(tile, at, chunks.to - chunks.from + chunk - chunks.from + kAhead);
-          hide_unseen(at, chunk, m);
-        }
+        if (rows.first == 0 && d == 0) hide_unseen(at, chunk, m);
+        if (ahead) ahead->step();
         const bf16* values = at.value_tiles[chunk] + d / kTileSide * kTileSize;
         add_step(m.weights + chunk * kTileSize, values, values + kTileSize);
       }
@@ -200,24 +200,6 @@ class AmxAttention {
     copy_values(at.value_tiles[chunk], at.keys.from - first, at.keys.to - first, a_.head_dim, staged);
     at.value_tiles[chunk] = staged;
   }
-
-  // Reads ahead in the order of use: a split's chunks of keys, then of values, then keys of what this thread most likely goes
-  // on with, the next split or the next head.
-  void prefetch(const Tile& tile, const Split& at, int64_t i) const {
-    const int64_t count = at.chunks.to - at.chunks.from;
-    if (i < count) return prefetch(at.key_tiles[at.chunks.from + i]);
-    if (i < 2 * count) return prefetch(at.value_tiles[at.chunks.from + i - count]);
-    Tile next = tile;
-    int64_t key = at.base + kSplitKeys;
-    if (key >= p_.seen_from(tile).to) {
-      if (++next.kv_head == a_.num_kv_heads) return;
-      key = p_.seen_from(tile).from;
-    }
-    key = key / kStep * kStep + (i - 2 * count) * kStep;
-    if (key < p_.seen_from(tile).to) prefetch(chunk_at(a_.k_cache, a_.k_cache_stride, next, key));
-  }
-
-  void prefetch(const bf16* chunk) const { prefetch_lines(reinterpret_cast<const char*>(chunk), kStep * a_.head_dim * 2); }
 
   const Problem& p_;
   const AttentionArgs& a_;

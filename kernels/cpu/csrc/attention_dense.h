@@ -35,8 +35,8 @@ class DenseAttention {
     });
   }
 
-  void reduce(const Tile& tile, int64_t split, float* memory, const Partial& part) const {
-    OCTAVO_DISPATCH(a_.cache_dtype, C, reduce_of<C>(tile, split, memory, part));
+  void reduce(const TileSplit& split, const TileSplit&, float* memory, const Partial& part) const {
+    OCTAVO_DISPATCH(a_.cache_dtype, C, reduce_of<C>(*split.tile, split.number, memory, part));
   }
 
  private:

@@ -29,6 +29,11 @@ struct Tile {
   int64_t pending;  // items of the tile not yet done
 };
 
+struct TileSplit {
+  const Tile* tile;
+  int64_t number;
+};
+
 // Consecutive splits of one tile.
 struct Item {
   Tile* tile;
