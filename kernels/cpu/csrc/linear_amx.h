@@ -16,7 +16,7 @@ struct __attribute__((packed, aligned(64))) TileConfig {
   uint8_t rows[16] = {};
 };
 
-struct AmxKernel {
+struct AmxKernel : KernelDefaults {
   static constexpr int kRows = kTileRows;
   static constexpr bool kPairs = true, kTakesRows = true;
 

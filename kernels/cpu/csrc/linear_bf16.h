@@ -38,10 +38,8 @@ void bf16_panel(const bf16* x, int64_t depth, Blocks& blocks, Stretch stretch, f
   }
 }
 
-struct Bf16Kernel {
+struct Bf16Kernel : KernelDefaults {
   static constexpr int kRows = 12;
-  static constexpr bool kPairs = false;
-  static constexpr bool kTakesRows = false;
 
   static constexpr int64_t kDepth = kBlock;
   static constexpr int64_t group_bytes(int64_t depth) { return kRows * depth * 2; }
@@ -60,9 +58,6 @@ struct Bf16Kernel {
       bf16_panel<N>(x, depth, blocks, stretch, out);
     }
   };
-
-  static void begin() {}
-  static void end() {}
 
   template <typename Blocks>
   static void run(int rows, const char* x, Blocks& blocks, int64_t depth, Stretch stretch, float* out) {

@@ -107,13 +107,12 @@ OCTAVO_INLINE BlockScale block_scale(const Vec values[kBlock / kLanes]) {
 }
 
 template <typename Form>
-struct BlockKernel {
+struct BlockKernel : KernelDefaults {
   static constexpr int kRows = kBlockRows;
   static constexpr int kWords = Dot<Form::kBits>::kWords;
   using X = XBlock<kWords>;
 
   static constexpr int64_t row_bytes(int64_t depth) { return depth / kBlock * static_cast<int64_t>(sizeof(X)); }
-  static constexpr bool kTakesRows = false;
   static constexpr int64_t group_bytes(int64_t depth) { return kRows * row_bytes(depth); }
   static constexpr int64_t panel_bytes(int64_t depth) { return Form::panel_bytes(depth); }
 
@@ -156,8 +155,6 @@ struct BlockKernel {
     }
   }
 
-  static void begin() {}
-  static void end() {}
   static void run(int rows, const char* x, const char* panel, int64_t depth, bool, float* out) {
     run_up_to<kRows>(rows, reinterpret_cast<const X*>(x), reinterpret_cast<const uint8_t*>(panel), depth, out);
   }

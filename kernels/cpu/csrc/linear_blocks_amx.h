@@ -10,12 +10,11 @@ namespace octavo::OCTAVO_ISA {
 #if defined(OCTAVO_AMX)
 
 template <typename Form>
-struct BlockTileKernel {
+struct BlockTileKernel : KernelDefaults {
   using Few = BlockKernel<Form>;
   using X = typename Few::X;
   static constexpr int kRows = kTileRows, kParts = Form::kSplit, kPartQuads = kQuads / kParts;
 
-  static constexpr bool kTakesRows = false;
   static constexpr int64_t group_bytes(int64_t depth) { return kRows * Few::row_bytes(depth); }
   static constexpr int64_t panel_bytes(int64_t depth) { return Form::panel_bytes(depth); }
 

@@ -1,6 +1,7 @@
 // Product of rows with one panel of 32 packed columns, in plain fused multiply-adds: any element type, any processor.
 #pragma once
 
+#include "linear_kernel.h"
 #include "linear_source.h"
 
 namespace octavo::OCTAVO_ISA {
@@ -88,10 +89,8 @@ OCTAVO_INLINE void with_constant(int n, Args&&... args) {
 
 // A kernel of products is a struct like this one. x comes to it in groups of kRows rows, weights in panels.
 template <typename T>
-struct DenseKernel {
+struct DenseKernel : KernelDefaults {
   static constexpr int kRows = kDenseRows;
-  static constexpr bool kPairs = false;  // whether it has a `run_pair` for two groups in one pass over a panel
-  static constexpr bool kTakesRows = false;  // whether it reads x as it lies
 
   // Bytes of a group of x as `prepare` writes it, and of a panel.
   static constexpr int64_t kDepth = kBlock;  // k between two looks at the blocks
@@ -115,10 +114,6 @@ struct DenseKernel {
       dense_panel<T, N>(x, depth, blocks, stretch, out);
     }
   };
-
-  // Around a task's calls of `run`.
-  static void begin() {}
-  static void end() {}
 
   // The first `rows` rows of a group times a panel, for a stretch of k -> out [rows, 32], which has room for kRows.
   template <typename Blocks>

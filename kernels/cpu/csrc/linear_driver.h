@@ -10,7 +10,6 @@
 namespace octavo::OCTAVO_ISA {
 
 constexpr int64_t kBlockBytes = 800 << 10;  // of rows of x worked on together, so that they stay in the cache
-constexpr int64_t kOwnRows = 128;           // rows a thread from which on it is given rows of its own
 constexpr int64_t kSharedWork = 1 << 16;    // multiply-adds below which one thread is faster than two
 constexpr int64_t kRunsPerThread = 16;
 constexpr int64_t kQuantizing = 8;          // what it costs to make a number of x an integer, in copied ones
@@ -59,10 +58,11 @@ struct Block {
 
 // How many blocks the rows are cut into. Many rows are dealt out to the threads, which then find what they wrote in their own
 // caches; of few rows each takes all, and a part of the weight.
-inline int64_t count_blocks(int64_t groups, int64_t group_rows, int64_t group_bytes) {
-  const int64_t threads = num_threads(), wanted = (groups * group_bytes + kBlockBytes - 1) / kBlockBytes;
+template <typename Kernel>
+int64_t count_blocks(int64_t groups, int64_t depth) {
+  const int64_t threads = num_threads(), wanted = (groups * Kernel::group_bytes(depth) + kBlockBytes - 1) / kBlockBytes;
   const int64_t blocks = wanted < groups ? wanted : groups;
-  return groups * group_rows < threads * kOwnRows ? blocks : (blocks + threads - 1) / threads * threads;
+  return groups * Kernel::kRows < threads * Kernel::kOwnRows ? blocks : (blocks + threads - 1) / threads * threads;
 }
 
 // Product<Kernel, T>: what is done with a panel and a block of rows of x, of type T.
@@ -70,7 +70,7 @@ template <template <typename, typename> class Product, typename Kernel, typename
 void multiply(const LinearArgs& a) {
   const int64_t depth = padded(a.weight.k), panels = padded(a.weight.n) / kPanel;
   const int64_t groups = (a.rows + Kernel::kRows - 1) / Kernel::kRows;
-  const int64_t blocks = count_blocks(groups, Kernel::kRows, Kernel::group_bytes(depth));
+  const int64_t blocks = count_blocks<Kernel>(groups, depth);
   const int64_t wanted = (num_threads() * kRunsPerThread + blocks - 1) / blocks, run = panels > wanted ? panels / wanted : 1;
   const int64_t runs = (panels + run - 1) / run;
   const Groups<Kernel, T> x(a, depth);

@@ -71,10 +71,8 @@ void pair_panel(const int16_t* x, const int8_t* weights, int64_t depth, int32_t*
   }
 }
 
-struct PairKernel {
+struct PairKernel : KernelDefaults {
   static constexpr int kRows = kDenseRows;
-
-  static constexpr bool kTakesRows = false;
   static constexpr int64_t group_bytes(int64_t depth) { return kGroupHeadBytes + kRows * byte_depth(depth) * 2; }
   static constexpr int64_t panel_bytes(int64_t depth) { return byte_panel_bytes(depth); }
 
@@ -95,9 +93,6 @@ struct PairKernel {
       pair_panel<N>(x, weights, depth, sums);
     }
   };
-
-  static void begin() {}
-  static void end() {}
 
   static void run(int rows, const char* x, const char* panel, int64_t depth, bool, float* out) {
     alignas(64) int32_t sums[kRows * kPanel];

@@ -8,10 +8,9 @@ namespace octavo::OCTAVO_ISA {
 
 #if defined(OCTAVO_AMX)
 
-struct ByteTileKernel {
+struct ByteTileKernel : KernelDefaults {
   static constexpr int kRows = kTileRows;
-
-  static constexpr bool kTakesRows = false;
+  static constexpr int64_t kOwnRows = 160;  // products of bytes take half as long as those of bf16, weights two thirds of the bytes
   static constexpr int64_t kDepth = kByteBlock;
   static constexpr int64_t group_bytes(int64_t depth) { return kGroupHeadBytes + kRows * byte_depth(depth); }
   static constexpr int64_t panel_bytes(int64_t depth) { return byte_panel_bytes(depth); }

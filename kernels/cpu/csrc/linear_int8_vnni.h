@@ -39,10 +39,8 @@ void vnni_panel(const uint8_t* x, const PanelHead* head, int64_t depth, int32_t*
   }
 }
 
-struct VnniKernel {
+struct VnniKernel : KernelDefaults {
   static constexpr int kRows = 12;
-
-  static constexpr bool kTakesRows = false;
   static constexpr int64_t group_bytes(int64_t depth) { return kGroupHeadBytes + kRows * byte_depth(depth); }
   static constexpr int64_t panel_bytes(int64_t depth) { return byte_panel_bytes(depth); }
 
@@ -59,9 +57,6 @@ struct VnniKernel {
       vnni_panel<N>(x, head, depth, sums);
     }
   };
-
-  static void begin() {}
-  static void end() {}
 
   static void run(int rows, const char* x, const char* panel, int64_t depth, bool, float* out) {
     alignas(64) int32_t sums[kRows * kPanel];
