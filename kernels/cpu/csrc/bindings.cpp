@@ -115,7 +115,7 @@ bool embedding(int dtype, const Weight* packed, Address table, int64_t stride, A
 void linear(int dtype, int epilogue, float scale, Address out, int64_t out_stride, Address x, int64_t x_stride, int64_t rows,
             const Weight& weight) {
   kernels().linear(
-      {DType(dtype), Epilogue(epilogue), scale, {at<void>(out), out_stride}, {at<void>(x), x_stride}, rows, weight});
+      {DType(dtype), Epilogue(epilogue), scale, {at<void>(out), out_stride}, {at<void>(x), x_stride}, rows, weight, nullptr});
 }
 
 void pack_linear(int dtype, bool gated, Address packed, Address weight, int64_t weight_stride, int64_t n, int64_t k) {

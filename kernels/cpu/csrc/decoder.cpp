@@ -34,15 +34,15 @@ bool Decoder::forward(const StepArgs& step) {
     if (!attend(layers_[i], i, step)) return false;
     feed_forward(layers_[i], step);
   }
-  enter(final_norm_, step, step.out);
+  timed(Op::norm, [&] { kernels().rms_norm(entering(final_norm_, step, step.out)); });
   return true;
 }
 
 bool Decoder::attend(const DecoderLayer& layer, size_t index, const StepArgs& step) {
   const int64_t heads = shape_.num_heads + 2 * shape_.num_kv_heads;
-  enter(layer.before_attention, step, buffers_.x.data());
+  const NormArgs norm = entering(layer.before_attention, step, buffers_.x.data());
   multiply(Op::qkv, layer.qkv, buffers_.x.data(), shape_.hidden_size, step.num_tokens, Epilogue::store,
-           {buffers_.qkv.data(), heads * shape_.head_dim});
+           {buffers_.qkv.data(), heads * shape_.head_dim}, &norm);
   if (shape_.qk_norm != QKNorm::none) timed(Op::norm, [&] { normalize_qk(layer, step.num_tokens); });
   if (!timed(Op::rope, [&] { return rope(layer, index, step); })) return false;
   if (!timed(Op::attention, [&] { return attention(layer, index, step); })) return false;
@@ -51,24 +51,20 @@ bool Decoder::attend(const DecoderLayer& layer, size_t index, const StepArgs& st
 }
 
 void Decoder::feed_forward(const DecoderLayer& layer, const StepArgs& step) {
-  enter(layer.before_mlp, step, buffers_.x.data());
+  const NormArgs norm = entering(layer.before_mlp, step, buffers_.x.data());
   multiply(Op::gate_up, layer.gate_up, buffers_.x.data(), shape_.hidden_size, step.num_tokens, shape_.activation,
-           {buffers_.inner.data(), shape_.inner_size});
+           {buffers_.inner.data(), shape_.inner_size}, &norm);
   leave(Op::down, layer.down, buffers_.inner.data(), shape_.inner_size, layer.after_mlp, step);
 }
 
 // The residual stream (after adding what waits for it), normed -> `to`.
-void Decoder::enter(const Norm& norm, const StepArgs& step, void* to) {
-  timed(Op::norm, [&] {
-    const Rows x{pending_ ? buffers_.x.data() : nullptr, shape_.hidden_size};
-    kernels().rms_norm({shape_.dtype, norm.weight ? norm.dtype : shape_.dtype, true, {to, shape_.hidden_size}, x,
-                        {step.residual, shape_.hidden_size}, norm.weight, step.num_tokens, 1, 0, shape_.hidden_size,
-                        shape_.norm_eps});
-    pending_ = false;
-  });
+NormArgs Decoder::entering(const Norm& norm, const StepArgs& step, void* to) {
+  const Rows x{std::exchange(pending_, false) ? buffers_.x.data() : nullptr, shape_.hidden_size};
+  return {shape_.dtype, norm.weight ? norm.dtype : shape_.dtype, true, {to, shape_.hidden_size}, x,
+          {step.residual, shape_.hidden_size}, norm.weight, step.num_tokens, 1, 0, shape_.hidden_size, shape_.norm_eps};
 }
 
-// A block's last product, added to the residual stream at once or, where a norm comes first, by the next `enter`.
+// A block's last product, added to the residual stream at once or, where a norm comes first, by the norm that comes next.
 void Decoder::leave(Op op, const Weight& weight, const void* from, int64_t width, const Norm& norm, const StepArgs& step) {
   if (!norm.weight) {
     return multiply(op, weight, from, width, step.num_tokens, Epilogue::add, {step.residual, shape_.hidden_size});
@@ -82,9 +78,10 @@ void Decoder::leave(Op op, const Weight& weight, const void* from, int64_t width
   pending_ = true;
 }
 
-void Decoder::multiply(Op op, const Weight& weight, const void* x, int64_t width, int64_t rows, Epilogue epilogue, Rows out) {
+void Decoder::multiply(Op op, const Weight& weight, const void* x, int64_t width, int64_t rows, Epilogue epilogue, Rows out,
+                       const NormArgs* norm) {
   timed(op, [&] {
-    kernels().linear({shape_.dtype, epilogue, shape_.residual_scale, out, {const_cast<void*>(x), width}, rows, weight});
+    kernels().linear({shape_.dtype, epilogue, shape_.residual_scale, out, {const_cast<void*>(x), width}, rows, weight, norm});
   });
 }
 

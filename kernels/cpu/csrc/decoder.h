@@ -81,9 +81,10 @@ class Decoder {
   bool rope(const DecoderLayer& layer, size_t index, const StepArgs& step);
   bool attention(const DecoderLayer& layer, size_t index, const StepArgs& step);
   void feed_forward(const DecoderLayer& layer, const StepArgs& step);
-  void enter(const Norm& norm, const StepArgs& step, void* to);
+  NormArgs entering(const Norm& norm, const StepArgs& step, void* to);
   void leave(Op op, const Weight& weight, const void* from, int64_t width, const Norm& norm, const StepArgs& step);
-  void multiply(Op op, const Weight& weight, const void* x, int64_t width, int64_t rows, Epilogue epilogue, Rows out);
+  void multiply(Op op, const Weight& weight, const void* x, int64_t width, int64_t rows, Epilogue epilogue, Rows out,
+                const NormArgs* norm = nullptr);
   void make_room(int64_t tokens);
   Rows queries() const;
   Rows keys() const;

@@ -111,6 +111,7 @@ struct LinearArgs {
   Rows out, x;
   int64_t rows;
   Weight weight;
+  const NormArgs* norm;  // what writes x, row by row, before it is multiplied; or null: x lies there already
 };
 
 struct PackArgs {

@@ -32,16 +32,32 @@ constexpr int64_t kStep = 32;       // numbers that one tile product multiplies 
 constexpr int64_t kTileSide = 16;   // rows of a tile; pairs of bf16, or floats, in a row of it
 constexpr int64_t kTileSize = 512;  // bf16 in a tile
 
+// The first of the tiles of 16 keys, or 32 values, in which place `offset` of a head's block lies.
+OCTAVO_INLINE bf16* key_tiles_of(bf16* head, int64_t offset, int64_t head_dim) {
+  return head + offset / kTileSide * kTileSide * head_dim;
+}
+OCTAVO_INLINE bf16* value_tiles_of(bf16* head, int64_t offset, int64_t head_dim) { return head + offset / kStep * kStep * head_dim; }
+
+// Asks for the lines that the two below write to. A key has two numbers on each: stores wait for them one after the other.
+OCTAVO_INLINE void expect_key(bf16* head, int64_t offset, int64_t head_dim) {
+  const bf16* tiles = key_tiles_of(head, offset, head_dim);
+  for (int64_t i = 0; i < kTileSide * head_dim; i += kStep) prefetch_to_write(tiles + i);
+}
+OCTAVO_INLINE void expect_value(bf16* head, int64_t offset, int64_t head_dim) {
+  const bf16* tiles = value_tiles_of(head, offset, head_dim) + offset % kStep / 2 * kStep;
+  for (int64_t d = 0; d < head_dim; d += kTileSide, tiles += kTileSize) prefetch_to_write(tiles);
+}
+
 // A key -> place `offset` of a head's block.
 OCTAVO_INLINE void write_key(bf16* head, int64_t offset, const bf16* key, int64_t head_dim) {
-  bf16* to = head + offset / kTileSide * kTileSide * head_dim + offset % kTileSide * 2;
+  bf16* to = key_tiles_of(head, offset, head_dim) + offset % kTileSide * 2;
   const __m512i rows = _mm512_slli_epi32(reinterpret_cast<__m512i>(lane_numbers()), 4);
   for (int64_t d = 0; d < head_dim; d += kStep, to += kTileSize) _mm512_i32scatter_epi32(to, rows, _mm512_loadu_si512(key + d), 4);
 }
 
 // A value -> place `offset` of a head's block.
 OCTAVO_INLINE void write_value(bf16* head, int64_t offset, const bf16* value, int64_t head_dim) {
-  bf16* to = head + offset / kStep * kStep * head_dim + offset % kStep / 2 * kStep;
+  bf16* to = value_tiles_of(head, offset, head_dim) + offset % kStep / 2 * kStep;
   const bool second = offset % 2;
   const __mmask32 mine = second ? 0xaaaaaaaa : 0x55555555;
   for (int64_t d = 0; d < head_dim; d += kTileSide, to += kTileSize) {

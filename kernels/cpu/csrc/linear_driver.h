@@ -5,6 +5,7 @@
 #pragma once
 
 #include "linear_epilogue.h"
+#include "norm.h"
 #include "simd.h"
 
 namespace octavo::OCTAVO_ISA {
@@ -12,7 +13,13 @@ namespace octavo::OCTAVO_ISA {
 constexpr int64_t kBlockBytes = 800 << 10;  // of rows of x worked on together, so that they stay in the cache
 constexpr int64_t kSharedWork = 1 << 16;    // multiply-adds below which one thread is faster than two
 constexpr int64_t kRunsPerThread = 16;
-constexpr int64_t kQuantizing = 8;          // what it costs to make a number of x an integer, in copied ones
+
+// What it costs to bring a number of x into a kernel's order, and to norm it, in copied ones.
+inline int64_t cost_of_row(const LinearArgs& a, int64_t depth) {
+  constexpr int64_t kQuantizing = 8, kNorming = 2;
+  const bool copied = a.weight.format == Format::dense || a.weight.format == Format::compact;
+  return ((copied ? 1 : kQuantizing) + (a.norm ? kNorming : 0)) * depth;
+}
 
 // x as the kernel reads it, group by group: its own rows, or copies in the kernel's order in memory of the calling thread.
 template <typename Kernel, typename T>
@@ -21,12 +28,14 @@ class Groups {
   Groups(const LinearArgs& a, int64_t depth)
       : x_(static_cast<const T*>(a.x.data)), stride_(a.x.stride), bytes_(Kernel::group_bytes(depth)) {
     if constexpr (Kernel::kTakesRows) taken_ = a.weight.k == depth ? a.rows / Kernel::kRows : 0;
-    const int64_t first = taken_ * Kernel::kRows, rows = a.rows - first;
-    const bool copied = a.weight.format == Format::dense || a.weight.format == Format::compact;
-    char* to = static_cast<char*>(shared_scratch(static_cast<size_t>((rows + Kernel::kRows - 1) / Kernel::kRows * bytes_)));
-    parallel_rows(rows, copied ? depth : kQuantizing * depth, [&](int64_t row) {
-      char* group = to + row / Kernel::kRows * bytes_;
-      Kernel::prepare(group, row % Kernel::kRows, x_ + (first + row) * stride_, a.weight.k, depth);
+    const int64_t taken = taken_ * Kernel::kRows, others = a.rows - taken;
+    char* to = static_cast<char*>(shared_scratch(static_cast<size_t>((others + Kernel::kRows - 1) / Kernel::kRows * bytes_)));
+    const int64_t first = a.norm ? 0 : taken;
+    parallel_rows(a.rows - first, cost_of_row(a, depth), [&](int64_t i) {
+      const int64_t row = first + i, prepared = row - taken;
+      if (a.norm) norm_row_at<T>(*a.norm, row);
+      if (prepared < 0) return;
+      Kernel::prepare(to + prepared / Kernel::kRows * bytes_, prepared % Kernel::kRows, x_ + row * stride_, a.weight.k, depth);
     });
     prepared_ = to;
   }

@@ -49,16 +49,32 @@ void write_heads(void* cache, const int64_t* cache_stride, int64_t slot, const v
 }
 
 #if defined(OCTAVO_AMX)
-void write_tiles(const RopeArgs& a, int64_t token) {
+// body(a head's keys, its values, the head, the token's place there)
+template <typename Body>
+void for_each_kv_head(const RopeArgs& a, int64_t token, const Body& body) {
   const int64_t block = a.slots[token] / a.block_size, offset = a.slots[token] % a.block_size;
-  const bf16* k = static_cast<const bf16*>(a.k) + token * a.k_stride[0];
-  const bf16* v = static_cast<const bf16*>(a.v) + token * a.v_stride[0];
   bf16* keys = static_cast<bf16*>(a.k_cache) + block * a.k_cache_stride[0];
   bf16* values = static_cast<bf16*>(a.v_cache) + block * a.v_cache_stride[0];
   for (int64_t head = 0; head < a.num_kv_heads; ++head) {
-    write_key(keys + head * a.k_cache_stride[1], offset, k + head * a.k_stride[1], a.head_dim);
-    write_value(values + head * a.v_cache_stride[1], offset, v + head * a.v_stride[1], a.head_dim);
+    body(keys + head * a.k_cache_stride[1], values + head * a.v_cache_stride[1], head, offset);
   }
+}
+
+void expect_tiles(const RopeArgs& a, int64_t token) {
+  if (token > 0 && a.slots[token] == a.slots[token - 1] + 1) return;  // of a prompt: mostly the same lines
+  for_each_kv_head(a, token, [&](bf16* keys, bf16* values, int64_t, int64_t offset) {
+    expect_key(keys, offset, a.head_dim);
+    expect_value(values, offset, a.head_dim);
+  });
+}
+
+void write_tiles(const RopeArgs& a, int64_t token) {
+  const bf16* k = static_cast<const bf16*>(a.k) + token * a.k_stride[0];
+  const bf16* v = static_cast<const bf16*>(a.v) + token * a.v_stride[0];
+  for_each_kv_head(a, token, [&](bf16* keys, bf16* values, int64_t head, int64_t offset) {
+    write_key(keys, offset, k + head * a.k_stride[1], a.head_dim);
+    write_value(values, offset, v + head * a.v_stride[1], a.head_dim);
+  });
 }
 #endif
 
@@ -67,6 +83,9 @@ bool rope_token(const RopeArgs& a, int64_t token) {
   const int64_t position = a.positions[token], slot = a.slots[token];
   if (position < 0 || position >= a.num_positions || slot >= a.num_blocks * a.block_size) return false;
   const float* cos_sin = a.cos_sin + position * a.rotary_dim;
+#if defined(OCTAVO_AMX)
+  if (slot >= 0 && in_tiles(a)) expect_tiles(a, token);
+#endif
   rotate_heads<T>(a.q, a.q_stride, token, a.num_heads, cos_sin, a.rotary_dim / 2);
   rotate_heads<T>(a.k, a.k_stride, token, a.num_kv_heads, cos_sin, a.rotary_dim / 2);
   if (slot < 0) return true;
