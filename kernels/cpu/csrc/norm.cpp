@@ -1,3 +1,4 @@
+// Root-mean-square norm of many rows.
 #include "norm.h"
 
 #include "table.h"
