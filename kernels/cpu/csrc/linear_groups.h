@@ -153,7 +153,7 @@ class CompactParts {
 };
 
 // Blocks of a part; each that a kernel asks for brings the other work a step on.
-template <typename T, typename AllParts>
+template <typename T, Epilogue kEpilogue, typename AllParts>
 class BusyBlocks {
  public:
   using Value = typename AllParts::Value;
@@ -162,7 +162,7 @@ class BusyBlocks {
       : data_(data - first * kPanel), rows_(rows), parts_(parts) {}
 
   OCTAVO_INLINE const Value* at(int64_t k) {
-    rows_.step();
+    rows_.template step<kEpilogue, std::is_same_v<Value, int8_t>>();
     parts_.step();
     return data_ + k * kPanel;
   }
@@ -190,10 +190,13 @@ class GroupsProduct {
 
   // `column_scales` where the kernel's sums are integers.
   void multiply(int64_t panel, const float* column_scales = nullptr) {
-    for (Part part = cut_.at(panel, 0); part.panel == panel; part = cut_.after(part)) multiply(part, column_scales);
+    with_epilogue(rows_.epilogue(), [&](auto epilogue) {
+      for (Part part = cut_.at(panel, 0); part.panel == panel; part = cut_.after(part)) multiply<epilogue()>(part, column_scales);
+    });
   }
 
  private:
+  template <Epilogue kEpilogue>
   void multiply(const Part& part, const float* column_scales) {
     PendingRows<T> rows = rows_;  // here nothing that is written can be part of them, which keeps them in registers
     const auto* weights = parts_.get(part);
@@ -211,7 +214,7 @@ class GroupsProduct {
         sums.column_scales = column_scales;
       }
       if (last) rows.expect(sums);
-      BusyBlocks<T, AllParts> blocks(weights, part.stretch.from, rows, parts_);
+      BusyBlocks<T, kEpilogue, AllParts> blocks(weights, part.stretch.from, rows, parts_);
       Kernel::run(static_cast<int>(sums.rows), x, blocks, depth_, part.stretch, sums_of(group));
       if (last) rows.start(sums);
     }

@@ -17,7 +17,11 @@ OCTAVO_INLINE const float* group_scales(const char* group) { return reinterpret_
 
 // Sums [rows, 32] -> out, times the scales of row and column.
 OCTAVO_INLINE void scale_sums(int rows, const int32_t* sums, const float* scales, const PanelHead& head, float* out) {
-  for (int row = 0; row < rows; ++row) scale_row(sums + row * kPanel, scales[row], head.scales, out + row * kPanel);
+  for (int row = 0; row < rows; ++row) {
+    for (int c = 0; c < kPanel; c += kLanes) {
+      store(out + row * kPanel + c, scaled(sums + row * kPanel + c, scales[row], head.scales + c));
+    }
+  }
 }
 
 typedef int16_t ShortVec __attribute__((vector_size(kLanes * 4)));

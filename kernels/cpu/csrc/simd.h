@@ -42,8 +42,22 @@ OCTAVO_INLINE Vec splat(float x) {
 }
 OCTAVO_INLINE IVec as_int(Vec x) { return reinterpret_cast<IVec>(x); }
 OCTAVO_INLINE Vec as_float(IVec x) { return reinterpret_cast<Vec>(x); }
-OCTAVO_INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }
-OCTAVO_INLINE Vec min(Vec a, Vec b) { return a < b ? a : b; }
+
+// b where one of them is NaN. Compilers make two instructions of the plain form.
+OCTAVO_INLINE Vec max(Vec a, Vec b) {
+#if defined(__AVX512F__)
+  return _mm512_max_ps(a, b);
+#else
+  return a > b ? a : b;
+#endif
+}
+OCTAVO_INLINE Vec min(Vec a, Vec b) {
+#if defined(__AVX512F__)
+  return _mm512_min_ps(a, b);
+#else
+  return a < b ? a : b;
+#endif
+}
 
 // a * b + c, rounded once where the processor has fused multiply-add.
 OCTAVO_INLINE Vec fmadd(Vec a, Vec b, Vec c) {
