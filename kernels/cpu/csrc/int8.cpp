@@ -18,17 +18,13 @@ void pack_column(const PackArgs& a, int64_t n) {
     return;
   }
   const T* from = static_cast<const T*>(a.weight.data) + row * a.weight.stride;
-  IVec sums = {};
-  const float scale = quantize(from, a.k, [&](int64_t k, IVec values) {
-    alignas(64) int8_t bytes[kLanes];
-    store_bytes(bytes, values);
-    for (int lane = 0; lane < kLanes; lane += kQuad) {
-      std::memcpy(packed + byte_index(n, k + lane, a.k), bytes + lane, kQuad);
-    }
-    sums += values;
-  });
   int32_t sum = 0;
-  for (int lane = 0; lane < kLanes; ++lane) sum += sums[lane];
+  const float scale = quantize(from, a.k, [&](int64_t k, const ByteBlock& values) {
+    int8_t bytes[kByteBlock];
+    std::memcpy(bytes, &values, sizeof bytes);
+    for (int i = 0; i < kByteBlock; i += kQuad) std::memcpy(packed + byte_index(n, k + i, a.k), bytes + i, kQuad);
+    for (const int8_t value : bytes) sum += value;
+  });
   head->scales[n % kPanel] = scale / 16;
   head->starts[n % kPanel] = -128 * sum;
 }

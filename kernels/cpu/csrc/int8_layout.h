@@ -85,13 +85,29 @@ inline RowScale scale_of(IVec largest) {
   return {safe / 127.0f, 127.0f / safe};
 }
 
-// Nearest integers, ties to even.
-OCTAVO_INLINE IVec rounded(Vec x, float inverse) {
+typedef int8_t ByteBlock __attribute__((vector_size(kByteBlock)));
+
+// A block's nearest integers, ties to even.
+OCTAVO_INLINE void round_block(const float* x, float inverse, ByteBlock& out) {
+#if defined(__AVX512F__)
+  __m512i v[4];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) v[i] = _mm512_cvtps_epi32(load(x + i * kLanes) * splat(inverse));
+  // Packing takes 128 bits of each at a time.
+  const __m512i mixed = _mm512_packs_epi16(_mm512_packs_epi32(v[0], v[1]), _mm512_packs_epi32(v[2], v[3]));
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  out = reinterpret_cast<ByteBlock>(_mm512_permutexvar_epi32(order, mixed));
+#else
   const Vec magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer, held in the low bits
-  return as_int(x * splat(inverse) + magic) - as_int(magic);
+  for (int i = 0; i < kByteBlock; i += kLanes) {
+    const IVec rounded = as_int(load(x + i) * splat(inverse) + magic) - as_int(magic);
+    for (int lane = 0; lane < kLanes; ++lane) out[i + lane] = static_cast<int8_t>(rounded[lane]);
+  }
+#endif
 }
 
-// Mix k values, then put(i, integers of i, i + 1, ...) for all i up to byte_depth(k) -> the scale. Uses the thread's scratch.
+// Mix k values, then put(i, integers from i on) for each block of them, up to byte_depth(k) -> the scale. Uses the thread's
+// scratch.
 template <typename T, typename Put>
 float quantize(const T* x, int64_t k, const Put& put) {
   const int64_t depth = byte_depth(k);
@@ -113,19 +129,12 @@ float quantize(const T* x, int64_t k, const Put& put) {
     }
   }
   const RowScale row = scale_of(largest);
-  for (int64_t i = 0; i < depth; i += kLanes) put(i, rounded(load(mixed + i), row.inverse));
+  for (int64_t block = 0; block < depth; block += kByteBlock) {
+    ByteBlock integers;
+    round_block(mixed + block, row.inverse, integers);
+    put(block, integers);
+  }
   return row.scale;
-}
-
-// The low byte of each lane.
-OCTAVO_INLINE void store_bytes(void* to, IVec x) {
-#if defined(__AVX512F__)
-  _mm_storeu_si128(static_cast<__m128i*>(to), _mm512_cvtepi32_epi8(reinterpret_cast<__m512i>(x)));
-#else
-  typedef int8_t ByteVec __attribute__((vector_size(kLanes)));
-  const ByteVec bytes = __builtin_convertvector(x, ByteVec);
-  std::memcpy(to, &bytes, sizeof bytes);
-#endif
 }
 
 }  // namespace octavo::OCTAVO_ISA

@@ -71,6 +71,7 @@ struct AmxKernel : KernelDefaults {
       _tile_loadd(4, x.at(k), x.stride_bytes);
       _tile_loadd(6, w, 64);
       _tile_dpbf16ps(0, 4, 6);
+      blocks.work();
       _tile_loadd(6, w + kHalfBlock, 64);
       _tile_dpbf16ps(1, 4, 6);
     }

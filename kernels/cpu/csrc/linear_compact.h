@@ -113,6 +113,7 @@ class CompactBlocks {
     next_ = patch(panel_, next_, {k, k + kBlock}, to);
     return to;
   }
+  void work() const {}
 
  private:
   const CompactPanel panel_;

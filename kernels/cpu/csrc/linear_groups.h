@@ -162,10 +162,10 @@ class BusyBlocks {
       : data_(data - first * kPanel), rows_(rows), parts_(parts) {}
 
   OCTAVO_INLINE const Value* at(int64_t k) {
-    rows_.template step<kEpilogue, std::is_same_v<Value, int8_t>>();
     parts_.step();
     return data_ + k * kPanel;
   }
+  OCTAVO_INLINE void work() { rows_.template step<kEpilogue, std::is_same_v<Value, int8_t>>(); }
 
  private:
   const Value* const data_;

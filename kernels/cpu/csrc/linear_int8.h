@@ -84,10 +84,8 @@ struct PairKernel : KernelDefaults {
   static void prepare(char* group, int64_t row, const X* x, int64_t k, int64_t depth) {
     constexpr int kOrder[kQuad] = {0, 2, 1, 3};
     int16_t* to = reinterpret_cast<int16_t*>(group + kGroupHeadBytes) + row * byte_depth(depth);
-    group_scales(group)[row] = quantize(x, k, [&](int64_t i, IVec values) {
-      for (int lane = 0; lane < kLanes; ++lane) {
-        to[i + lane / kQuad * kQuad + kOrder[lane % kQuad]] = static_cast<int16_t>(values[lane]);
-      }
+    group_scales(group)[row] = quantize(x, k, [&](int64_t i, const ByteBlock& values) {
+      for (int j = 0; j < kByteBlock; ++j) to[i + j / kQuad * kQuad + kOrder[j % kQuad]] = values[j];
     });
   }
 

@@ -19,8 +19,8 @@ struct ByteTileKernel : KernelDefaults {
   template <typename X>
   static void prepare(char* group, int64_t row, const X* x, int64_t k, int64_t) {
     char* to = group + kGroupHeadBytes + row * kByteBlock;
-    group_scales(group)[row] = quantize(x, k, [&](int64_t i, IVec values) {
-      store_bytes(to + i / kByteBlock * kByteBlock * kTileRows + i % kByteBlock, values);
+    group_scales(group)[row] = quantize(x, k, [to](int64_t i, const ByteBlock& values) {
+      std::memcpy(to + i * kTileRows, &values, sizeof values);
     });
   }
 
@@ -47,6 +47,7 @@ struct ByteTileKernel : KernelDefaults {
       _tile_loadd(4, values + k * kTileRows, 64);
       _tile_loadd(6, w, 64);
       _tile_dpbssd(0, 4, 6);
+      blocks.work();
       _tile_loadd(6, w + kByteHalfBlock, 64);
       _tile_dpbssd(1, 4, 6);
     }

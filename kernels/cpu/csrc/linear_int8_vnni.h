@@ -47,8 +47,10 @@ struct VnniKernel : KernelDefaults {
   template <typename X>
   static void prepare(char* group, int64_t row, const X* x, int64_t k, int64_t depth) {
     char* to = group + kGroupHeadBytes + row * byte_depth(depth);
-    group_scales(group)[row] =
-        quantize(x, k, [&](int64_t i, IVec values) { store_bytes(to + i, values + 128); });
+    group_scales(group)[row] = quantize(x, k, [to](int64_t i, const ByteBlock& values) {
+      const ByteBlock unsigned_values = values ^ static_cast<int8_t>(-128);
+      std::memcpy(to + i, &unsigned_values, sizeof values);
+    });
   }
 
   template <int N>

@@ -18,6 +18,7 @@ class DenseBlocks {
     prefetch_lines(reinterpret_cast<const char*>(block) + kPrefetchBytes, Depth * kPanel * static_cast<int64_t>(sizeof(T)));
     return block;
   }
+  void work() const {}
 
  private:
   const T* const data_;
