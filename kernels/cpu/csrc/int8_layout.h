@@ -46,8 +46,8 @@ OCTAVO_INLINE Vec butterfly(Vec v) {
 #else
   const Vec other = v;  // never asked for
 #endif
-  const IVec second = (lane_numbers() & Stride) != 0;
-  return other + as_float(as_int(v) ^ (second & static_cast<int32_t>(0x80000000u)));
+  const Vec signs = (lane_numbers() & Stride) != 0 ? splat(-1.0f) : splat(1.0f);
+  return fmadd(v, signs, other);  // exact but for the sum's rounding
 }
 
 // Multiply a block of 64 values by a Hadamard matrix in place: each 16 of them that lie 4 apart become their 16 sums with
