@@ -43,78 +43,101 @@ OCTAVO_INLINE void with_epilogue(Epilogue epilogue, const Body& body) {
 template <typename T>
 class PanelWriter {
  public:
+  // A row of sums, its scale, and where it goes.
+  struct Row {
+    const float *sums, *scale;
+    char* out;
+  };
+
   // What it needs is copied: a compiler cannot know that what is written does not overwrite the arguments.
   explicit PanelWriter(const LinearArgs& a)
       : epilogue_(a.epilogue), scale_(a.scale), out_(static_cast<char*>(a.out.data)), bias_(static_cast<const T*>(a.weight.bias)),
         stride_(a.out.stride), n_(a.weight.n) {}
 
-  // Rows from `row` on.
-  void operator()(const Sums& sums, int64_t row = 0) const {
-    with_epilogue(epilogue_, [&](auto constant) {
-      for (; row < sums.rows; ++row) {
-        sums.row_scales ? write<constant(), true>(sums, row) : write<constant(), false>(sums, row);
-      }
+  Epilogue epilogue() const { return epilogue_; }
+
+  void operator()(const Sums& sums) const {
+    with_epilogue(epilogue_, [&](auto epilogue) {
+      sums.row_scales ? write_all<epilogue(), true>(sums) : write_all<epilogue(), false>(sums);
     });
   }
 
-  // One row. kScaled: the sums are integers.
+  template <Epilogue kEpilogue>
+  Row first_row(const Sums& sums) const {
+    constexpr int64_t kColumns = is_gated(kEpilogue) ? 2 : 1;
+    const int64_t offset = sums.first * stride_ + sums.column / kColumns;
+    return {sums.data, sums.row_scales, out_ + offset * static_cast<int64_t>(sizeof(Out<kEpilogue>))};
+  }
+
   template <Epilogue kEpilogue, bool kScaled>
-  OCTAVO_INLINE void write(const Sums& sums, int64_t row) const {
-    const float* from = sums.data + row * kPanel;
-    const auto sum = [&](int64_t c) {
-      const Vec x = kScaled ? scaled(from + c, sums.row_scales[row], sums.column_scales + c) : load(from + c);
-      return bias_ ? x + load(bias_ + sums.column + c) : x;  // which is padded to whole panels, as the weight is
-    };
-    const int64_t to = sums.first + row;
-    if constexpr (is_gated(kEpilogue)) {
-      gate(sum, to, sums.column, [](Vec x) { return kEpilogue == Epilogue::silu_gate ? silu<T>(x) : gelu<T>(x); });
-    } else if constexpr (kEpilogue == Epilogue::add) {
-      combine<float>(sum, to, sums.column, [this](Vec x, const float* old) { return fmadd(x, splat(scale_), load(old)); });
-    } else {
-      using Out = std::conditional_t<is_wide(kEpilogue), float, T>;
-      combine<Out>(sum, to, sums.column, [](Vec x, const Out*) { return x; });
-    }
+  OCTAVO_INLINE void advance(Row& row) const {
+    row.sums += kPanel;
+    if (kScaled) ++row.scale;
+    row.out += row_bytes<kEpilogue>();
+  }
+
+  template <Epilogue kEpilogue>
+  OCTAVO_INLINE int64_t row_bytes() const {
+    return stride_ * static_cast<int64_t>(sizeof(Out<kEpilogue>));
+  }
+
+  // kScaled: the sums are integers.
+  template <Epilogue kEpilogue, bool kScaled>
+  OCTAVO_INLINE void write(const Sums& panel, const Row& row) const {
+    const int64_t columns = n_ - panel.column;
+    columns >= kPanel ? write_whole<kEpilogue, kScaled>(panel, row) : write_some<kEpilogue, kScaled>(panel, row, columns);
   }
 
   // Asks for the memory that a row will be written to.
   template <Epilogue kEpilogue>
-  OCTAVO_INLINE void expect(const Sums& sums, int64_t row) const {
-    constexpr int64_t kSize = is_wide(kEpilogue) ? sizeof(float) : sizeof(T), kColumns = is_gated(kEpilogue) ? 2 : 1;
-    const char* out = out_ + ((sums.first + row) * stride_ + sums.column / kColumns) * kSize;
+  OCTAVO_INLINE static void expect(const char* out) {
     prefetch_to_write(out);
-    if (kSize == sizeof(float)) prefetch_to_write(out + 64);
+    if (is_wide(kEpilogue)) prefetch_to_write(out + 64);
   }
-
-  Epilogue epilogue() const { return epilogue_; }
 
  private:
-  // out = with(sum(column), where out lies)
-  template <typename Out, typename Sum, typename Combine>
-  OCTAVO_INLINE void combine(const Sum& sum, int64_t row, int64_t column, const Combine& with) const {
-    const int64_t left = n_ - column, columns = left < kPanel ? left : kPanel;
-    Out* out = reinterpret_cast<Out*>(out_) + row * stride_ + column;
-    int64_t c = 0;
-    for (; c + kLanes <= columns; c += kLanes) store(out + c, with(sum(c), out + c));
-    if (c < columns) {
-      Out whole[kLanes] = {};
-      std::memcpy(whole, out + c, (columns - c) * sizeof(Out));
-      store_some(out + c, with(sum(c), whole), columns - c);
+  template <Epilogue kEpilogue>
+  using Out = std::conditional_t<is_wide(kEpilogue), float, T>;
+
+  template <Epilogue kEpilogue, bool kScaled>
+  void write_all(const Sums& sums) const {
+    Row row = first_row<kEpilogue>(sums);
+    for (int64_t i = 0; i < sums.rows; ++i, advance<kEpilogue, kScaled>(row)) write<kEpilogue, kScaled>(sums, row);
+  }
+
+  template <Epilogue kEpilogue, bool kScaled>
+  OCTAVO_INLINE void write_whole(const Sums& panel, const Row& row) const {
+    const auto sum = [&](int64_t c) {
+      const Vec x = kScaled ? scaled(row.sums + c, *row.scale, panel.column_scales + c) : load(row.sums + c);
+      return bias_ ? x + load(bias_ + panel.column + c) : x;  // which is padded to whole panels, as the weight is
+    };
+    auto* out = reinterpret_cast<Out<kEpilogue>*>(row.out);
+    if constexpr (is_gated(kEpilogue)) {  // gates in the first half of the panel, ups in the second
+#pragma GCC unroll 8
+      for (int64_t c = 0; c < kHalf; c += kLanes) {
+        const Vec gate = sum(c);
+        store(out + c, (kEpilogue == Epilogue::silu_gate ? silu<T>(gate) : gelu<T>(gate)) * sum(kHalf + c));
+      }
+    } else {
+#pragma GCC unroll 8
+      for (int64_t c = 0; c < kPanel; c += kLanes) {
+        if constexpr (kEpilogue == Epilogue::add) {
+          store(out + c, fmadd(sum(c), splat(scale_), load(out + c)));
+        } else {
+          store(out + c, sum(c));
+        }
+      }
     }
   }
 
-  // Gates in the first half of the panel, ups in the second -> half as many columns.
-  template <typename Sum, typename Activation>
-  OCTAVO_INLINE void gate(const Sum& sum, int64_t row, int64_t packed, const Activation& activation) const {
-    const int64_t column = packed / 2, left = n_ / 2 - column, columns = left < kHalf ? left : kHalf;
-    T* out = reinterpret_cast<T*>(out_) + row * stride_ + column;
-    for (int64_t c = 0; c < columns; c += kLanes) {
-      const Vec gated = activation(sum(c)) * sum(kHalf + c);
-      if (columns - c < kLanes) {
-        store_some(out + c, gated, columns - c);
-      } else {
-        store(out + c, gated);
-      }
-    }
+  // The last panel may have less columns.
+  template <Epilogue kEpilogue, bool kScaled>
+  __attribute__((noinline)) void write_some(const Sums& panel, const Row& row, int64_t columns) const {
+    Out<kEpilogue> whole[kPanel] = {};
+    const size_t bytes = static_cast<size_t>(is_gated(kEpilogue) ? columns / 2 : columns) * sizeof whole[0];
+    std::memcpy(whole, row.out, bytes);
+    write_whole<kEpilogue, kScaled>(panel, {row.sums, row.scale, reinterpret_cast<char*>(whole)});
+    std::memcpy(row.out, whole, bytes);
   }
 
   Epilogue epilogue_;
@@ -131,16 +154,19 @@ class PendingRows {
   explicit PendingRows(const PanelWriter<T>& writer) : writer_(writer) {}
 
   // Writes what is left of the last ones first.
+  template <Epilogue kEpilogue, bool kScaled>
   void start(const Sums& sums) {
-    finish();
-    sums_ = sums;
-    next_ = 0;
+    while (left_ > 0) write<kEpilogue, kScaled>();
+    panel_ = sums;
+    row_ = writer_.template first_row<kEpilogue>(sums);
+    left_ = sums.rows;
   }
 
   // These will be the next.
+  template <Epilogue kEpilogue>
   void expect(const Sums& sums) {
-    coming_ = sums;
-    asked_ = 0;
+    coming_ = writer_.template first_row<kEpilogue>(sums).out;
+    to_ask_ = sums.rows;
   }
 
   // So many steps are to do for a group.
@@ -149,24 +175,38 @@ class PendingRows {
   template <Epilogue kEpilogue, bool kScaled>
   OCTAVO_INLINE void step() {
     for (int64_t i = 0; i < per_step_; ++i) {
-      if (next_ < sums_.rows) writer_.template write<kEpilogue, kScaled>(sums_, next_++);
-      if (asked_ < coming_.rows) writer_.template expect<kEpilogue>(coming_, asked_++);
+      if (left_ > 0) write<kEpilogue, kScaled>();
+      if (to_ask_ > 0) {
+        writer_.template expect<kEpilogue>(coming_);
+        coming_ += writer_.template row_bytes<kEpilogue>();
+        --to_ask_;
+      }
     }
   }
 
   void finish() {
-    writer_(sums_, next_);
-    next_ = sums_.rows;
+    with_epilogue(writer_.epilogue(), [&](auto epilogue) {
+      while (left_ > 0) panel_.row_scales ? write<epilogue(), true>() : write<epilogue(), false>();
+    });
   }
 
   Epilogue epilogue() const { return writer_.epilogue(); }
 
  private:
-  PanelWriter<T> writer_;
+  template <Epilogue kEpilogue, bool kScaled>
+  OCTAVO_INLINE void write() {
+    writer_.template write<kEpilogue, kScaled>(panel_, row_);
+    writer_.template advance<kEpilogue, kScaled>(row_);
+    --left_;
+  }
+
   static constexpr int64_t kMostRows = 16;
 
-  Sums sums_{}, coming_{};
-  int64_t next_ = 0, asked_ = 0, per_step_ = 1;
+  PanelWriter<T> writer_;
+  Sums panel_{};
+  typename PanelWriter<T>::Row row_{};
+  const char* coming_ = nullptr;
+  int64_t left_ = 0, to_ask_ = 0, per_step_ = 1;
 };
 
 }  // namespace octavo::OCTAVO_ISA

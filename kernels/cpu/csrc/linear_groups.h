@@ -153,7 +153,7 @@ class CompactParts {
 };
 
 // Blocks of a part; each that a kernel asks for brings the other work a step on.
-template <typename T, Epilogue kEpilogue, typename AllParts>
+template <typename T, Epilogue kEpilogue, bool kScaled, typename AllParts>
 class BusyBlocks {
  public:
   using Value = typename AllParts::Value;
@@ -165,7 +165,7 @@ class BusyBlocks {
     parts_.step();
     return data_ + k * kPanel;
   }
-  OCTAVO_INLINE void work() { rows_.template step<kEpilogue, std::is_same_v<Value, int8_t>>(); }
+  OCTAVO_INLINE void work() { rows_.template step<kEpilogue, kScaled>(); }
 
  private:
   const Value* const data_;
@@ -196,6 +196,8 @@ class GroupsProduct {
   }
 
  private:
+  static constexpr bool kScaled = std::is_same_v<typename AllParts::Value, int8_t>;  // sums are integers
+
   template <Epilogue kEpilogue>
   void multiply(const Part& part, const float* column_scales) {
     PendingRows<T> rows = rows_;  // here nothing that is written can be part of them, which keeps them in registers
@@ -209,14 +211,14 @@ class GroupsProduct {
       if (more) parts_.share(groups_ - group, steps);
       const auto x = x_.at(block_.first_group + group);
       Sums sums{sums_of(group), block_.first_row + group * Kernel::kRows, rows_in(group), part.panel * kPanel};
-      if constexpr (std::is_same_v<typename AllParts::Value, int8_t>) {
+      if constexpr (kScaled) {
         sums.row_scales = Kernel::row_scales(x);
         sums.column_scales = column_scales;
       }
-      if (last) rows.expect(sums);
-      BusyBlocks<T, kEpilogue, AllParts> blocks(weights, part.stretch.from, rows, parts_);
+      if (last) rows.template expect<kEpilogue>(sums);
+      BusyBlocks<T, kEpilogue, kScaled, AllParts> blocks(weights, part.stretch.from, rows, parts_);
       Kernel::run(static_cast<int>(sums.rows), x, blocks, depth_, part.stretch, sums_of(group));
-      if (last) rows.start(sums);
+      if (last) rows.template start<kEpilogue, kScaled>(sums);
     }
     if (more) parts_.finish();
     rows_ = rows;
