@@ -33,9 +33,11 @@ class Groups {
     const int64_t first = a.norm ? 0 : taken;
     parallel_rows(a.rows - first, cost_of_row(a, depth), [&](int64_t i) {
       const int64_t row = first + i, prepared = row - taken;
+      if (prepared < 0) return norm_row_at<T>(*a.norm, row);
+      char* group = to + prepared / Kernel::kRows * bytes_;
+      Kernel::expect(group, prepared % Kernel::kRows, depth);
       if (a.norm) norm_row_at<T>(*a.norm, row);
-      if (prepared < 0) return;
-      Kernel::prepare(to + prepared / Kernel::kRows * bytes_, prepared % Kernel::kRows, x_ + row * stride_, a.weight.k, depth);
+      Kernel::prepare(group, prepared % Kernel::kRows, x_ + row * stride_, a.weight.k, depth);
     });
     prepared_ = to;
   }

@@ -15,7 +15,10 @@ struct ByteTileKernel : KernelDefaults {
   static constexpr int64_t group_bytes(int64_t depth) { return kGroupHeadBytes + kRows * byte_depth(depth); }
   static constexpr int64_t panel_bytes(int64_t depth) { return byte_panel_bytes(depth); }
 
-  // A group lies as tiles, [depth / 64][16][64].
+  // A group lies as tiles, [depth / 64][16][64]: a row's lines are far apart.
+  static void expect(char* group, int64_t row, int64_t depth) {
+    for (int64_t k = 0; k < depth; k += kByteBlock) prefetch_to_write(group + kGroupHeadBytes + row * kByteBlock + k * kTileRows);
+  }
   template <typename X>
   static void prepare(char* group, int64_t row, const X* x, int64_t k, int64_t) {
     char* to = group + kGroupHeadBytes + row * kByteBlock;

@@ -12,6 +12,9 @@ struct KernelDefaults {
   // Rows a thread from which on each takes rows, not panels: then it reads the whole weight, and its products must take longer.
   static constexpr int64_t kOwnRows = 128;
 
+  // Asks for the memory that `prepare` is going to write.
+  static void expect(char*, int64_t, int64_t) {}
+
   // Around a task's calls of `run`.
   static void begin() {}
   static void end() {}
