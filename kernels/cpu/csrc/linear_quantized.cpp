@@ -51,36 +51,62 @@ class QuantizedProduct {
 };
 
 #if defined(OCTAVO_AMX)
+// Blocks of a panel for few rows; meanwhile the sums of the panel before are written.
+template <typename T, Epilogue kEpilogue>
+class WritingBlocks {
+ public:
+  WritingBlocks(const void* data, PendingRows<T>& rows) : blocks_(data), rows_(rows) {}
+
+  OCTAVO_INLINE const int8_t* at(int64_t k) const { return blocks_.at(k); }
+  OCTAVO_INLINE void work() const { rows_.template step<kEpilogue, true>(); }
+
+ private:
+  const DenseBlocks<int8_t, kByteBlock> blocks_;
+  PendingRows<T>& rows_;
+};
+
 // The same for 8 bits with tiles, whose sums are scaled when they are written.
 template <typename Kernel, typename T>
 class ByteProduct {
  public:
   ByteProduct(const LinearArgs& args, const Groups<Kernel, T>& x, const Block& block)
-      : a_(args), writer_(args), x_(x), block_(block), depth_(byte_depth(args.weight.k)) {
+      : a_(args), x_(x), block_(block), depth_(byte_depth(args.weight.k)), rows_(PanelWriter<T>(args)) {
     const auto* data = static_cast<const int8_t*>(args.weight.data);
     if (block.rows > Kernel::kRows) {
       const DenseParts<int8_t> parts(data + sizeof(PanelHead), Kernel::panel_bytes(depth_));
-      many_.emplace(args, depth_, x, block, writer_, parts);
+      many_.emplace(args, depth_, x, block, PanelWriter<T>(args), parts);
     }
+    rows_.share(depth_ / kByteBlock);
   }
+  ~ByteProduct() { rows_.finish(); }
 
   void operator()(int64_t panel) {
     const char* data = static_cast<const char*>(a_.weight.data) + panel * Kernel::panel_bytes(depth_);
     const auto* head = reinterpret_cast<const PanelHead*>(data);
     if (many_) return many_->multiply(panel, head->scales);
-    alignas(64) float sums[Kernel::kRows * kPanel];
-    const char* x = x_.at(block_.first_group);
-    DenseBlocks<int8_t, kByteBlock> blocks(head + 1);
-    Kernel::run(static_cast<int>(block_.rows), x, blocks, depth_, {0, depth_}, sums);
-    writer_({sums, block_.first_row, block_.rows, panel * kPanel, Kernel::row_scales(x), head->scales});
+    with_epilogue(a_.epilogue, [&](auto epilogue) { multiply_once<epilogue()>(panel, *head); });
   }
 
  private:
+  template <Epilogue kEpilogue>
+  void multiply_once(int64_t panel, const PanelHead& head) {
+    const char* x = x_.at(block_.first_group);
+    float* to = sums_[panel % 2];
+    const Sums sums{to, block_.first_row, block_.rows, panel * kPanel, Kernel::row_scales(x), head.scales};
+    PendingRows<T> rows = rows_;  // which nothing written here can be part of
+    rows.template expect<kEpilogue>(sums);
+    WritingBlocks<T, kEpilogue> blocks(&head + 1, rows);
+    Kernel::run(static_cast<int>(block_.rows), x, blocks, depth_, {0, depth_}, to);
+    rows.template start<kEpilogue, true>(sums);
+    rows_ = rows;
+  }
+
   const LinearArgs& a_;
-  const PanelWriter<T> writer_;
   const Groups<Kernel, T>& x_;
   const Block block_;
   const int64_t depth_;
+  PendingRows<T> rows_;
+  alignas(64) float sums_[2][Kernel::kRows * kPanel];
   std::optional<GroupsProduct<Kernel, T, DenseParts<int8_t>>> many_;
 };
 #else
