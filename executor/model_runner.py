@@ -133,8 +133,9 @@ class ModelRunner:
     def _append(self, rows: npt.NDArray[np.int64], tokens: npt.NDArray[np.int64]) -> None:
         """The next step finds the tokens here."""
         batch = self.batch
-        batch.token_ids[rows, batch.num_tokens[rows]] = tokens
-        batch.num_tokens[rows] += 1
+        known = batch.num_tokens[rows]
+        batch.token_ids[rows, known] = tokens
+        batch.num_tokens[rows] = known + 1
 
     def _report(self, request_ids: list[str], sampled: Sampled, output: StepOutput) -> None:
         output.sampled = {request_id: [token] for request_id, token in zip(request_ids, sampled.tokens.tolist(), strict=True)}

@@ -2,9 +2,10 @@
 
 The order is vLLM's: raw logprobs are those before any change; then allowed ids, bad words, minimum length and bias,
 penalties; then the largest logit, or temperature, min-p, top-k, top-p and a draw. Which rows use what is known from when
-they joined, so a batch of plain greedy requests pays for one argmax and its check.
+they joined, so a batch of plain requests pays for one call and the check of what it gives.
 
-After the model has gone through the caches every call is a cold one, so the common path makes few.
+After the model has gone through the caches every call is a cold one, so the common path makes few: above all it makes no
+array a tensor and no tensor an array, which then takes 60 us.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from octavo.executor.input_batch import InputBatch
 from octavo.executor.logits_filters import AllowedTokens, BadWords, LogitBias, LogitsFilter, MinTokens
 from octavo.executor.logprobs import score_sampled
 from octavo.executor.penalties import Penalties
+from octavo.executor.rng import uniforms
 from octavo.executor.sampling_rows import SamplingRows
 from octavo.executor.step import TokenLogprobs
 from octavo.executor.transfer import to_device, to_host
@@ -38,7 +40,7 @@ class Sampled:
     """What was picked for S rows of logits.
 
     Attributes:
-        tokens: int64 [S]; undefined where there is an error.
+        tokens: int64 [S], good until the next step; without meaning where there is an error.
         logprobs: row of logits -> scores, for requests that asked.
         errors: row of logits -> why no token could be picked.
     """
@@ -48,16 +50,55 @@ class Sampled:
     errors: dict[int, str] = field(default_factory=dict)
 
 
+class _Lot:
+    """What S rows are drawn with, gathered from the parameters of all rows.
+
+    Attributes:
+        version: of the batch it was gathered from.
+        greedy: no row is drawn.
+        draws: float64 [S, 5], of `ops.sample`, in the host's memory.
+        uniform: its last column, to be written in every step.
+        keys: uint64 [S]. num_prompt: int64 [S].
+    """
+
+    def __init__(self, rows: Rows, params: SamplingRows, batch: InputBatch) -> None:
+        draws = params.draws[rows]
+        self.rows = rows
+        self.version = batch.version
+        self.greedy = not draws[:, 0].any()
+        self.draws = torch.from_numpy(draws)
+        self.uniform = draws[:, 4]
+        self.keys = params.key[rows]
+        self.num_prompt = batch.num_prompt[rows]
+
+
+class _Room:
+    """Where S tokens and their rows' largest logits are written, step after step."""
+
+    def __init__(self, num_rows: int, device: torch.device) -> None:
+        self.tokens = torch.zeros(num_rows, dtype=torch.int64, device=device)
+        self.peaks = torch.zeros(num_rows, dtype=torch.float32, device=device)
+        self._shared = (to_host(self.tokens), to_host(self.peaks)) if device.type == "cpu" else None
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def on_host(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Both, good until they are written again."""
+        return self._shared or (to_host(self.tokens), to_host(self.peaks))
+
+
 class Sampler:
     """Picks tokens for rows of the persistent batch, whose sampling parameters it keeps."""
 
     def __init__(self, batch: InputBatch, logprobs_mode: LogprobsMode, device: torch.device) -> None:
         self._batch = batch
         self._device = device
-        self._iota = np.arange(batch.max_num_seqs)
         self._processed = logprobs_mode.startswith("processed")
         self._normalized = logprobs_mode.endswith("logprobs")
         self._params = SamplingRows(batch.max_num_seqs)
+        self._lot: _Lot | None = None
+        self._room = _Room(0, device)
         self._penalties = Penalties(batch)
         self._filters: tuple[LogitsFilter, ...] = (
             AllowedTokens(),
@@ -107,46 +148,22 @@ class Sampler:
         return np.asarray([i for i, row in enumerate(rows.tolist()) if row in scored] if scored else [], np.int64)
 
     def _pick(self, logits: torch.Tensor, rows: Rows) -> Sampled:
-        best = ops.argmax(logits)
-        sampled = Sampled(to_host(best))
-        peaks = self._logits_at(logits, best)
-        healthy = all(map(math.isfinite, peaks.tolist()))
-        finite = None if healthy else np.isfinite(peaks)
-        if finite is not None:
-            sampled.errors = {int(i): _ALL_FORBIDDEN if peaks[i] == -np.inf else _BROKEN for i in np.flatnonzero(~finite)}
-        if self._params.random:
-            random = self._params.temperature[rows] > 0
-            self._draw(logits, rows, sampled.tokens, random if finite is None else random & finite)
-        return sampled
+        if len(self._room) != len(rows):
+            self._room = _Room(len(rows), self._device)
+        room, lot = self._room, self._lot_of(rows) if self._params.random else None
+        if lot is None or lot.greedy:
+            ops.argmax(logits, room.tokens, room.peaks)
+        else:
+            lot.uniform[:] = uniforms(lot.keys, self._batch.num_tokens[rows] - lot.num_prompt)
+            ops.sample(logits, lot.draws.to(self._device), room.tokens, room.peaks)
+        tokens, peaks = room.on_host()
+        return Sampled(tokens, errors=_errors(peaks))
 
-    def _logits_at(self, logits: torch.Tensor, tokens: torch.Tensor) -> npt.NDArray[np.float32]:
-        """The logit of one token a row. On a CPU by numpy, whose indexing is one call."""
-        if logits.device.type == "cpu":
-            picked: npt.NDArray[np.float32] = logits.numpy()[self._iota[: len(tokens)], tokens.numpy()]
-            return picked
-        return to_host(logits.gather(1, tokens.unsqueeze(1)).squeeze(1))
-
-    def _draw(self, logits: torch.Tensor, rows: Rows, tokens: npt.NDArray[np.int64], random: npt.NDArray[np.bool_]) -> None:
-        """Replace the tokens of the random rows by draws."""
-        if not random.all():
-            where = np.flatnonzero(random)
-            if not len(where):
-                return
-            rows, logits = rows[where], logits[to_device(where, self._device)]
-        temperature, top_k, top_p, min_p = self._knobs(rows)
-        positions = self._batch.num_tokens[rows] - self._batch.num_prompt[rows]
-        uniform = to_device(self._params.uniforms(rows, positions), self._device)
-        tokens[random] = to_host(ops.sample(logits, temperature, top_k, top_p, min_p, uniform))
-
-    def _knobs(self, rows: Rows) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Temperature, top_k, top_p, min_p of each of `rows`."""
-        p, device = self._params, self._device
-        return (
-            to_device(p.temperature[rows], device),
-            to_device(p.top_k[rows], device),
-            to_device(p.top_p[rows], device),
-            to_device(p.min_p[rows], device),
-        )
+    def _lot_of(self, rows: Rows) -> _Lot:
+        """What `rows` are drawn with. The step's layout gives the same array as long as the same requests are sampled."""
+        if self._lot is None or self._lot.rows is not rows or self._lot.version != self._batch.version:
+            self._lot = _Lot(rows, self._params, self._batch)
+        return self._lot
 
     def _score(self, sampled: Sampled, logits: torch.Tensor, rows: Rows, asking: Rows) -> None:
         """Fill `sampled.logprobs` from the raw or processed logits."""
@@ -172,20 +189,27 @@ class Sampler:
 
     def _narrowed(self, logits: torch.Tensor, rows: Rows) -> torch.Tensor:
         """What random rows draw from: logits [n, V] after temperature, min-p, top-k and top-p. Greedy rows stay."""
-        random = self._params.temperature[rows] > 0
+        random = self._params.draws[rows, 0] > 0
         if not random.any():
             return logits
         where = np.flatnonzero(random)
         logits = logits.clone()
         place = to_device(where, self._device)
-        logits[place] = narrow(logits[place], *self._knobs(rows[where]))
+        logits[place] = narrow(logits[place], to_device(self._params.draws[rows[where]], self._device))
         return logits
 
 
-def narrow(
-    logits: torch.Tensor, temperature: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor, min_p: torch.Tensor
-) -> torch.Tensor:
+def _errors(peaks: npt.NDArray[np.float32]) -> dict[int, str]:
+    """Why rows with these largest logits have no token."""
+    if all(map(math.isfinite, peaks.tolist())):
+        return {}
+    return {i: _ALL_FORBIDDEN if peaks[i] == -np.inf else _BROKEN for i in np.flatnonzero(~np.isfinite(peaks)).tolist()}
+
+
+def narrow(logits: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
     """Logits [n, V] divided by temperature, -inf where min-p, top-k or top-p remove a token (see `ops.sample`)."""
+    temperature, _, top_p, min_p, _ = draws.float().unbind(1)
+    top_k = draws[:, 1]
     scaled = logits / temperature.unsqueeze(1)
     lowest = scaled.amax(dim=1) + torch.log(min_p)
     scaled = scaled.masked_fill(scaled < lowest.unsqueeze(1), -torch.inf)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from octavo.executor.rng import uniforms
+from octavo.executor.rng import keys_of
 from octavo.params import SamplingSpec
 
 
@@ -13,7 +13,8 @@ class SamplingRows:
     """Parameters by row; N = max_num_seqs.
 
     Attributes:
-        temperature, top_p, min_p: float32 [N]. top_k: int32 [N]. seed: uint64 [N].
+        draws: float64 [N, 5]: temperature, top_k, top_p, min_p, as `ops.sample` wants them, and room for its uniform.
+        key: uint64 [N], of the request's seed (see `rng`).
         num_logprobs: int32 [N], -1 = none asked.
         logprob_ids: row -> ids to score instead of the top ones.
         random: rows that are not greedy.
@@ -21,11 +22,8 @@ class SamplingRows:
     """
 
     def __init__(self, max_num_seqs: int) -> None:
-        self.temperature = np.zeros(max_num_seqs, np.float32)
-        self.top_p = np.ones(max_num_seqs, np.float32)
-        self.min_p = np.zeros(max_num_seqs, np.float32)
-        self.top_k = np.zeros(max_num_seqs, np.int32)
-        self.seed = np.zeros(max_num_seqs, np.uint64)
+        self.draws = np.zeros((max_num_seqs, 5), np.float64)
+        self.key = np.zeros(max_num_seqs, np.uint64)
         self.num_logprobs = np.full(max_num_seqs, -1, np.int32)
         self.logprob_ids: dict[int, npt.NDArray[np.int64]] = {}
         self.random: set[int] = set()
@@ -33,11 +31,8 @@ class SamplingRows:
 
     def add(self, row: int, spec: SamplingSpec) -> None:
         """Write the row of a request that joined."""
-        self.temperature[row] = spec.temperature
-        self.top_p[row] = spec.top_p
-        self.min_p[row] = spec.min_p
-        self.top_k[row] = spec.top_k
-        self.seed[row] = spec.seed
+        self.draws[row] = spec.temperature, spec.top_k, spec.top_p, spec.min_p, 0.0
+        self.key[row] = keys_of(np.asarray([spec.seed], np.uint64))[0]
         self.num_logprobs[row] = -1 if spec.logprobs is None else spec.logprobs
         if not spec.greedy:
             self.random.add(row)
@@ -49,12 +44,8 @@ class SamplingRows:
 
     def remove(self, row: int) -> None:
         """The request in `row` left."""
-        self.temperature[row] = 0.0
+        self.draws[row, 0] = 0.0
         self.num_logprobs[row] = -1
         self.random.discard(row)
         self.scored.discard(row)
         self.logprob_ids.pop(row, None)
-
-    def uniforms(self, rows: npt.NDArray[np.int64], positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """The random numbers that pick output token `positions[i]` of the request in `rows[i]`."""
-        return uniforms(self.seed[rows], positions)

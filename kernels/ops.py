@@ -213,29 +213,31 @@ def gelu_and_mul(x: torch.Tensor) -> torch.Tensor:
     return _set.gelu_and_mul(x)
 
 
-def argmax(logits: torch.Tensor) -> torch.Tensor:
-    """Index of each row's largest value, the lowest among equals: [R, V] -> int64 [R]."""
-    return _set.argmax(logits)
+def argmax(logits: torch.Tensor, tokens: torch.Tensor, peaks: torch.Tensor) -> None:
+    """Find each row's largest logit: float32 [R, V] -> its id, the lowest among equals, and itself.
+
+    A NaN counts as the largest: a row whose largest is finite is without NaN and +inf, and some token of it is possible.
+
+    Args:
+        tokens, peaks: int64 [R] and float32 [R], where they are written: who calls in every step keeps the memory.
+    """
+    _set.argmax(logits, tokens, peaks)
 
 
-def sample(
-    logits: torch.Tensor,
-    temperature: torch.Tensor,
-    top_k: torch.Tensor,
-    top_p: torch.Tensor,
-    min_p: torch.Tensor,
-    uniform: torch.Tensor,
-) -> torch.Tensor:
-    """One token a row, by inverting the filtered distribution's cumulative sum at `uniform` -> int64 [R].
+def sample(logits: torch.Tensor, draws: torch.Tensor, tokens: torch.Tensor, peaks: torch.Tensor) -> None:
+    """Draw one token a row, by inverting the filtered distribution's cumulative sum at `uniform`.
 
     logits [R, V] float32 are divided by temperature; then min_p (relative to the best), top_k (0 = off) and top_p (the
     smallest set of most likely tokens that reaches it; ties to the lower id) each remove tokens; what is left is
-    renormalized and laid out in order of token id. Rows are independent of one another.
+    renormalized and laid out in order of token id. Rows of temperature 0, and those whose largest logit is not finite, get
+    the token that `argmax` gives. Rows are independent of one another.
 
     Args:
-        temperature, top_p, min_p: float32 [R], temperature > 0. top_k: int32 [R]. uniform: float64 [R] in [0, 1).
+        draws: float64 [R, 5], contiguous: temperature, top_k, top_p, min_p, and uniform in [0, 1). One tensor, as every
+            argument costs time. Temperature, top_p and min_p are rounded to float32.
+        tokens, peaks: int64 [R] and float32 [R], where the tokens and, as by `argmax`, the largest logits are written.
     """
-    return _set.sample(logits, temperature, top_k, top_p, min_p, uniform)
+    _set.sample(logits, draws, tokens, peaks)
 
 
 def top_logprobs(logits: torch.Tensor, chosen: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -8,34 +8,23 @@ from octavo.kernels.cpu import _native
 from octavo.kernels.cpu.native import check_rows
 
 
-def argmax(logits: torch.Tensor) -> torch.Tensor:
+def argmax(logits: torch.Tensor, tokens: torch.Tensor, peaks: torch.Tensor) -> None:
     """See `ops.argmax`."""
     logits = _checked(logits)
-    out = torch.empty(logits.shape[0], dtype=torch.int64)
-    _native.argmax(logits.data_ptr(), logits.stride(0), logits.shape[0], logits.shape[1], out.data_ptr())
-    return out
+    rows, vocab_size = logits.shape
+    _check("tokens", tokens, torch.int64, (rows,))
+    _check("peaks", peaks, torch.float32, (rows,))
+    _native.argmax(logits.data_ptr(), logits.stride(0), rows, vocab_size, tokens.data_ptr(), peaks.data_ptr())
 
 
-def sample(
-    logits: torch.Tensor,
-    temperature: torch.Tensor,
-    top_k: torch.Tensor,
-    top_p: torch.Tensor,
-    min_p: torch.Tensor,
-    uniform: torch.Tensor,
-) -> torch.Tensor:
+def sample(logits: torch.Tensor, draws: torch.Tensor, tokens: torch.Tensor, peaks: torch.Tensor) -> None:
     """See `ops.sample`."""
     logits = _checked(logits)
     rows, vocab_size = logits.shape
-    # Bound to names so that a converted copy lives until the kernel has read it.
-    temperature, top_p, min_p = (_vector(x, torch.float32, rows) for x in (temperature, top_p, min_p))
-    top_k, uniform = _vector(top_k, torch.int32, rows), _vector(uniform, torch.float64, rows)
-    out = torch.empty(rows, dtype=torch.int64)
-    _native.sample(
-        logits.data_ptr(), logits.stride(0), rows, vocab_size, temperature.data_ptr(), top_k.data_ptr(), top_p.data_ptr(),
-        min_p.data_ptr(), uniform.data_ptr(), out.data_ptr(),
-    )  # fmt: skip
-    return out
+    _check("draws", draws, torch.float64, (rows, 5))
+    _check("tokens", tokens, torch.int64, (rows,))
+    _check("peaks", peaks, torch.float32, (rows,))
+    _native.sample(logits.data_ptr(), logits.stride(0), rows, vocab_size, draws.data_ptr(), tokens.data_ptr(), peaks.data_ptr())
 
 
 def top_logprobs(logits: torch.Tensor, chosen: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -61,9 +50,15 @@ def top_logprobs(logits: torch.Tensor, chosen: torch.Tensor, k: int) -> tuple[to
 
 
 def _checked(logits: torch.Tensor) -> torch.Tensor:
-    logits = logits.float()
+    if logits.dtype is not torch.float32:
+        logits = logits.float()
     check_rows("logits", logits)
     return logits
+
+
+def _check(name: str, x: torch.Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    if x.dtype is not dtype or x.shape != shape or not x.is_contiguous():
+        raise ValueError(f"{name} must be {dtype} {list(shape)}, contiguous, got {x.dtype} {list(x.shape)}")
 
 
 def _vector(x: torch.Tensor, dtype: torch.dtype, rows: int) -> torch.Tensor:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import torch
 
 
-def argmax(logits: torch.Tensor) -> torch.Tensor:
+def argmax(logits: torch.Tensor, tokens: torch.Tensor, peaks: torch.Tensor) -> None:
     """See `ops.argmax`."""
-    return torch.argmax(logits, dim=-1)
+    tokens.copy_(torch.argmax(logits, dim=-1))
+    peaks.copy_(logits.gather(1, tokens.unsqueeze(1)).squeeze(1))
 
 
-def sample(
-    logits: torch.Tensor,
-    temperature: torch.Tensor,
-    top_k: torch.Tensor,
-    top_p: torch.Tensor,
-    min_p: torch.Tensor,
-    uniform: torch.Tensor,
-) -> torch.Tensor:
+def sample(logits: torch.Tensor, draws: torch.Tensor, tokens: torch.Tensor, peaks: torch.Tensor) -> None:
     """See `ops.sample`."""
+    argmax(logits, tokens, peaks)
+    drawn = (draws[:, 0] > 0) & torch.isfinite(peaks)
+    # Every row is drawn, on a GPU that costs less than to ask which are to be.
+    tokens.copy_(torch.where(drawn, _draw(logits, draws), tokens))
+
+
+def _draw(logits: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+    temperature, _, top_p, min_p, _ = draws.float().unbind(1)
+    top_k, uniform = draws[:, 1].long(), draws[:, 4]
+    temperature = torch.where(temperature > 0, temperature, 1.0)
     scaled = logits / temperature.unsqueeze(1)
     probs = torch.softmax(scaled, dim=-1)
     probs = probs.masked_fill(probs < min_p.unsqueeze(1) * probs.amax(dim=-1, keepdim=True), 0.0)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from octavo.executor.input_batch import InputBatch
 from octavo.executor.logprobs import TokenLogprobs
-from octavo.executor.rng import uniforms
+from octavo.executor.rng import keys_of, uniforms
 from octavo.executor.sampler import Sampled, Sampler
 from octavo.executor.step import NewRequest
 from octavo.kernels import ops
@@ -95,7 +95,7 @@ def naive_narrowed(x: list[float], s: SamplingSpec) -> list[float]:
 def naive_token(x: list[float], s: SamplingSpec, position: int) -> int:
     if s.greedy:
         return x.index(max(x))
-    u = float(uniforms(np.array([s.seed], np.uint64), np.array([position]))[0])
+    u = float(uniforms(keys_of(np.array([s.seed], np.uint64)), np.array([position]))[0])
     weights = [math.exp(v - max(x)) for v in x]
     target, reached = u * sum(weights), 0.0
     for t, weight in enumerate(weights):
@@ -240,7 +240,7 @@ def test_draws_follow_the_distribution() -> None:
 def test_uniforms_are_even_and_unrelated() -> None:
     seeds = np.repeat(np.arange(200, dtype=np.uint64), 100)
     positions = np.tile(np.arange(100), 200)
-    drawn = uniforms(seeds, positions).reshape(200, 100)
+    drawn = uniforms(keys_of(seeds), positions).reshape(200, 100)
     assert drawn.min() >= 0
     assert drawn.max() < 1
     assert len(np.unique(drawn)) == drawn.size
@@ -249,7 +249,7 @@ def test_uniforms_are_even_and_unrelated() -> None:
     for shift in (1, 2):
         assert abs(np.corrcoef(drawn[:, :-shift].ravel(), drawn[:, shift:].ravel())[0, 1]) < 0.03
         assert abs(np.corrcoef(drawn[:-shift].ravel(), drawn[shift:].ravel())[0, 1]) < 0.03
-    assert uniforms(np.array([2**64 - 1], np.uint64), np.array([2**31]))[0] < 1
+    assert uniforms(keys_of(np.array([2**64 - 1], np.uint64)), np.array([2**31]))[0] < 1
 
 
 def test_samples_depend_on_seed_and_position_alone() -> None:
@@ -285,6 +285,33 @@ def test_a_left_row_leaves_nothing_behind() -> None:
     sampled = rows.sampler.sample(logits.clone(), np.array([again]))
     assert sampled.tokens.tolist() == [int(logits.argmax())]
     assert not sampled.logprobs
+
+
+def test_a_row_taken_over_is_drawn_by_its_new_request() -> None:
+    """Also where the step's rows are the same array as before, for which parameters are kept."""
+    first, second = spec(1.0, seed=11), spec(0.7, seed=12, top_k=3)
+    rows = Rows([([1], [], first), ([2, 3], [], spec())])
+    which, logits = np.asarray(rows.rows), torch.randn(2, V)
+    rows.sampler.sample(logits.clone(), which)
+    rows.batch.remove("r0")
+    rows.sampler.remove(rows.rows[0])
+    assert rows.batch.add(NewRequest("x", [1, 2, 3], 2, 0, [], second)) == rows.rows[0]
+    rows.sampler.add(rows.rows[0], second)
+    for step in range(8):
+        tokens = rows.sampler.sample(logits.clone(), which).tokens
+        assert tokens[0] == naive_token(naive_narrowed(logits[0].tolist(), second), second, 1 + step)
+        assert tokens[1] == int(logits[1].argmax())
+        rows.batch.num_tokens[which] += 1
+
+
+def test_a_request_that_left_takes_no_part() -> None:
+    rows = Rows([([1], [], spec(1.0, seed=i)) for i in range(3)])
+    logits = torch.randn(3, V)
+    expected = rows.sampler.sample(logits.clone(), np.asarray(rows.rows)).tokens.copy()
+    rows.batch.remove("r1")
+    rows.sampler.remove(rows.rows[1])
+    rest = rows.sampler.sample(logits[[0, 2]], np.asarray([rows.rows[0], rows.rows[2]])).tokens
+    assert rest.tolist() == expected[[0, 2]].tolist()
 
 
 def test_one_nan_among_random_rows_is_that_rows_error() -> None:

@@ -1,4 +1,4 @@
-"""Norms, gated activations, embedding and argmax against the reference."""
+"""Norms, gated activations and embedding against the reference."""
 
 from __future__ import annotations
 
@@ -83,20 +83,6 @@ def test_embedding_refuses_ids_outside_the_table(kernels):
     for bad in (-1, 50):
         with pytest.raises(IndexError):
             kernels.embedding(torch.tensor([3, bad]), torch.zeros(50, 8))
-
-
-@pytest.mark.parametrize("vocab_size", [1, 7, 16, 1000, 49152])
-def test_argmax(kernels, rng, vocab_size):
-    logits = torch.randn(5, vocab_size, generator=rng)
-    assert torch.equal(kernels.argmax(logits), logits.max(dim=-1).indices)
-
-
-def test_argmax_takes_the_lowest_of_equals(kernels):
-    logits = torch.zeros(4, 333)
-    logits[1, [300, 45, 46]] = 1.0
-    logits[2] = -torch.inf
-    logits[3, [331, 17]] = torch.inf
-    assert kernels.argmax(logits).tolist() == [0, 45, 0, 17]
 
 
 def test_other_types_are_refused(native):

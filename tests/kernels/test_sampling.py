@@ -11,15 +11,21 @@ from octavo.kernels import reference
 
 
 def draw(kernels, logits, uniform, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0):
-    rows = logits.shape[0]
-    return kernels.sample(
-        logits,
-        torch.full((rows,), temperature),
-        torch.full((rows,), top_k, dtype=torch.int32),
-        torch.full((rows,), top_p),
-        torch.full((rows,), min_p),
-        torch.as_tensor(uniform, dtype=torch.float64).expand(rows).contiguous(),
-    ).tolist()
+    draws = torch.tensor([[temperature, top_k, top_p, min_p, 0.0]], dtype=torch.float64).repeat(logits.shape[0], 1)
+    draws[:, 4] = torch.as_tensor(uniform)
+    return sample(kernels, logits, draws)[0].tolist()
+
+
+def argmax(kernels, logits) -> tuple[torch.Tensor, torch.Tensor]:
+    tokens, peaks = torch.full((len(logits),), -1), torch.zeros(len(logits))
+    kernels.argmax(logits, tokens, peaks)
+    return tokens, peaks
+
+
+def sample(kernels, logits, draws) -> tuple[torch.Tensor, torch.Tensor]:
+    tokens, peaks = torch.full((len(logits),), -1), torch.zeros(len(logits))
+    kernels.sample(logits, draws, tokens, peaks)
+    return tokens, peaks
 
 
 def spread(kernels, probabilities, **options) -> list[int]:
@@ -78,19 +84,86 @@ def test_native_is_the_reference(native, rng, vocab_size):
     rows = 64
     logits = torch.randn(rows, vocab_size, generator=rng) * torch.rand(rows, 1, generator=rng) * 6
     choose = lambda values: torch.tensor(values)[torch.randint(0, len(values), (rows,), generator=rng)]  # noqa: E731
-    arguments = (
-        logits,
-        choose([0.2, 0.7, 1.0, 1.5]),
-        choose([0, 0, 1, 5, 50, 10**6]).int(),
-        choose([1.0, 0.01, 0.5, 0.9, 0.999]),
+    columns = (
+        choose([0.0, 0.2, 0.7, 1.0, 1.5]),
+        choose([0, 0, 1, 5, 50, 10**6]),
+        choose([1.0, 1.0, 0.01, 0.5, 0.9, 0.999]),
         choose([0.0, 0.0, 0.05, 0.5]),
         torch.rand(rows, generator=rng, dtype=torch.float64),
     )
-    actual, expected = native.sample(*arguments), reference.sample(*arguments)
+    draws = torch.stack([column.double() for column in columns], dim=1)
+    (actual, peaks), (expected, best) = sample(native, logits, draws), sample(reference, logits, draws)
     # A point within rounding of the border between two tokens may fall to either.
     assert (actual != expected).sum() <= 1
-    alone = [native.sample(*(x[r : r + 1] for x in arguments)).item() for r in range(rows)]
+    assert torch.equal(peaks, best)
+    alone = [sample(native, logits[r : r + 1], draws[r : r + 1])[0].item() for r in range(rows)]
     assert actual.tolist() == alone
+
+
+def test_plain_draws_are_the_reference(native, rng):
+    logits = torch.randn(128, 5003, generator=rng) * 4
+    logits[torch.rand(logits.shape, generator=rng) < 0.3] = -math.inf
+    draws = torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0], dtype=torch.float64).repeat(128, 1)
+    draws[:, 0] = 0.25 * torch.randint(0, 9, (128,), generator=rng)
+    draws[:, 4] = torch.rand(128, generator=rng, dtype=torch.float64)
+    assert (sample(native, logits, draws)[0] != sample(reference, logits, draws)[0]).sum() <= 1
+
+
+def test_greedy_rows_among_random_ones(kernels, rng):
+    logits = torch.randn(6, 1000, generator=rng)
+    draws = torch.tensor([1.0, 0.0, 1.0, 0.0, 0.999], dtype=torch.float64).repeat(6, 1)
+    drawn, _ = sample(kernels, logits, draws)
+    draws[::2, 0] = 0.0
+    tokens, peaks = sample(kernels, logits, draws)
+    best = logits.max(dim=1)
+    assert not (drawn == best.indices).any()
+    assert torch.equal(tokens[::2], best.indices[::2])
+    assert torch.equal(tokens[1::2], drawn[1::2])
+    assert torch.equal(peaks, best.values)
+
+
+@pytest.mark.parametrize("options", [(0, 1.0, 0.0), (5, 0.9, 0.1)])
+def test_rows_that_are_not_finite_are_not_drawn_from(kernels, rng, options):
+    logits = torch.randn(4, 1000, generator=rng)
+    draws = torch.tensor([0.7, *options, 0.5], dtype=torch.float64).repeat(4, 1)
+    expected, _ = sample(kernels, logits, draws)
+    logits[0] = -math.inf
+    logits[1, [600, 700]] = math.nan
+    logits[2, [30, 20]] = math.inf
+    tokens, peaks = sample(kernels, logits, draws)
+    assert tokens.tolist() == [0, 600, 20, int(expected[3])]
+    torch.testing.assert_close(
+        peaks, torch.stack([logits[0, 0], logits[1, 600], logits[2, 20], logits[3].max()]), equal_nan=True
+    )
+
+
+@pytest.mark.parametrize("vocab_size", [1, 7, 16, 33, 1000, 1025, 49152])
+def test_argmax(kernels, rng, vocab_size):
+    logits = torch.randn(5, vocab_size, generator=rng)
+    tokens, peaks = argmax(kernels, logits)
+    best = logits.max(dim=-1)
+    assert torch.equal(tokens, best.indices)
+    assert torch.equal(peaks, best.values)
+
+
+def test_argmax_takes_the_lowest_of_equals(kernels):
+    logits = torch.zeros(4, 3333)
+    logits[1, [3000, 45, 46]] = 1.0
+    logits[2] = -torch.inf
+    logits[3, [3331, 2017]] = torch.inf
+    tokens, peaks = argmax(kernels, logits)
+    assert tokens.tolist() == [0, 45, 0, 2017]
+    assert peaks.tolist() == [0.0, 1.0, -math.inf, math.inf]
+
+
+@pytest.mark.parametrize("at", [0, 15, 32, 1100, 3332])
+def test_a_nan_is_the_largest(kernels, at):
+    logits = torch.zeros(1, 3333)
+    logits[0, [at, 3332]] = math.nan
+    logits[0, 2000] = math.inf
+    tokens, peaks = argmax(kernels, logits)
+    assert tokens.tolist() == [at]
+    assert peaks.isnan().all()
 
 
 @pytest.mark.parametrize("k", [0, 1, 5, 20, 1000])
@@ -123,4 +196,15 @@ def test_misfits_are_refused(native):
     with pytest.raises(IndexError, match="k must"):
         native.top_logprobs(logits, torch.tensor([0, 1]), 11)
     with pytest.raises(ValueError, match="one value a row"):
-        native.sample(logits, *(torch.ones(3) for _ in range(5)))
+        native.top_logprobs(logits, torch.tensor([0]), 1)
+    draws, tokens, peaks = torch.zeros(2, 5).double(), torch.zeros(2, dtype=torch.int64), torch.zeros(2)
+    for bad in (torch.zeros(3, 5).double(), torch.zeros(2, 5), torch.zeros(5, 2).double().t()):
+        with pytest.raises(ValueError, match=r"draws must be torch.float64 \[2, 5\], contiguous"):
+            native.sample(logits, bad, tokens, peaks)
+    for bad in (tokens[:1], peaks):
+        with pytest.raises(ValueError, match=r"tokens must be torch.int64 \[2\]"):
+            native.sample(logits, draws, bad, peaks)
+        with pytest.raises(ValueError, match=r"tokens must be torch.int64 \[2\]"):
+            native.argmax(logits, bad, peaks)
+    with pytest.raises(ValueError, match=r"peaks must be torch.float32 \[2\]"):
+        native.argmax(logits, tokens, peaks.double())

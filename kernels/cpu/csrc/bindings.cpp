@@ -139,14 +139,12 @@ void make_weight(Weight* self, int format, int dtype, Address data, Address bias
   new (self) Weight{Format(format), DType(dtype), at<void>(data), at<void>(bias), n, k};
 }
 
-void argmax(Address logits, int64_t stride, int64_t rows, int64_t vocab_size, Address out) {
-  kernels().argmax(at<float>(logits), stride, rows, vocab_size, at<int64_t>(out));
+void argmax(Address logits, int64_t stride, int64_t rows, int64_t vocab_size, Address tokens, Address peaks) {
+  kernels().argmax({at<float>(logits), stride, rows, vocab_size, at<int64_t>(tokens), at<float>(peaks)});
 }
 
-void sample(Address logits, int64_t stride, int64_t rows, int64_t vocab_size, Address temperature, Address top_k,
-            Address top_p, Address min_p, Address uniform, Address out) {
-  kernels().sample({at<float>(logits), stride, rows, vocab_size, at<float>(temperature), at<int32_t>(top_k), at<float>(top_p),
-                    at<float>(min_p), at<double>(uniform), at<int64_t>(out)});
+void sample(Address logits, int64_t stride, int64_t rows, int64_t vocab_size, Address draws, Address tokens, Address peaks) {
+  kernels().sample({at<float>(logits), stride, rows, vocab_size, at<Draw>(draws), at<int64_t>(tokens), at<float>(peaks)});
 }
 
 bool top_logprobs(Address logits, int64_t stride, int64_t rows, int64_t vocab_size, Address chosen, int64_t k, Address ids,

@@ -128,14 +128,24 @@ struct CompactArgs {
   int64_t n, k, capacity;
 };
 
+struct ArgmaxArgs {
+  const float* logits;
+  int64_t stride, rows, vocab_size;
+  int64_t* tokens;
+  float* peaks;  // the logits of the tokens
+};
+
+// How a row's token is drawn: what `ops.sample` says of its `draws`.
+struct Draw {
+  double temperature, top_k, top_p, min_p, uniform;
+};
+
 struct SampleArgs {
   const float* logits;
   int64_t stride, rows, vocab_size;
-  const float* temperature;
-  const int32_t* top_k;
-  const float *top_p, *min_p;
-  const double* uniform;
-  int64_t* out;
+  const Draw* draws;
+  int64_t* tokens;
+  float* peaks;  // the largest logits
 };
 
 struct LogprobArgs {
@@ -163,7 +173,7 @@ struct Kernels {
   void (*pack_int8)(const PackArgs&);
   void (*pack_blocks)(Format, const PackArgs&);  // weight.data: the file's rows of blocks, one after the other
   int64_t (*blocks_bytes)(Format, int64_t n, int64_t k);  // of what pack_blocks writes
-  void (*argmax)(const float* logits, int64_t stride, int64_t rows, int64_t vocab_size, int64_t* out);
+  void (*argmax)(const ArgmaxArgs&);
   void (*sample)(const SampleArgs&);
   bool (*top_logprobs)(const LogprobArgs&);  // false: a chosen id lies outside the vocabulary
 };

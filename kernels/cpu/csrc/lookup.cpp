@@ -1,6 +1,5 @@
-// Embedding rows and the largest logit.
+// Embedding rows.
 #include <atomic>
-#include <limits>
 
 #include "simd.h"
 #include "table.h"
@@ -22,39 +21,6 @@ void copy_row(const EmbeddingArgs& a, int64_t i, int64_t id) {
   }
 }
 
-// A NaN counts as the largest value, as torch has it.
-OCTAVO_INLINE bool beats(float x, float best) { return x > best || (x != x && best == best); }
-
-int64_t argmax_row(const float* x, int64_t size) {
-  Vec best = splat(-std::numeric_limits<float>::infinity());
-  IVec where = lane_numbers(), here = lane_numbers();
-  int64_t i = 0;
-  for (; i + kLanes <= size; i += kLanes) {
-    const Vec v = load(x + i);
-    const IVec better = (v > best) | ((v != v) & (best == best));
-    best = better ? v : best;
-    where = better ? here : where;
-    here += kLanes;
-  }
-  const int64_t lanes = size < kLanes ? 0 : kLanes;
-  int64_t winner = lanes ? where[0] : 0;
-  float top = lanes ? best[0] : x[0];
-  for (int64_t lane = 1; lane < lanes; ++lane) {
-    const bool tied = best[lane] == top || (best[lane] != best[lane] && top != top);
-    if (beats(best[lane], top) || (tied && where[lane] < winner)) {
-      top = best[lane];
-      winner = where[lane];
-    }
-  }
-  for (; i < size; ++i) {
-    if (beats(x[i], top)) {
-      top = x[i];
-      winner = i;
-    }
-  }
-  return winner;
-}
-
 }  // namespace
 
 bool embedding(const EmbeddingArgs& a) {
@@ -68,10 +34,6 @@ bool embedding(const EmbeddingArgs& a) {
     }
   });
   return valid;
-}
-
-void argmax(const float* logits, int64_t stride, int64_t rows, int64_t vocab_size, int64_t* out) {
-  parallel_rows(rows, vocab_size, [&](int64_t row) { out[row] = argmax_row(logits + row * stride, vocab_size); });
 }
 
 }  // namespace octavo::OCTAVO_ISA

@@ -43,17 +43,23 @@ OCTAVO_INLINE Vec splat(float x) {
 OCTAVO_INLINE IVec as_int(Vec x) { return reinterpret_cast<IVec>(x); }
 OCTAVO_INLINE Vec as_float(IVec x) { return reinterpret_cast<Vec>(x); }
 
-// b where one of them is NaN. Compilers make two instructions of the plain form.
+// a > b ? a : b, so b where one is a NaN; compilers make two instructions of the comparison.
 OCTAVO_INLINE Vec max(Vec a, Vec b) {
 #if defined(__AVX512F__)
   return _mm512_max_ps(a, b);
+#elif defined(__AVX2__)
+  return _mm256_max_ps(a, b);
 #else
   return a > b ? a : b;
 #endif
 }
+
+// a < b ? a : b
 OCTAVO_INLINE Vec min(Vec a, Vec b) {
 #if defined(__AVX512F__)
   return _mm512_min_ps(a, b);
+#elif defined(__AVX2__)
+  return _mm256_min_ps(a, b);
 #else
   return a < b ? a : b;
 #endif
@@ -247,10 +253,14 @@ OCTAVO_INLINE Vec exp(Vec x) {
   y = fmadd(y, r, splat(0.5f));
   y = fmadd(y, r, splat(1.0f));
   y = fmadd(y, r, splat(1.0f));
+#if defined(__AVX512F__)
+  y = _mm512_scalef_ps(y, n);
+#else
   // 2^n in two factors, as 2^128 alone is infinite.
   const IVec power = as_int(shifted) - as_int(magic);
   const IVec half = power >> 1;
   y = y * as_float((half + 127) << 23) * as_float((power - half + 127) << 23);
+#endif
   y = x < splat(-87.3f) ? Vec{} : y;
   return x != x ? x : y;
 }

@@ -23,7 +23,7 @@ void linear_quantized(const LinearArgs& args);
 void unpack_row(const Weight& weight, int64_t row, void* out);
 void unpack_int8_row(const Weight& weight, int64_t row, void* out);
 void unpack_blocks_row(const Weight& weight, int64_t row, void* out);
-void argmax(const float* logits, int64_t stride, int64_t rows, int64_t vocab_size, int64_t* out);
+void argmax(const ArgmaxArgs& args);
 void sample(const SampleArgs& args);
 bool top_logprobs(const LogprobArgs& args);
 
