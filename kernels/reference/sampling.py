@@ -14,7 +14,7 @@ def argmax(logits: torch.Tensor, tokens: torch.Tensor, peaks: torch.Tensor) -> N
 def sample(logits: torch.Tensor, draws: torch.Tensor, tokens: torch.Tensor, peaks: torch.Tensor) -> None:
     """See `ops.sample`."""
     argmax(logits, tokens, peaks)
-    drawn = (draws[:, 0] > 0) & torch.isfinite(peaks)
+    drawn = (draws[:, 0].float() > 0) & torch.isfinite(peaks)
     # Every row is drawn, on a GPU that costs less than to ask which are to be.
     tokens.copy_(torch.where(drawn, _draw(logits, draws), tokens))
 

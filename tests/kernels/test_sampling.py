@@ -52,6 +52,7 @@ PROBABILITIES = [0.1, 0.4, 0.2, 0.3]
         ({"min_p": 0.6}, [0, 57, 0, 43]),
         ({"min_p": 1.0}, [0, 100, 0, 0]),
         ({"temperature": 0.01}, [0, 100, 0, 0]),
+        ({"temperature": 1e-60}, [0, 100, 0, 0]),  # zero as a float
         ({"top_k": 3, "top_p": 0.7}, [0, 57, 0, 43]),  # 0.7 of the three that top_k leaves
         ({"min_p": 0.4, "top_p": 0.5}, [0, 57, 0, 43]),
     ],

@@ -44,8 +44,8 @@ void sample_row(const SampleArgs& a, int64_t r) {
   const Largest best = largest(logits, size);
   a.tokens[r] = best.id;
   a.peaks[r] = best.logit;
-  if (!(draw.temperature > 0) || !std::isfinite(best.logit)) return;
-  const float temperature = static_cast<float>(draw.temperature);
+  const float temperature = static_cast<float>(draw.temperature);  // 0 where it is too small for a float
+  if (!(temperature > 0) || !std::isfinite(best.logit)) return;
   const Scale scale{temperature, best.logit / temperature, static_cast<float>(draw.min_p)};
   const bool all = draw.min_p <= 0 && (draw.top_k <= 0 || draw.top_k >= static_cast<double>(size)) && draw.top_p >= 1;
   a.tokens[r] = all ? draw_from_all(logits, size, scale, draw.uniform) : draw_from_likely(logits, size, scale, draw);
