@@ -30,6 +30,7 @@ void bf16_panel(const bf16* x, int64_t depth, Blocks& blocks, Stretch stretch, f
         total[n][1] = _mm512_dpbf16_ps(total[n][1], a, w1);
       }
     }
+    blocks.work();
   }
 #pragma GCC unroll 12
   for (int n = 0; n < N; ++n) {

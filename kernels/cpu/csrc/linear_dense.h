@@ -70,6 +70,7 @@ void dense_panel(const float* x, int64_t depth, Blocks& blocks, Stretch stretch,
     for (int64_t k = 0; k < kBlock; k += kStep<T>) {
       DensePanel<T>::template multiply<N>(x + block + k, depth, weights + step_offset<T>(k), total);
     }
+    blocks.work();
   }
 #pragma GCC unroll 12
   for (int n = 0; n < N; ++n) {

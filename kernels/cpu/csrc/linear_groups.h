@@ -152,7 +152,7 @@ class CompactParts {
   int64_t left_ = 0, per_step_ = 0;
 };
 
-// Blocks of a part; each that a kernel asks for brings the other work a step on.
+// Blocks of a part; at each, what is to be prepared and what is to be written go a step on.
 template <typename T, Epilogue kEpilogue, bool kScaled, typename AllParts>
 class BusyBlocks {
  public:

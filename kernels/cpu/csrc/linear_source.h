@@ -1,4 +1,5 @@
-// Where a kernel gets a dense weight's blocks from: 32 k of a panel's 32 columns at a time, in order.
+// Where a kernel gets a dense weight's blocks from: 32 k of a panel's 32 columns at a time, in order. Once for each block it calls
+// `work`, in the midst of its products, where other work costs least.
 #pragma once
 
 #include "linear_layout.h"
