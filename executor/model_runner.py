@@ -16,7 +16,7 @@ from octavo.config import EngineConfig
 from octavo.executor.attention import AttentionMetadata, KVCache
 from octavo.executor.input_batch import InputBatch
 from octavo.executor.logprobs import score_prompt
-from octavo.executor.sampler import Sampled, Sampler
+from octavo.executor.sampler import Head, Sampled, Sampler
 from octavo.executor.step import NewRequest, StepInput, StepOutput
 from octavo.executor.step_layout import StepLayout
 from octavo.executor.transfer import to_device
@@ -24,8 +24,8 @@ from octavo.executor.transfer import to_device
 _STEP_FAILED = "the step that computed this request failed"
 
 
-class Model(Protocol):
-    """What the runner needs of a model (see `executor/models`). T tokens, R rows, H hidden size, V vocabulary."""
+class Model(Head, Protocol):
+    """What the runner needs of a model (see `executor/models`), beside its head. T tokens, H hidden size."""
 
     cache_layers: list[tuple[int, int]]
     """(KV heads, head size) of each layer that has a cache."""
@@ -34,9 +34,6 @@ class Model(Protocol):
         self, input_ids: torch.Tensor, positions: torch.Tensor, kv_caches: list[KVCache], attn: AttentionMetadata
     ) -> torch.Tensor:
         """int64 [T], int64 [T] -> hidden states [T, H] after the final norm."""
-
-    def compute_logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """[R, H] -> float32 [R, V], which the caller may change."""
 
 
 class ModelRunner:
@@ -57,7 +54,7 @@ class ModelRunner:
         self._normalized = config.model.logprobs_mode.endswith("logprobs")
         self.batch = InputBatch(scheduler.max_num_seqs, max_model_len, config.cache.block_size)
         self._layout = StepLayout(self.batch, scheduler.max_num_batched_tokens, device)
-        self._sampler = Sampler(self.batch, config.model.logprobs_mode, device)
+        self._sampler = Sampler(self.batch, model, config.model.logprobs_mode, device)
         self._num_prompt_logprobs: dict[int, int] = {}
         self._failed: dict[str, str] = {}
 
@@ -126,7 +123,7 @@ class ModelRunner:
         if len(rows) != len(hidden):
             last = layout.query_starts[1:][layout.sampling].astype(np.int64) - 1
             hidden = hidden[to_device(last, self._device)]
-        sampled = self._sampler.sample(self._model.compute_logits(hidden), rows)
+        sampled = self._sampler.sample(hidden, rows)
         self._append(rows, sampled.tokens)
         self._report(request_ids, sampled, output)
 

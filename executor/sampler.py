@@ -2,7 +2,8 @@
 
 The order is vLLM's: raw logprobs are those before any change; then allowed ids, bad words, minimum length and bias,
 penalties; then the largest logit, or temperature, min-p, top-k, top-p and a draw. Which rows use what is known from when
-they joined, so a batch of plain requests pays for one call and the check of what it gives.
+they joined, so a batch of plain requests pays for one call, in which the head's logits are not even written, and the check of
+what it gives.
 
 After the model has gone through the caches every call is a cold one, so the common path makes few: above all it makes no
 array a tensor and no tensor an array, which then takes 60 us.
@@ -11,7 +12,9 @@ array a tensor and no tensor an array, which then takes 60 us.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -31,8 +34,21 @@ from octavo.params import SamplingSpec
 
 Rows = npt.NDArray[np.int64]
 
+_Sample = Callable[[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor], None]
+"""`ops.sample`, or a head's."""
+
 _BROKEN = "the model computed logits that are not finite"
 _ALL_FORBIDDEN = "allowed_token_ids, bad_words, min_tokens and logit_bias together forbid every token"
+
+
+class Head(Protocol):
+    """Where logits come from. R rows, H hidden size, V vocabulary."""
+
+    def compute_logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[R, H] -> float32 [R, V], which the caller may change."""
+
+    def sample(self, hidden: torch.Tensor, draws: torch.Tensor | None, tokens: torch.Tensor, peaks: torch.Tensor) -> None:
+        """`ops.sample` of the logits of hidden [R, H], drawing from all tokens."""
 
 
 @dataclass(slots=True)
@@ -56,6 +72,7 @@ class _Lot:
     Attributes:
         version: of the batch it was gathered from.
         greedy: no row is drawn.
+        from_all: no token is removed before a row is drawn.
         draws: float64 [S, 5], of `ops.sample`, in the host's memory.
         uniform: its last column, to be written in every step.
         keys: uint64 [S]. num_prompt: int64 [S].
@@ -66,6 +83,7 @@ class _Lot:
         self.rows = rows
         self.version = batch.version
         self.greedy = not draws[:, 0].any()
+        self.from_all = bool(((draws[:, 1] <= 0) & (draws[:, 2] >= 1) & (draws[:, 3] <= 0)).all())
         self.draws = torch.from_numpy(draws)
         self.uniform = draws[:, 4]
         self.keys = params.key[rows]
@@ -91,8 +109,9 @@ class _Room:
 class Sampler:
     """Picks tokens for rows of the persistent batch, whose sampling parameters it keeps."""
 
-    def __init__(self, batch: InputBatch, logprobs_mode: LogprobsMode, device: torch.device) -> None:
+    def __init__(self, batch: InputBatch, head: Head, logprobs_mode: LogprobsMode, device: torch.device) -> None:
         self._batch = batch
+        self._head = head
         self._device = device
         self._processed = logprobs_mode.startswith("processed")
         self._normalized = logprobs_mode.endswith("logprobs")
@@ -120,22 +139,24 @@ class Sampler:
         for logits_filter in self._filters:
             logits_filter.remove(row)
 
-    def sample(self, logits: torch.Tensor, rows: Rows) -> Sampled:
+    def sample(self, hidden: torch.Tensor, rows: Rows) -> Sampled:
         """Pick one token for each row of the batch in `rows`.
 
         Args:
-            logits: float32 [S, V]; changed in place.
+            hidden: [S, H], what the logits come from.
             rows: int64 [S], without duplicates; the batch does not hold the new tokens yet.
         """
         filters = [f for f in self._filters if f.rows]
-        if not filters and not self._params.scored:
-            return self._pick(logits, rows)
+        lot = self._lot_of(rows) if self._params.random else None
+        if not filters and not self._params.scored and (lot is None or lot.from_all):
+            return self._pick(hidden, rows, lot, self._head.sample)
+        logits = self._head.compute_logits(hidden)
         asking = self._asking(rows)
         raw = logits.clone() if filters and len(asking) and not self._processed else logits
         index = {row: i for i, row in enumerate(rows.tolist())} if filters else {}
         for logits_filter in filters:
             logits_filter.apply(logits, index)
-        sampled = self._pick(logits, rows)
+        sampled = self._pick(logits, rows, lot, ops.sample)
         if self._penalties.rows:
             self._penalties.accept(sampled.tokens, index)
         if len(asking):
@@ -147,15 +168,15 @@ class Sampler:
         scored = self._params.scored
         return np.asarray([i for i, row in enumerate(rows.tolist()) if row in scored] if scored else [], np.int64)
 
-    def _pick(self, logits: torch.Tensor, rows: Rows) -> Sampled:
+    def _pick(self, x: torch.Tensor, rows: Rows, lot: _Lot | None, sample: _Sample) -> Sampled:
+        """x: [S, ...], what `sample` takes: logits or hidden states."""
         if len(self._room) != len(rows):
             self._room = _Room(len(rows), self._device)
-        room, lot = self._room, self._lot_of(rows) if self._params.random else None
-        if lot is None or lot.greedy:
-            ops.argmax(logits, room.tokens, room.peaks)
-        else:
+        room, draws = self._room, None
+        if lot is not None and not lot.greedy:
             lot.uniform[:] = uniforms(lot.keys, self._batch.num_tokens[rows] - lot.num_prompt)
-            ops.sample(logits, lot.draws.to(self._device), room.tokens, room.peaks)
+            draws = lot.draws.to(self._device)
+        sample(x, draws, room.tokens, room.peaks)
         tokens, peaks = room.on_host()
         return Sampled(tokens, errors=_errors(peaks))
 

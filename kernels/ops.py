@@ -21,7 +21,8 @@ from octavo.kernels.fused import Activation, DecoderSpec, FusedDecoder
 
 OPS = (
     "pack_linear", "pack_int8", "pack_blocks", "linear", "gated_linear", "fuse_decoder", "embedding", "rms_norm",
-    "add_rms_norm", "rope_and_cache", "paged_attention", "silu_and_mul", "gelu_and_mul", "argmax", "sample", "top_logprobs",
+    "add_rms_norm", "rope_and_cache", "paged_attention", "silu_and_mul", "gelu_and_mul", "sample", "sample_linear",
+    "top_logprobs",
 )  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -213,31 +214,33 @@ def gelu_and_mul(x: torch.Tensor) -> torch.Tensor:
     return _set.gelu_and_mul(x)
 
 
-def argmax(logits: torch.Tensor, tokens: torch.Tensor, peaks: torch.Tensor) -> None:
-    """Find each row's largest logit: float32 [R, V] -> its id, the lowest among equals, and itself.
+def sample(logits: torch.Tensor, draws: torch.Tensor | None, tokens: torch.Tensor, peaks: torch.Tensor) -> None:
+    """Pick one token a row of logits, float32 [R, V]: the most likely, or one drawn.
 
-    A NaN counts as the largest: a row whose largest is finite is without NaN and +inf, and some token of it is possible.
-
-    Args:
-        tokens, peaks: int64 [R] and float32 [R], where they are written: who calls in every step keeps the memory.
-    """
-    _set.argmax(logits, tokens, peaks)
-
-
-def sample(logits: torch.Tensor, draws: torch.Tensor, tokens: torch.Tensor, peaks: torch.Tensor) -> None:
-    """Draw one token a row, by inverting the filtered distribution's cumulative sum at `uniform`.
-
-    logits [R, V] float32 are divided by temperature; then min_p (relative to the best), top_k (0 = off) and top_p (the
-    smallest set of most likely tokens that reaches it; ties to the lower id) each remove tokens; what is left is
-    renormalized and laid out in order of token id. Rows of temperature 0, and those whose largest logit is not finite, get
-    the token that `argmax` gives. Rows are independent of one another.
+    To draw, logits are divided by temperature; then min_p (relative to the best), top_k (0 = off) and top_p (the smallest
+    set of most likely tokens that reaches it; ties to the lower id) each remove tokens; what is left is renormalized and laid
+    out in order of token id, and its cumulative sum inverted at `uniform`. Rows of temperature 0, and those whose largest
+    logit is not finite, get the token of the largest logit, the lowest among equals. A NaN counts as the largest: a row whose
+    largest is finite is without NaN and +inf, and some token of it is possible. Rows are independent of one another.
 
     Args:
         draws: float64 [R, 5], contiguous: temperature, top_k, top_p, min_p, and uniform in [0, 1). One tensor, as every
-            argument costs time. Temperature, top_p and min_p are rounded to float32.
-        tokens, peaks: int64 [R] and float32 [R], where the tokens and, as by `argmax`, the largest logits are written.
+            argument costs time. Temperature, top_p and min_p are rounded to float32. None: no row is drawn.
+        tokens, peaks: int64 [R] and float32 [R], where the tokens and the largest logits are written: who calls in every step
+            keeps the memory.
     """
     _set.sample(logits, draws, tokens, peaks)
+
+
+def sample_linear(x: torch.Tensor, packed: Any, draws: torch.Tensor | None, tokens: torch.Tensor, peaks: torch.Tensor) -> None:
+    """`sample` of `linear(x, packed, wide=True)`, the same tokens; the native sets do not write the logits.
+
+    Rows are drawn from all tokens.
+
+    Raises:
+        ValueError: top_k, top_p or min_p of a row would remove tokens.
+    """
+    _set.sample_linear(x, packed, draws, tokens, peaks)
 
 
 def top_logprobs(logits: torch.Tensor, chosen: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

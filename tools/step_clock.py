@@ -93,9 +93,10 @@ class ForwardClock:
         # The set behind the door: some layers hold the door's functions themselves.
         for op, label in _LABELS.items():
             self._clock.wrap(ops._set, op, label)
-        self._clock.wrap(
-            ops._set, "linear", lambda _x, packed, *_: products[id(packed)][0] if id(packed) in products else "linear"
-        )
+        for op in ("linear", "sample_linear"):
+            self._clock.wrap(
+                ops._set, op, lambda _x, packed, *_: products[id(packed)][0] if id(packed) in products else "linear"
+            )
         self._native = next((part for part in (model, *vars(model).values()) if isinstance(part, ForwardTimings)), None)
         if self._native is not None:
             self._native.profile(True)

@@ -71,14 +71,22 @@ class LMHead:
         if self.own is not None:
             self.own.finish()
 
+    @property
+    def _packed(self) -> Any:
+        return self.embedding.table if self.own is None else self.own.packed
+
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits of hidden states [R, H] -> float32 [R, V]."""
-        if self.own is None:
-            logits = ops.linear(hidden, self.embedding.table, wide=True)
-        else:
-            logits = self.own(hidden, wide=True)
+        logits = ops.linear(hidden, self._packed, wide=True)
         if self.scale != 1.0:
             logits = logits.mul_(self.scale)
         if self.soft_cap:
             logits = logits.div_(self.soft_cap).tanh_().mul_(self.soft_cap)
         return logits
+
+    def sample(self, hidden: torch.Tensor, draws: torch.Tensor | None, tokens: torch.Tensor, peaks: torch.Tensor) -> None:
+        """`ops.sample` of the logits, drawing from all tokens."""
+        if self.scale == 1.0 and not self.soft_cap:
+            ops.sample_linear(hidden, self._packed, draws, tokens, peaks)
+        else:
+            ops.sample(self(hidden), draws, tokens, peaks)

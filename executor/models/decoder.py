@@ -206,6 +206,11 @@ class DecoderModel:
         """Logits of hidden states [R, H] -> float32 [R, V], scaling and soft cap applied."""
         return self.head(hidden)
 
+    @torch.inference_mode()
+    def sample(self, hidden: torch.Tensor, draws: torch.Tensor | None, tokens: torch.Tensor, peaks: torch.Tensor) -> None:
+        """`ops.sample` of the logits of hidden states [R, H], drawing from all tokens."""
+        self.head.sample(hidden, draws, tokens, peaks)
+
 
 def _tables(options: DecoderOptions, length: int, device: torch.device) -> list[torch.Tensor]:
     """Each layer's table of rotations; layers with equal parameters share one."""

@@ -38,8 +38,8 @@ else:
     from octavo.kernels.cpu.rows import gelu_and_mul as gelu_and_mul
     from octavo.kernels.cpu.rows import rms_norm as rms_norm
     from octavo.kernels.cpu.rows import silu_and_mul as silu_and_mul
-    from octavo.kernels.cpu.sampling import argmax as argmax
     from octavo.kernels.cpu.sampling import sample as sample
+    from octavo.kernels.cpu.sampling import sample_linear as sample_linear
     from octavo.kernels.cpu.sampling import top_logprobs as top_logprobs
 
     if envs.CPU_ISA:

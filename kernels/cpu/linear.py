@@ -124,11 +124,17 @@ def gated_linear(x: torch.Tensor, packed: PackedLinear, activation: Activation) 
     return out
 
 
-def _multiply(x: torch.Tensor, packed: PackedLinear, epilogue: int, out: torch.Tensor) -> None:
+def check_x(x: torch.Tensor, packed: PackedLinear) -> None:
+    """Raises:
+    ValueError: x does not fit the weight.
+    """
     check_rows("x", x)
-    rows, k = x.shape
-    if k != packed.k or x.dtype != packed.dtype:
+    if x.shape[1] != packed.k or x.dtype != packed.dtype:
         raise ValueError(f"x must be {packed.dtype} with {packed.k} columns, got {x.dtype} {list(x.shape)}")
+
+
+def _multiply(x: torch.Tensor, packed: PackedLinear, epilogue: int, out: torch.Tensor) -> None:
+    check_x(x, packed)
     _native.linear(
-        type_code(x), epilogue, 1.0, out.data_ptr(), out.stride(0), x.data_ptr(), x.stride(0), rows, packed.native
+        type_code(x), epilogue, 1.0, out.data_ptr(), out.stride(0), x.data_ptr(), x.stride(0), x.shape[0], packed.native
     )  # fmt: skip

@@ -5,26 +5,33 @@ from __future__ import annotations
 import torch
 
 from octavo.kernels.cpu import _native
-from octavo.kernels.cpu.native import check_rows
+from octavo.kernels.cpu.linear import PANEL, PackedLinear, check_x, padded
+from octavo.kernels.cpu.native import check_rows, type_code
+from octavo.kernels.reference.sampling import NOT_FROM_ALL
 
 
-def argmax(logits: torch.Tensor, tokens: torch.Tensor, peaks: torch.Tensor) -> None:
-    """See `ops.argmax`."""
-    logits = _checked(logits)
-    rows, vocab_size = logits.shape
-    _check("tokens", tokens, torch.int64, (rows,))
-    _check("peaks", peaks, torch.float32, (rows,))
-    _native.argmax(logits.data_ptr(), logits.stride(0), rows, vocab_size, tokens.data_ptr(), peaks.data_ptr())
-
-
-def sample(logits: torch.Tensor, draws: torch.Tensor, tokens: torch.Tensor, peaks: torch.Tensor) -> None:
+def sample(logits: torch.Tensor, draws: torch.Tensor | None, tokens: torch.Tensor, peaks: torch.Tensor) -> None:
     """See `ops.sample`."""
     logits = _checked(logits)
     rows, vocab_size = logits.shape
-    _check("draws", draws, torch.float64, (rows, 5))
-    _check("tokens", tokens, torch.int64, (rows,))
-    _check("peaks", peaks, torch.float32, (rows,))
-    _native.sample(logits.data_ptr(), logits.stride(0), rows, vocab_size, draws.data_ptr(), tokens.data_ptr(), peaks.data_ptr())
+    choice = _choice(rows, draws, tokens, peaks)
+    _native.sample(logits.data_ptr(), logits.stride(0), rows, vocab_size, *choice)
+
+
+def sample_linear(
+    x: torch.Tensor, packed: PackedLinear, draws: torch.Tensor | None, tokens: torch.Tensor, peaks: torch.Tensor
+) -> None:
+    """See `ops.sample_linear`.
+
+    Raises:
+        ValueError: a tensor does not fit, or a row is to be drawn from less than all tokens.
+    """
+    check_x(x, packed)
+    rows = x.shape[0]
+    choice = _choice(rows, draws, tokens, peaks)
+    runs = torch.empty((rows, 2, padded(packed.n) // PANEL))
+    if not _native.sample_linear(type_code(x), x.data_ptr(), x.stride(0), rows, packed.native, *choice, runs.data_ptr()):
+        raise ValueError(NOT_FROM_ALL)
 
 
 def top_logprobs(logits: torch.Tensor, chosen: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -54,6 +61,15 @@ def _checked(logits: torch.Tensor) -> torch.Tensor:
         logits = logits.float()
     check_rows("logits", logits)
     return logits
+
+
+def _choice(rows: int, draws: torch.Tensor | None, tokens: torch.Tensor, peaks: torch.Tensor) -> tuple[int, int, int]:
+    """Addresses of what says how tokens are chosen, and of where they are written."""
+    if draws is not None:
+        _check("draws", draws, torch.float64, (rows, 5))
+    _check("tokens", tokens, torch.int64, (rows,))
+    _check("peaks", peaks, torch.float32, (rows,))
+    return 0 if draws is None else draws.data_ptr(), tokens.data_ptr(), peaks.data_ptr()
 
 
 def _check(name: str, x: torch.Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:

@@ -11,11 +11,10 @@ from octavo.kernels.reference.int8 import pack_int8
 from octavo.kernels.reference.linear import embedding, fuse_decoder, gated_linear, linear, pack_linear
 from octavo.kernels.reference.norm import add_rms_norm, rms_norm
 from octavo.kernels.reference.rope import rope_and_cache
-from octavo.kernels.reference.sampling import argmax, sample, top_logprobs
+from octavo.kernels.reference.sampling import sample, sample_linear, top_logprobs
 
 __all__ = [
     "add_rms_norm",
-    "argmax",
     "embedding",
     "fuse_decoder",
     "gated_linear",
@@ -28,6 +27,7 @@ __all__ = [
     "rms_norm",
     "rope_and_cache",
     "sample",
+    "sample_linear",
     "silu_and_mul",
     "top_logprobs",
 ]

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
+from octavo.kernels.reference.linear import linear
 
-def argmax(logits: torch.Tensor, tokens: torch.Tensor, peaks: torch.Tensor) -> None:
-    """See `ops.argmax`."""
+NOT_FROM_ALL = "a product's rows are drawn from all tokens: top_k, top_p and min_p must be off"
+
+
+def sample(logits: torch.Tensor, draws: torch.Tensor | None, tokens: torch.Tensor, peaks: torch.Tensor) -> None:
+    """See `ops.sample`."""
     tokens.copy_(torch.argmax(logits, dim=-1))
     peaks.copy_(logits.gather(1, tokens.unsqueeze(1)).squeeze(1))
-
-
-def sample(logits: torch.Tensor, draws: torch.Tensor, tokens: torch.Tensor, peaks: torch.Tensor) -> None:
-    """See `ops.sample`."""
-    argmax(logits, tokens, peaks)
+    if draws is None:
+        return
     drawn = (draws[:, 0].float() > 0) & torch.isfinite(peaks)
     # Every row is drawn, on a GPU that costs less than to ask which are to be.
     tokens.copy_(torch.where(drawn, _draw(logits, draws), tokens))
 
 
+def sample_linear(x: torch.Tensor, packed: Any, draws: torch.Tensor | None, tokens: torch.Tensor, peaks: torch.Tensor) -> None:
+    """See `ops.sample_linear`."""
+    logits = linear(x, packed, wide=True)
+    if draws is not None:
+        _, top_k, top_p, min_p, _ = draws.unbind(1)
+        if bool((((top_k > 0) & (top_k < logits.shape[1])) | (top_p < 1) | (min_p > 0)).any()):
+            raise ValueError(NOT_FROM_ALL)
+    sample(logits, draws, tokens, peaks)
+
+
 def _draw(logits: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
     temperature, _, top_p, min_p, _ = draws.float().unbind(1)
     top_k, uniform = draws[:, 1].long(), draws[:, 4]
-    temperature = torch.where(temperature > 0, temperature, 1.0)
-    scaled = logits / temperature.unsqueeze(1)
+    limits = torch.finfo(torch.float32)
+    sharpness = (1 / temperature).clamp(limits.tiny, limits.max)
+    scaled = (logits - logits.amax(dim=-1, keepdim=True)) * sharpness.unsqueeze(1)
     probs = torch.softmax(scaled, dim=-1)
     probs = probs.masked_fill(probs < min_p.unsqueeze(1) * probs.amax(dim=-1, keepdim=True), 0.0)
     if bool(((top_k > 0) | (top_p < 1)).any()):

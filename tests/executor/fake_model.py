@@ -123,6 +123,9 @@ class FakeModel:
                 logits[i] = float("nan")
         return logits
 
+    def sample(self, hidden: torch.Tensor, draws: torch.Tensor | None, tokens: torch.Tensor, peaks: torch.Tensor) -> None:
+        ops.sample(self.compute_logits(hidden), draws, tokens, peaks)
+
 
 def logits_after(tokens: list[int]) -> torch.Tensor:
     """float32 [VOCAB]: what the fake model says after `tokens`."""

@@ -30,12 +30,22 @@ def reference_kernels() -> None:
     ops.use("reference")
 
 
+class GivenLogits:
+    """A head whose hidden states are the logits."""
+
+    def compute_logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden
+
+    def sample(self, hidden: torch.Tensor, draws: torch.Tensor | None, tokens: torch.Tensor, peaks: torch.Tensor) -> None:
+        ops.sample(hidden, draws, tokens, peaks)
+
+
 class Rows:
     """A sampler with requests in it: (prompt, output, spec) each."""
 
     def __init__(self, requests: list[tuple[list[int], list[int], SamplingSpec]], mode: str = "raw_logprobs") -> None:
         self.batch = InputBatch(len(requests) + 3, 64, 4)
-        self.sampler = Sampler(self.batch, mode, CPU)  # type: ignore[arg-type]
+        self.sampler = Sampler(self.batch, GivenLogits(), mode, CPU)  # type: ignore[arg-type]
         self.rows = []
         for i, (prompt, output, sampling) in enumerate(requests):
             row = self.batch.add(NewRequest(f"r{i}", prompt + output, len(prompt), 0, [], sampling))

@@ -16,13 +16,7 @@ def draw(kernels, logits, uniform, temperature=1.0, top_k=0, top_p=1.0, min_p=0.
     return sample(kernels, logits, draws)[0].tolist()
 
 
-def argmax(kernels, logits) -> tuple[torch.Tensor, torch.Tensor]:
-    tokens, peaks = torch.full((len(logits),), -1), torch.zeros(len(logits))
-    kernels.argmax(logits, tokens, peaks)
-    return tokens, peaks
-
-
-def sample(kernels, logits, draws) -> tuple[torch.Tensor, torch.Tensor]:
+def sample(kernels, logits, draws=None) -> tuple[torch.Tensor, torch.Tensor]:
     tokens, peaks = torch.full((len(logits),), -1), torch.zeros(len(logits))
     kernels.sample(logits, draws, tokens, peaks)
     return tokens, peaks
@@ -139,20 +133,20 @@ def test_rows_that_are_not_finite_are_not_drawn_from(kernels, rng, options):
 
 
 @pytest.mark.parametrize("vocab_size", [1, 7, 16, 33, 1000, 1025, 49152])
-def test_argmax(kernels, rng, vocab_size):
+def test_the_largest(kernels, rng, vocab_size):
     logits = torch.randn(5, vocab_size, generator=rng)
-    tokens, peaks = argmax(kernels, logits)
+    tokens, peaks = sample(kernels, logits)
     best = logits.max(dim=-1)
     assert torch.equal(tokens, best.indices)
     assert torch.equal(peaks, best.values)
 
 
-def test_argmax_takes_the_lowest_of_equals(kernels):
+def test_the_lowest_of_equals(kernels):
     logits = torch.zeros(4, 3333)
     logits[1, [3000, 45, 46]] = 1.0
     logits[2] = -torch.inf
     logits[3, [3331, 2017]] = torch.inf
-    tokens, peaks = argmax(kernels, logits)
+    tokens, peaks = sample(kernels, logits)
     assert tokens.tolist() == [0, 45, 0, 2017]
     assert peaks.tolist() == [0.0, 1.0, -math.inf, math.inf]
 
@@ -162,7 +156,7 @@ def test_a_nan_is_the_largest(kernels, at):
     logits = torch.zeros(1, 3333)
     logits[0, [at, 3332]] = math.nan
     logits[0, 2000] = math.inf
-    tokens, peaks = argmax(kernels, logits)
+    tokens, peaks = sample(kernels, logits)
     assert tokens.tolist() == [at]
     assert peaks.isnan().all()
 
@@ -206,6 +200,6 @@ def test_misfits_are_refused(native):
         with pytest.raises(ValueError, match=r"tokens must be torch.int64 \[2\]"):
             native.sample(logits, draws, bad, peaks)
         with pytest.raises(ValueError, match=r"tokens must be torch.int64 \[2\]"):
-            native.argmax(logits, bad, peaks)
+            native.sample(logits, None, bad, peaks)
     with pytest.raises(ValueError, match=r"peaks must be torch.float32 \[2\]"):
-        native.argmax(logits, tokens, peaks.double())
+        native.sample(logits, None, tokens, peaks.double())

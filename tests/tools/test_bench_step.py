@@ -95,7 +95,7 @@ def test_a_forward_pass_that_times_itself() -> None:
     native = Native()
     clock = ForwardClock(SimpleNamespace(decoder=native))
     assert native.profiled is True
-    ops.argmax(torch.zeros(1, 4), torch.zeros(1, dtype=torch.int64), torch.zeros(1))
+    ops.sample(torch.zeros(1, 4), None, torch.zeros(1, dtype=torch.int64), torch.zeros(1))
     ops.silu_and_mul(torch.zeros(1, 4))
     times = clock.take()
     assert times["qkv"] == 1.5

@@ -139,12 +139,14 @@ void make_weight(Weight* self, int format, int dtype, Address data, Address bias
   new (self) Weight{Format(format), DType(dtype), at<void>(data), at<void>(bias), n, k};
 }
 
-void argmax(Address logits, int64_t stride, int64_t rows, int64_t vocab_size, Address tokens, Address peaks) {
-  kernels().argmax({at<float>(logits), stride, rows, vocab_size, at<int64_t>(tokens), at<float>(peaks)});
-}
-
 void sample(Address logits, int64_t stride, int64_t rows, int64_t vocab_size, Address draws, Address tokens, Address peaks) {
   kernels().sample({at<float>(logits), stride, rows, vocab_size, at<Draw>(draws), at<int64_t>(tokens), at<float>(peaks)});
+}
+
+bool sample_linear(int dtype, Address x, int64_t x_stride, int64_t rows, const Weight& weight, Address draws, Address tokens,
+                   Address peaks, Address runs) {
+  return kernels().sample_linear({DType(dtype), {at<void>(x), x_stride}, rows, weight, at<Draw>(draws), at<int64_t>(tokens),
+                                  at<float>(peaks), at<float>(runs)});
 }
 
 bool top_logprobs(Address logits, int64_t stride, int64_t rows, int64_t vocab_size, Address chosen, int64_t k, Address ids,
@@ -179,8 +181,8 @@ NB_MODULE(_native, m) {
   m.def("pack_int8", &pack_int8, unlocked);
   m.def("pack_blocks", &pack_blocks, unlocked);
   m.def("blocks_bytes", &blocks_bytes);
-  m.def("argmax", &argmax, unlocked);
   m.def("sample", &sample, unlocked);
+  m.def("sample_linear", &sample_linear, unlocked);
   m.def("top_logprobs", &top_logprobs, unlocked);
   bind_decoder(m);
 }

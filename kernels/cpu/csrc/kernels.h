@@ -102,6 +102,7 @@ enum class Epilogue : int {
   add = 2,        // out, float32, += scale * product: the residual stream
   silu_gate = 3,  // out [rows, n / 2], in x's type: silu(gate) * up, of a gated weight
   gelu_gate = 4,
+  runs = 5,  // out [rows, 2, n / 32], float32: what runs.h says of the product
 };
 
 struct LinearArgs {
@@ -112,6 +113,9 @@ struct LinearArgs {
   int64_t rows;
   Weight weight;
   const NormArgs* norm;  // what writes x, row by row, before it is multiplied; or null: x lies there already
+  // A part of the weight: panels (linear_layout.h), and how many of them; -1: all that follow. out holds theirs alone.
+  int64_t first_panel = 0, num_panels = -1;
+  const float* sharpness = nullptr;  // [rows], for runs (runs.h); null: without masses
 };
 
 struct PackArgs {
@@ -128,13 +132,6 @@ struct CompactArgs {
   int64_t n, k, capacity;
 };
 
-struct ArgmaxArgs {
-  const float* logits;
-  int64_t stride, rows, vocab_size;
-  int64_t* tokens;
-  float* peaks;  // the logits of the tokens
-};
-
 // How a row's token is drawn: what `ops.sample` says of its `draws`.
 struct Draw {
   double temperature, top_k, top_p, min_p, uniform;
@@ -143,9 +140,21 @@ struct Draw {
 struct SampleArgs {
   const float* logits;
   int64_t stride, rows, vocab_size;
-  const Draw* draws;
+  const Draw* draws;  // null: no row is drawn
   int64_t* tokens;
   float* peaks;  // the largest logits
+};
+
+// The same of logits that are the product of x and a weight.
+struct SampleLinearArgs {
+  DType dtype;  // of x
+  Rows x;
+  int64_t rows;
+  Weight weight;
+  const Draw* draws;
+  int64_t* tokens;
+  float* peaks;
+  float* runs;  // room for 2 numbers a row and panel
 };
 
 struct LogprobArgs {
@@ -173,8 +182,8 @@ struct Kernels {
   void (*pack_int8)(const PackArgs&);
   void (*pack_blocks)(Format, const PackArgs&);  // weight.data: the file's rows of blocks, one after the other
   int64_t (*blocks_bytes)(Format, int64_t n, int64_t k);  // of what pack_blocks writes
-  void (*argmax)(const ArgmaxArgs&);
   void (*sample)(const SampleArgs&);
+  bool (*sample_linear)(const SampleLinearArgs&);  // false: a row is to be drawn from less than all tokens
   bool (*top_logprobs)(const LogprobArgs&);  // false: a chosen id lies outside the vocabulary
 };
 

@@ -79,18 +79,20 @@ int64_t count_blocks(int64_t groups, int64_t depth) {
 // Product<Kernel, T>: what is done with a panel and a block of rows of x, of type T.
 template <template <typename, typename> class Product, typename Kernel, typename T>
 void multiply(const LinearArgs& a) {
-  const int64_t depth = padded(a.weight.k), panels = padded(a.weight.n) / kPanel;
+  const int64_t depth = padded(a.weight.k), panels = a.num_panels < 0 ? padded(a.weight.n) / kPanel - a.first_panel : a.num_panels;
   const int64_t groups = (a.rows + Kernel::kRows - 1) / Kernel::kRows;
   const int64_t blocks = count_blocks<Kernel>(groups, depth);
   const int64_t wanted = (num_threads() * kRunsPerThread + blocks - 1) / blocks, run = panels > wanted ? panels / wanted : 1;
   const int64_t runs = (panels + run - 1) / run;
   const Groups<Kernel, T> x(a, depth);
-  parallel_for(blocks * runs, a.rows * a.weight.n * a.weight.k > kSharedWork, [&](int64_t task) {
+  parallel_for(blocks * runs, a.rows * panels * kPanel * a.weight.k > kSharedWork, [&](int64_t task) {
     const int64_t block = task / runs, first = groups * block / blocks, end = groups * (block + 1) / blocks;
     const int64_t row = first * Kernel::kRows, rows = (end < groups ? end * Kernel::kRows : a.rows) - row;
     Product<Kernel, T> product(a, x, {first, row, rows});
     Kernel::begin();
-    for (int64_t panel = task % runs * run; panel < (task % runs + 1) * run && panel < panels; ++panel) product(panel);
+    for (int64_t panel = task % runs * run; panel < (task % runs + 1) * run && panel < panels; ++panel) {
+      product(a.first_panel + panel);
+    }
     Kernel::end();
   });
 }

@@ -6,6 +6,7 @@
 #include "activation.h"
 #include "kernels.h"
 #include "linear_layout.h"
+#include "runs.h"
 
 namespace octavo::OCTAVO_ISA {
 
@@ -36,6 +37,7 @@ OCTAVO_INLINE void with_epilogue(Epilogue epilogue, const Body& body) {
     case Epilogue::add: return body(std::integral_constant<Epilogue, Epilogue::add>());
     case Epilogue::silu_gate: return body(std::integral_constant<Epilogue, Epilogue::silu_gate>());
     case Epilogue::gelu_gate: return body(std::integral_constant<Epilogue, Epilogue::gelu_gate>());
+    case Epilogue::runs: return body(std::integral_constant<Epilogue, Epilogue::runs>());
   }
 }
 
@@ -43,16 +45,17 @@ OCTAVO_INLINE void with_epilogue(Epilogue epilogue, const Body& body) {
 template <typename T>
 class PanelWriter {
  public:
-  // A row of sums, its scale, and where it goes.
+  // A row of sums, its scale, where it goes, and how sharp a token is drawn from it.
   struct Row {
     const float *sums, *scale;
     char* out;
+    const float* sharpness = nullptr;
   };
 
   // What it needs is copied: a compiler cannot know that what is written does not overwrite the arguments.
   explicit PanelWriter(const LinearArgs& a)
       : epilogue_(a.epilogue), scale_(a.scale), out_(static_cast<char*>(a.out.data)), bias_(static_cast<const T*>(a.weight.bias)),
-        stride_(a.out.stride), n_(a.weight.n) {}
+        sharpness_(a.sharpness), stride_(a.out.stride), n_(a.weight.n), first_column_(a.first_panel * kPanel) {}
 
   Epilogue epilogue() const { return epilogue_; }
 
@@ -64,15 +67,17 @@ class PanelWriter {
 
   template <Epilogue kEpilogue>
   Row first_row(const Sums& sums) const {
-    constexpr int64_t kColumns = is_gated(kEpilogue) ? 2 : 1;
-    const int64_t offset = sums.first * stride_ + sums.column / kColumns;
-    return {sums.data, sums.row_scales, out_ + offset * static_cast<int64_t>(sizeof(Out<kEpilogue>))};
+    constexpr int64_t kColumns = kEpilogue == Epilogue::runs ? kRun : is_gated(kEpilogue) ? 2 : 1;
+    const int64_t offset = sums.first * stride_ + (sums.column - first_column_) / kColumns;
+    return {sums.data, sums.row_scales, out_ + offset * static_cast<int64_t>(sizeof(Out<kEpilogue>)),
+            sharpness_ ? sharpness_ + sums.first : nullptr};
   }
 
   template <Epilogue kEpilogue, bool kScaled>
   OCTAVO_INLINE void advance(Row& row) const {
     row.sums += kPanel;
     if (kScaled) ++row.scale;
+    if (kEpilogue == Epilogue::runs && row.sharpness) ++row.sharpness;
     row.out += row_bytes<kEpilogue>();
   }
 
@@ -97,7 +102,7 @@ class PanelWriter {
 
  private:
   template <Epilogue kEpilogue>
-  using Out = std::conditional_t<is_wide(kEpilogue), float, T>;
+  using Out = std::conditional_t<is_wide(kEpilogue) || kEpilogue == Epilogue::runs, float, T>;
 
   template <Epilogue kEpilogue, bool kScaled>
   void write_all(const Sums& sums) const {
@@ -105,14 +110,23 @@ class PanelWriter {
     for (int64_t i = 0; i < sums.rows; ++i, advance<kEpilogue, kScaled>(row)) write<kEpilogue, kScaled>(sums, row);
   }
 
+  // kLanes columns of the product.
+  template <bool kScaled>
+  OCTAVO_INLINE Vec product(const Sums& panel, const Row& row, int64_t c) const {
+    const Vec x = kScaled ? scaled(row.sums + c, *row.scale, panel.column_scales + c) : load(row.sums + c);
+    return bias_ ? x + load(bias_ + panel.column + c) : x;  // which is padded to whole panels, as the weight is
+  }
+
   template <Epilogue kEpilogue, bool kScaled>
   OCTAVO_INLINE void write_whole(const Sums& panel, const Row& row) const {
-    const auto sum = [&](int64_t c) {
-      const Vec x = kScaled ? scaled(row.sums + c, *row.scale, panel.column_scales + c) : load(row.sums + c);
-      return bias_ ? x + load(bias_ + panel.column + c) : x;  // which is padded to whole panels, as the weight is
-    };
+    const auto sum = [&](int64_t c) { return product<kScaled>(panel, row, c); };
     auto* out = reinterpret_cast<Out<kEpilogue>*>(row.out);
-    if constexpr (is_gated(kEpilogue)) {  // gates in the first half of the panel, ups in the second
+    if constexpr (kEpilogue == Epilogue::runs) {
+      RunValues values;
+#pragma GCC unroll 8
+      for (int i = 0; i < kRunVecs; ++i) values.of[i] = sum(i * kLanes);
+      write_run(values, row);
+    } else if constexpr (is_gated(kEpilogue)) {  // gates in the first half of the panel, ups in the second
 #pragma GCC unroll 8
       for (int64_t c = 0; c < kHalf; c += kLanes) {
         const Vec gate = sum(c);
@@ -130,9 +144,21 @@ class PanelWriter {
     }
   }
 
+  OCTAVO_INLINE void write_run(const RunValues& values, const Row& row) const {
+    float* peak = reinterpret_cast<float*>(row.out);
+    *peak = peak_of(values);
+    if (row.sharpness) peak[stride_ / 2] = mass_of(values, *peak, *row.sharpness);
+  }
+
   // The last panel may have less columns.
   template <Epilogue kEpilogue, bool kScaled>
   __attribute__((noinline)) void write_some(const Sums& panel, const Row& row, int64_t columns) const {
+    if constexpr (kEpilogue == Epilogue::runs) {
+      float logits[kRun];
+      for (int64_t c = 0; c < kRun; c += kLanes) store(logits + c, product<kScaled>(panel, row, c));
+      for (int64_t c = columns; c < kRun; ++c) logits[c] = kNever;
+      return write_run(load_run(logits), row);
+    }
     Out<kEpilogue> whole[kPanel] = {};
     const size_t bytes = static_cast<size_t>(is_gated(kEpilogue) ? columns / 2 : columns) * sizeof whole[0];
     std::memcpy(whole, row.out, bytes);
@@ -144,7 +170,8 @@ class PanelWriter {
   float scale_;
   char* out_;
   const T* bias_;
-  int64_t stride_, n_;
+  const float* sharpness_;
+  int64_t stride_, n_, first_column_;
 };
 
 // Sums that are written little by little, while others are computed.

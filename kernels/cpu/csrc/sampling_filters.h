@@ -19,7 +19,7 @@ struct MoreLikely {
 };
 
 struct Row {
-  const float* logits;  // scaled
+  const float* logits;
   float* weights;       // unnormalized probabilities; what is removed becomes 0
   int64_t size;
 };

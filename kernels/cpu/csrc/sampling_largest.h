@@ -35,13 +35,13 @@ inline float largest_value(const float* x, int64_t size) {
 }
 
 // The largest of a row, the lowest id among equals; the first NaN, if there is one. A pass that finds the largest values of
-// runs, then a look at one run: keeping each lane's id beside its value would take three times as long.
+// pieces, then a look at one: keeping each lane's id beside its value would take three times as long.
 inline Largest largest(const float* x, int64_t size) {
-  constexpr int64_t kRun = 1024;
+  constexpr int64_t kPiece = 1024;
   float top = -std::numeric_limits<float>::infinity();
   int64_t id = 0;
-  for (int64_t i = 0; i < size && top == top; i += kRun) {
-    const float best = largest_value(x + i, size - i < kRun ? size - i : kRun);
+  for (int64_t i = 0; i < size && top == top; i += kPiece) {
+    const float best = largest_value(x + i, size - i < kPiece ? size - i : kPiece);
     if (best > top || best != best) {
       top = best;
       id = i;

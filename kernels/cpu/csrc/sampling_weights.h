@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "simd.h"
+#include "runs.h"
 
 namespace octavo::OCTAVO_ISA {
 
@@ -63,23 +63,16 @@ inline double total(const float* x, int64_t size, float least = 0) {
   return sum.result();
 }
 
-// Weights are e^(logit / temperature - top), or 0 where that is below `least`.
+// Weights are e^((logit - top) * sharpness), or 0 where that is below `least`.
 struct Scale {
-  float temperature, top, least;
+  float sharpness, top, least;
 };
 
-// out[i] = x[i] / divisor
-inline void divide(const float* x, int64_t size, float divisor, float* out) {
-  int64_t i = 0;
-  for (; i + kLanes <= size; i += kLanes) store(out + i, load(x + i) / splat(divisor));
-  for (; i < size; ++i) out[i] = x[i] / divisor;
-}
-
-template <bool kDivided>
-double weigh(const float* x, int64_t size, const Scale& scale, float* out) {
+// The weights of x; returns their sum. Both in one pass: the additions, which wait for one another, cost nothing beside it.
+inline double weigh(const float* x, int64_t size, const Scale& scale, float* out) {
   constexpr int kStep = kLanes > Sum::kStep ? kLanes : Sum::kStep;
   const auto weight = [&](Vec v) {
-    v = exp((kDivided ? v / splat(scale.temperature) : v) - splat(scale.top));
+    v = exp((v - splat(scale.top)) * splat(scale.sharpness));
     return v >= splat(scale.least) ? v : Vec{};
   };
   Sum sum;
@@ -97,44 +90,32 @@ double weigh(const float* x, int64_t size, const Scale& scale, float* out) {
   return sum.result();
 }
 
-// The weights of x; returns their sum. Both in one pass: the additions, which wait for one another, cost nothing beside it.
-inline double weigh(const float* x, int64_t size, const Scale& scale, float* out) {
-  // To divide by 1 changes nothing, and takes as long as the rest.
-  return scale.temperature == 1 ? weigh<false>(x, size, scale, out) : weigh<true>(x, size, scale, out);
-}
-
-constexpr int64_t kSumBlock = 512;
-
-constexpr int64_t sum_blocks(int64_t size) { return (size + kSumBlock - 1) / kSumBlock; }
-
 // First of `size` ids whose cumulative weight passes `uniform` of the total.
 //
-// sums: of the weights of each block of kSumBlock ids. weights(first, count) gives the weights of a block.
+// sums: of the weights of each run. weights(run, count) gives the weights of a run.
 template <typename Weights>
-int64_t invert(int64_t size, const double* sums, double uniform, const Weights& weights) {
-  const auto length = [&](int64_t first) { return std::min(kSumBlock, size - first); };
-  double sum = 0;
-  for (int64_t b = 0; b < sum_blocks(size); ++b) sum += sums[b];
-  double left = uniform * sum;
+int64_t invert(int64_t size, const float* sums, double uniform, const Weights& weights) {
+  const int64_t runs = count_runs(size);
+  const auto length = [&](int64_t run) { return std::min<int64_t>(kRun, size - run * kRun); };
+  double left = uniform * total(sums, runs);
   int64_t last = 0;
-  for (int64_t first = 0; first < size; first += kSumBlock) {
-    const double block = sums[first / kSumBlock];
-    if (block > 0) last = first;
-    if (block <= left) {
-      left -= block;
+  for (int64_t run = 0; run < runs; ++run) {
+    if (sums[run] > 0) last = run;
+    if (sums[run] <= left) {
+      left -= sums[run];
       continue;
     }
-    const float* w = weights(first, length(first));
-    for (int64_t j = 0; j < length(first); ++j) {
-      if (w[j] > left) return first + j;
+    const float* w = weights(run, length(run));
+    for (int64_t j = 0; j < length(run); ++j) {
+      if (w[j] > left) return run * kRun + j;
       left -= w[j];
     }
   }
   // Rounding left a crumb: the last id that has any weight.
   const float* w = weights(last, length(last));
-  int64_t chosen = last;
-  for (int64_t j = 0; j < length(last); ++j) chosen = w[j] > 0 ? last + j : chosen;
-  return chosen;
+  int64_t chosen = 0;
+  for (int64_t j = 0; j < length(last); ++j) chosen = w[j] > 0 ? j : chosen;
+  return last * kRun + chosen;
 }
 
 }  // namespace octavo::OCTAVO_ISA

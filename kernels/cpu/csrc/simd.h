@@ -228,6 +228,18 @@ OCTAVO_INLINE float max(Vec x) {
 #endif
 }
 
+// Whether a lane of either is a NaN.
+OCTAVO_INLINE bool any_nan(Vec a, Vec b) {
+#if defined(__AVX512F__)
+  return _mm512_cmp_ps_mask(a, b, _CMP_UNORD_Q) != 0;
+#elif defined(__AVX2__)
+  return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_UNORD_Q)) != 0;
+#else
+  const IVec strange = (a != a) | (b != b);
+  return (strange[0] | strange[1] | strange[2] | strange[3]) != 0;
+#endif
+}
+
 // 0, 1, 2, ... From memory: built in place it costs an instruction a lane.
 OCTAVO_INLINE IVec lane_numbers() {
   alignas(64) static const int32_t kNumbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};

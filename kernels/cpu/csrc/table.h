@@ -23,8 +23,8 @@ void linear_quantized(const LinearArgs& args);
 void unpack_row(const Weight& weight, int64_t row, void* out);
 void unpack_int8_row(const Weight& weight, int64_t row, void* out);
 void unpack_blocks_row(const Weight& weight, int64_t row, void* out);
-void argmax(const ArgmaxArgs& args);
 void sample(const SampleArgs& args);
+bool sample_linear(const SampleLinearArgs& args);
 bool top_logprobs(const LogprobArgs& args);
 
 }  // namespace octavo::OCTAVO_ISA
