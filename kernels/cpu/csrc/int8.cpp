@@ -33,17 +33,20 @@ template <typename T>
 void unpack(const Weight& weight, int64_t row, T* out) {
   const char* packed = static_cast<const char*>(weight.data);
   const auto* head = reinterpret_cast<const PanelHead*>(packed + row / kPanel * byte_panel_bytes(weight.k));
+  const Vec scale = splat(head->scales[row % kPanel]);
   for (int64_t block = 0; block < weight.k; block += kByteBlock) {
+    int8_t bytes[kByteBlock];
+    for (int k = 0; k < kByteBlock; k += kQuad) std::memcpy(bytes + k, packed + byte_index(row, block + k, weight.k), kQuad);
     float values[kByteBlock];
-    for (int k = 0; k < kByteBlock; ++k) {
-      const auto* quad = reinterpret_cast<const int8_t*>(packed + byte_index(row, block + k / kQuad * kQuad, weight.k));
-      values[k] = static_cast<float>(quad[k % kQuad]) * head->scales[row % kPanel];
-    }
+    for (int k = 0; k < kByteBlock; ++k) values[k] = static_cast<float>(bytes[k]);
     Vec v[kByteVecs];
-    for (int i = 0; i < kByteVecs; ++i) v[i] = load(values + i * kLanes);
+    for (int i = 0; i < kByteVecs; ++i) v[i] = load(values + i * kLanes) * scale;
     mix(v);
-    for (int i = 0; i < kByteVecs; ++i) store(values + i * kLanes, v[i]);
-    for (int k = 0; k < kByteBlock && block + k < weight.k; ++k) out[block + k] = from_float<T>(values[k]);
+    for (int i = 0; i < kByteVecs; ++i) {
+      const int64_t left = weight.k - block - i * kLanes;
+      if (left >= kLanes) store(out + block + i * kLanes, v[i]);
+      else if (left > 0) store_some(out + block + i * kLanes, v[i], left);
+    }
   }
 }
 

@@ -100,13 +100,6 @@ void unpack_dense_row(const Weight& weight, int64_t row, T* to) {
   }
 }
 
-void unpack_compact_row(const Weight& weight, int64_t row, bf16* to) {
-  const int64_t depth = padded(weight.k), panel = row / kPanel, begin = panel * depth * kPanel;
-  for (int64_t k = 0; k < weight.k; ++k) {
-    to[k] = decode_one(weight, panel, depth, packed_index<bf16>(row, k, depth) - begin);
-  }
-}
-
 }  // namespace
 
 void linear(const LinearArgs& args) {
@@ -147,7 +140,7 @@ int64_t compact_linear(const CompactArgs& a) {
 void unpack_row(const Weight& weight, int64_t row, void* out) {
   switch (weight.format) {
     case Format::dense: OCTAVO_DISPATCH(weight.dtype, T, unpack_dense_row(weight, row, static_cast<T*>(out))); return;
-    case Format::compact: return unpack_compact_row(weight, row, static_cast<bf16*>(out));
+    case Format::compact: return decode_column(weight, row, static_cast<bf16*>(out));
     case Format::int8: return unpack_int8_row(weight, row, out);
     default: return unpack_blocks_row(weight, row, out);
   }

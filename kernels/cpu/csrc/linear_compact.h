@@ -160,13 +160,23 @@ inline void encode_panel(const bf16* values, int64_t depth, const CompactHeader&
   }
 }
 
-// Value `i` of a panel's decoded ones.
-inline bf16 decode_one(const Weight& weight, int64_t panel, int64_t depth, int64_t i) {
-  const CompactPanel at(weight, panel, depth);
-  for (const Exception* e = at.exceptions; e < at.end; ++e) {
-    if (e->position == i) return e->value;
+// One packed column, k values.
+inline void decode_column(const Weight& weight, int64_t n, bf16* to) {
+  constexpr int64_t kGroupsOfHalf = kHalfBlock / kGroup, kPair = 2 * kHalf;  // kPair: from one two k to the next two
+  const int64_t depth = padded(weight.k), column = n % kPanel;
+  const CompactPanel panel(weight, n / kPanel, depth);
+  bf16 half[kHalfBlock];
+  for (int64_t k = 0; k < weight.k; k += kBlock) {
+    const uint8_t* from = panel.blocks + k / kBlock * kCompactBlock + column / kHalf * kGroupsOfHalf * kGroupBytes;
+    decode_groups(*panel.header, from, kGroupsOfHalf, half);
+    for (int64_t i = 0; i < kBlock && k + i < weight.k; ++i) to[k + i] = half[i / 2 * kPair + column % kHalf * 2 + i % 2];
   }
-  return decode_value(*at.header, at.blocks, i);
+  for (const Exception* e = panel.exceptions; e < panel.end; ++e) {
+    const int64_t in_block = e->position % kBlockValues, in_half = in_block % kHalfBlock;
+    if (in_block / kHalfBlock * kHalf + in_half % kPair / 2 != column) continue;
+    const int64_t k = e->position / kBlockValues * kBlock + in_half / kPair * 2 + in_half % 2;
+    if (k < weight.k) to[k] = e->value;
+  }
 }
 
 }  // namespace octavo::OCTAVO_ISA

@@ -24,8 +24,9 @@ void copy_row(const EmbeddingArgs& a, int64_t i, int64_t id) {
 }  // namespace
 
 bool embedding(const EmbeddingArgs& a) {
+  constexpr int64_t kUnpacking = 8;  // what it costs to find and decode a number, in copied ones
   std::atomic<bool> valid{true};
-  parallel_rows(a.num_ids, a.size, [&](int64_t i) {
+  parallel_rows(a.num_ids, (a.packed ? kUnpacking : 1) * a.size, [&](int64_t i) {
     const int64_t id = id_at(a, i);
     if (id < 0 || id >= a.vocab_size) {
       valid.store(false, std::memory_order_relaxed);
