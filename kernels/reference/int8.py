@@ -69,11 +69,10 @@ def pack_int8(weight: torch.Tensor, bias: torch.Tensor | None = None, gated: boo
 
 def mix(x: torch.Tensor) -> torch.Tensor:
     """Multiply each block of float32 [T, K] by the (symmetric) Hadamard matrix -> [T, K rounded up to whole blocks]."""
-    rows, k = x.shape
-    x = F.pad(x, (0, -k % BLOCK))
+    x = F.pad(x, (0, -x.shape[1] % BLOCK))
     for stride in STRIDES:
-        first, second = x.view(rows, -1, 2, stride).unbind(2)
-        x = torch.stack([first + second, first - second], dim=2).view(rows, -1)
+        first, second = x.unflatten(1, (-1, 2, stride)).unbind(2)
+        x = torch.stack([first + second, first - second], dim=2).flatten(1)
     return x
 
 

@@ -25,6 +25,12 @@ def test_against_exact_arithmetic(kernels, rng, dtype, rows, n, k, with_bias):
     torch.testing.assert_close(product, exact(x, weight, bias), rtol=rounding * 2, atol=tolerance * 4)
 
 
+@pytest.mark.parametrize("pack", ["pack_linear", "pack_int8"])
+def test_no_rows(kernels, pack):
+    packed = getattr(kernels, pack)(torch.ones(40, 64))
+    assert kernels.linear(torch.zeros(0, 64), packed).shape == (0, 40)
+
+
 def test_strided_input_and_weight(kernels, close, rng, dtype):
     x, weight = torch.randn(7, 200, generator=rng).to(dtype), torch.randn(40, 90, generator=rng).to(dtype)
     packed = kernels.pack_linear(weight[:, 10:74])

@@ -49,6 +49,10 @@ def test_the_same_as_from_logits(native, rng, dtype, form, n, k, with_bias):
             assert torch.equal(peaks, best)
 
 
+def test_no_rows(native):
+    assert choose(native, torch.zeros(0, 64), native.pack_linear(torch.zeros(40, 64)))[0] == []
+
+
 def test_a_row_does_not_depend_on_the_others(native, rng):
     x = torch.randn(64, 128, generator=rng).bfloat16()
     packed = native.pack_linear(torch.randn(3000, 128, generator=rng).bfloat16() / 4)

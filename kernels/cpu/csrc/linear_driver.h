@@ -12,7 +12,6 @@ namespace octavo::OCTAVO_ISA {
 
 constexpr int64_t kBlockBytes = 800 << 10;  // of rows of x worked on together, so that they stay in the cache
 constexpr int64_t kSharedWork = 1 << 16;    // multiply-adds below which one thread is faster than two
-constexpr int64_t kRunsPerThread = 16;
 
 // What it costs to bring a number of x into a kernel's order, and to norm it, in copied ones.
 inline int64_t cost_of_row(const LinearArgs& a, int64_t depth) {
@@ -76,23 +75,31 @@ int64_t count_blocks(int64_t groups, int64_t depth) {
   return groups * Kernel::kRows < threads * Kernel::kOwnRows ? blocks : (blocks + threads - 1) / threads * threads;
 }
 
+// Many, so that others can help a thread that is held up; but to begin a task takes a fifth as long as a panel's product with a
+// group of rows. `products` of them are to be made.
+inline int64_t tasks_per_thread(int64_t products) {
+  constexpr int64_t kLeast = 3, kMost = 16, kWorthBeginning = 24;
+  const int64_t tasks = products / num_threads() / kWorthBeginning;
+  return tasks < kLeast ? kLeast : tasks > kMost ? kMost : tasks;
+}
+
 // Product<Kernel, T>: what is done with a panel and a block of rows of x, of type T.
 template <template <typename, typename> class Product, typename Kernel, typename T>
 void multiply(const LinearArgs& a) {
   const int64_t depth = padded(a.weight.k), panels = a.num_panels < 0 ? padded(a.weight.n) / kPanel - a.first_panel : a.num_panels;
+  if (a.rows == 0 || panels == 0) return;
   const int64_t groups = (a.rows + Kernel::kRows - 1) / Kernel::kRows;
   const int64_t blocks = count_blocks<Kernel>(groups, depth);
-  const int64_t wanted = (num_threads() * kRunsPerThread + blocks - 1) / blocks, run = panels > wanted ? panels / wanted : 1;
-  const int64_t runs = (panels + run - 1) / run;
+  const int64_t wanted = (num_threads() * tasks_per_thread(panels * groups) + blocks - 1) / blocks;
+  const int64_t runs = panels < wanted ? panels : wanted;
   const Groups<Kernel, T> x(a, depth);
   parallel_for(blocks * runs, a.rows * panels * kPanel * a.weight.k > kSharedWork, [&](int64_t task) {
     const int64_t block = task / runs, first = groups * block / blocks, end = groups * (block + 1) / blocks;
     const int64_t row = first * Kernel::kRows, rows = (end < groups ? end * Kernel::kRows : a.rows) - row;
     Product<Kernel, T> product(a, x, {first, row, rows});
     Kernel::begin();
-    for (int64_t panel = task % runs * run; panel < (task % runs + 1) * run && panel < panels; ++panel) {
-      product(a.first_panel + panel);
-    }
+    const int64_t run = task % runs, last = panels * (run + 1) / runs;
+    for (int64_t panel = panels * run / runs; panel < last; ++panel) product(a.first_panel + panel);
     Kernel::end();
   });
 }
