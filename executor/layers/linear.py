@@ -57,9 +57,9 @@ class Linear:
         self.dtype = place.dtype
         self.kind: BlockKind | None = None
 
-    def __call__(self, x: torch.Tensor, wide: bool = False) -> torch.Tensor:
-        """Multiply x [T, in_features] -> [T, out_features], in float32 if `wide`."""
-        return ops.linear(x, self.packed, wide)
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Multiply x [T, in_features] -> [T, out_features]."""
+        return ops.linear(x, self.packed)
 
     def finish(self) -> None:
         """Pack the weights; from here on only the packed form is kept."""

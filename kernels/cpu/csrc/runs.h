@@ -1,8 +1,8 @@
 // Logits in runs of 32 successive tokens: what is kept of a run while its logits are forgotten.
 //
-// The peak is its largest logit, or a NaN if there is one. The mass is the sum of e^((logit - peak) * sharpness), where sharpness is
-// one divided by the temperature. With them a token is chosen from a row after a look at the logits of one run. A row of runs
-// is its peaks, followed by its masses.
+// The peak is its largest logit, or a NaN if there is one. The mass is the sum of e^((logit - peak) * sharpness), where
+// sharpness is one divided by the temperature. With them a token is chosen from a row after a look at the logits of one run.
+// A row of runs is its peaks, followed by its masses.
 #pragma once
 
 #include <limits>
