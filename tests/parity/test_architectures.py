@@ -10,6 +10,8 @@ import torch
 from parity import tiny_hf
 from parity.paged import PagedSequences, load
 
+from octavo.kernels import ops
+
 TOLERANCE = 2e-5
 
 GEMMA3_ROPE = {
@@ -62,6 +64,23 @@ def test_logits_and_tokens_equal_transformers(case: str, tmp_path: Path) -> None
     assert sequences.greedy("generated", prompt, 32) == expected
     assert tiny_hf.difference(sequences.logits("whole", prompt + expected), theirs) < TOLERANCE
     assert tiny_hf.difference(sequences.logits("chunks", prompt + expected, chunk=5), theirs) < TOLERANCE
+
+
+@pytest.mark.parametrize("architecture", ["LlamaForCausalLM", "Gemma2ForCausalLM", "GraniteForCausalLM"])
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_the_head_samples_what_its_logits_say(architecture: str, temperature: float, tmp_path: Path) -> None:
+    """Plain logits need not be written; scaled and capped ones are."""
+    tiny_hf.make(tmp_path, architecture, **({"head_dim": 16} if architecture.startswith("Gemma") else {}))
+    model = load(tmp_path)
+    hidden = torch.randn(20, model.options.hidden_size, generator=torch.Generator().manual_seed(3)) * 4
+    draws = torch.tensor([temperature, 0.0, 1.0, 0.0, 0.0], dtype=torch.float64).repeat(20, 1)
+    draws[:, 4] = torch.arange(20) / 20
+    picked, expected = [(torch.full((20,), -1), torch.zeros(20)) for _ in range(2)]
+    model.sample(hidden, draws, *picked)
+    ops.sample(model.compute_logits(hidden), draws, *expected)
+    assert torch.equal(picked[0], expected[0])
+    assert torch.equal(picked[1], expected[1])
+    assert len(set(picked[0].tolist())) > 5, "one token for all proves little"
 
 
 def test_sequences_in_one_step_do_not_mix(tmp_path: Path) -> None:

@@ -147,6 +147,7 @@ class PanelWriter {
   OCTAVO_INLINE void write_run(const RunValues& values, const Row& row) const {
     float* peak = reinterpret_cast<float*>(row.out);
     *peak = peak_of(values);
+    // A row's masses follow its peaks.
     if (row.sharpness) peak[stride_ / 2] = mass_of(values, *peak, *row.sharpness);
   }
 
