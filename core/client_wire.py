@@ -9,6 +9,7 @@ import zmq
 
 from octavo.core.messages import ClientMessage, CoreMessage
 from octavo.core.transport import Addresses, MessageEncoder, WireError, core_decoder, make_socket, receive
+from octavo.core.unreadable import instead_of
 
 logger = logging.getLogger(__name__)
 
@@ -35,15 +36,22 @@ class ClientWire:
             self._input.send_multipart(self._encoder.encode(message), copy=False)
 
     def receive(self) -> CoreMessage | None:
-        """The next message that is there and can be read; None when there is none, or after `close`."""
+        """The next message that is there; None when there is none, or after `close`.
+
+        In place of one that cannot be read comes one that ends whoever waits for it.
+        """
         while not self.closed:
             try:
-                message: CoreMessage = self._decoder.decode(receive(self._output, zmq.NOBLOCK))
-                return message
+                frames = receive(self._output, zmq.NOBLOCK)
             except zmq.Again:
                 return None
+            try:
+                message: CoreMessage | None = self._decoder.decode(frames)
             except WireError as error:
                 logger.error("dropped a malformed message of the engine core: %s", error)
+                message = instead_of(frames, error)
+            if message is not None:
+                return message
         return None
 
     def wait(self, timeout_ms: int) -> CoreMessage | None:

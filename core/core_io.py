@@ -15,6 +15,7 @@ import zmq
 
 from octavo.core.messages import WIRE_VERSION, ClientMessage, CoreMessage, Failed, Hello, Progress, Ready
 from octavo.core.transport import Addresses, MessageEncoder, WireError, client_decoder, make_socket, receive
+from octavo.core.unreadable import answer_to_client
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +29,18 @@ class Disconnected(NamedTuple):
     """In the inbox: this client is gone."""
 
 
+class NotSent(NamedTuple):
+    """In the inbox: this message for the client could not be sent, and why."""
+
+    message: CoreMessage
+    error: str
+
+
 class Stop(NamedTuple):
     """In the inbox: end the loop."""
 
 
-Inbox = queue.SimpleQueue[tuple[bytes, ClientMessage | Disconnected | Stop]]
+Inbox = queue.SimpleQueue[tuple[bytes, ClientMessage | Disconnected | NotSent | Stop]]
 
 
 class _Greet(NamedTuple):
@@ -101,6 +109,9 @@ class CoreIO:
                 message = decoder.decode(frames[1:])
             except WireError as error:
                 logger.error("dropped a malformed message of client %s: %s", identity.hex(), error)
+                answer = answer_to_client(frames[1:], error)
+                if answer is not None and identity in greeted:
+                    self.send(identity, answer)
                 continue
             self._dispatch(identity, message, greeted)
 
@@ -126,8 +137,10 @@ class CoreIO:
                 return
             try:
                 gone = sender.handle(identity, message)
-            except Exception:
+            except Exception as error:
                 logger.exception("could not send a message to client %s", identity.hex())
+                if not isinstance(message, _Greet):
+                    self.inbox.put((identity, NotSent(message, f"{type(error).__name__}: {error}")))
                 continue
             for client in gone:
                 self.inbox.put((client, Disconnected()))

@@ -11,7 +11,7 @@ from typing import Any
 
 from octavo.config import EngineConfig
 from octavo.core.admission import RequestChecker
-from octavo.core.core_io import Disconnected, Inbox, Stop
+from octavo.core.core_io import Disconnected, Inbox, NotSent, Stop
 from octavo.core.messages import (
     AbortRequests,
     ClientMessage,
@@ -20,12 +20,11 @@ from octavo.core.messages import (
     CoreMessage,
     CoreOutputs,
     EngineRequest,
-    FinishReason,
     Hello,
-    RequestUpdate,
 )
 from octavo.core.request import Client, Request
 from octavo.core.scheduler import ScheduledStep, Scheduler
+from octavo.core.unreadable import failed_requests
 from octavo.errors import ConfigError, ValidationError
 from octavo.executor.base import Executor
 from octavo.executor.step import StepOutput
@@ -194,7 +193,7 @@ class EngineCore:
         while not self._inbox.empty():
             self._handle(*self._inbox.get())
 
-    def _handle(self, identity: bytes, message: ClientMessage | Disconnected | Stop) -> None:
+    def _handle(self, identity: bytes, message: ClientMessage | Disconnected | NotSent | Stop) -> None:
         client = self._clients.get(identity)
         if isinstance(message, Stop):
             self._stopping = True
@@ -208,6 +207,8 @@ class EngineCore:
             self.scheduler.abort([client.requests[i] for i in message.request_ids if i in client.requests])
         elif isinstance(message, ControlCall):
             self._send(identity, self._control(message))
+        elif isinstance(message, NotSent):
+            self._make_up_for(client, message)
         else:
             self._disconnect(client)
 
@@ -217,14 +218,32 @@ class EngineCore:
             self.scheduler.abort([twin])
             fault: str | None = f"request id {message.request_id!r} is in use; both requests end"
         else:
+            fault = self._queued(client, message)
+        if fault is not None:
+            logger.warning("refused request %s: %s", message.request_id, fault)
+            self._send(client.identity, failed_requests([message.request_id], fault))
+
+    def _queued(self, client: Client, message: EngineRequest) -> str | None:
+        """Check and queue a request; why it cannot be, when nothing of it is left here."""
+        try:
             fault = self._checker.fault(message)
-        if fault is None:
-            self.scheduler.add(Request(message, client, self._next_sequence, self.max_model_len, self._by_priority))
-            self._next_sequence += 1
-            return
-        logger.warning("refused request %s: %s", message.request_id, fault)
-        refusal = RequestUpdate(message.request_id, finish_reason=FinishReason.ERROR, error=fault)
-        self._send(client.identity, CoreOutputs([refusal], time.monotonic()))
+            if fault is None:
+                self.scheduler.add(Request(message, client, self._next_sequence, self.max_model_len, self._by_priority))
+                self._next_sequence += 1
+        except Exception as error:
+            logger.error("request %s could not be queued", message.request_id, exc_info=error)
+            return f"queueing the request failed: {_described(error)}"
+        return fault
+
+    def _make_up_for(self, client: Client, lost: NotSent) -> None:
+        """Whoever waits for a message that could not be sent hears that instead."""
+        message, why = lost.message, f"the engine core could not send its output: {lost.error}"
+        if isinstance(message, ControlReply):
+            self._send(client.identity, ControlReply(message.call_id, error=why))
+        elif isinstance(message, CoreOutputs):
+            request_ids = [update.request_id for update in message.all_updates()]
+            self.scheduler.abort([client.requests[i] for i in request_ids if i in client.requests])
+            self._send(client.identity, failed_requests(request_ids, why))
 
     def _disconnect(self, client: Client) -> None:
         logger.info("client %s disconnected; %d requests aborted", client.name, len(client.requests))

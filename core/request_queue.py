@@ -78,8 +78,8 @@ class PriorityQueue(RequestQueue):
         self._requests: dict[str, Request] = {}
 
     def push(self, request: Request) -> None:
-        self._requests[request.key] = request
         heapq.heappush(self._heap, (request.order, request.key))
+        self._requests[request.key] = request
 
     def push_back(self, request: Request) -> None:
         self.push(request)

@@ -39,10 +39,11 @@ class RequestTable:
         self._next_log = 0.0
 
     def add(self, request: Request) -> None:
-        self.live[request.key] = request
-        request.client.requests[request.request_id] = request
+        """Take in a request, or, when that fails, leave everything as it was."""
         request.note(EventKind.QUEUED, time.monotonic())
         self.waiting.push(request)
+        self.live[request.key] = request
+        request.client.requests[request.request_id] = request
 
     def start(self, request: Request) -> None:
         """Move the first waiting request, which has its blocks now, to the running ones."""

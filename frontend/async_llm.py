@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Self
 from octavo.config import EngineArgs, EngineConfig
 from octavo.core.messages import Progress, Ready
 from octavo.core.waiting_core import WaitingCore
-from octavo.errors import EngineDeadError, RequestTimeoutError, ValidationError
+from octavo.errors import EngineDeadError, OctavoError, RequestFailedError, RequestTimeoutError, ValidationError
 from octavo.frontend.admission import Admission
 from octavo.frontend.chat_template import make_chat_renderer
 from octavo.frontend.collector import OutputSink
 from octavo.frontend.fan_out import FanOut
-from octavo.frontend.input_processor import InputProcessor, ProcessedInput, default_sampling_params
+from octavo.frontend.input_processor import InputProcessor, ProcessedInput, check_unicode, default_sampling_params
 from octavo.frontend.log_stats import LoggingStatLogger
 from octavo.frontend.output_processor import FollowUp, OutputProcessor
 from octavo.frontend.request_state import RequestState
@@ -174,10 +174,12 @@ class AsyncLLM:
             EngineDeadError: the engine is gone.
         """
         arrival_time = time.monotonic()
-        state = await self._submit(prompt, sampling_params, request_id, priority, arrival_time)
-        timer = self._start_timer(state, arrival_time, timeout)
-        offer = None if sink is None else partial(_offer, state, sink)
+        state = await self._prepare(prompt, sampling_params, request_id, priority, arrival_time)
+        self._start(state)
+        timer = None
         try:
+            timer = self._start_timer(state, arrival_time, timeout)
+            offer = None if sink is None else partial(_offer, state, sink)
             while True:
                 await state.collector.wait(offer)
                 output = state.take()
@@ -187,13 +189,13 @@ class AsyncLLM:
         finally:
             if timer is not None:
                 timer.cancel()
-            self._tell_core(FollowUp(aborts=self._outputs.abort(state)))
+            self._client.abort(self._outputs.abort(state))
 
     async def abort(self, request_id: str | Sequence[str]) -> None:
         """End requests by the id they were given; their generators yield what there is, with finish reason "abort"."""
         for one in [request_id] if isinstance(request_id, str) else request_id:
             for state in self._outputs.find(one):
-                self._tell_core(FollowUp(aborts=self._outputs.abort(state)))
+                self._client.abort(self._outputs.abort(state))
 
     async def check_health(self) -> None:
         """Return if the engine works.
@@ -261,7 +263,7 @@ class AsyncLLM:
     ) -> None:
         await asyncio.to_thread(self.shutdown)
 
-    async def _submit(
+    async def _prepare(
         self, prompt: PromptType, params: SamplingParams, request_id: str, priority: int, arrival_time: float
     ) -> RequestState:
         self._ensure_running()
@@ -270,12 +272,11 @@ class AsyncLLM:
         processed = await self.input_processor.process(prompt, params)
         self._ensure_running()
         self._admission.check(len(processed.prompt_token_ids))
-        state = self._new_state(processed, request_id, priority, arrival_time)
-        self._tell_core(FollowUp(requests=self._outputs.add(state)))
-        return state
+        return self._new_state(processed, request_id, int(priority), arrival_time)
 
     def _new_state(self, processed: ProcessedInput, request_id: str, priority: int, arrival_time: float) -> RequestState:
-        internal_id = f"{request_id}-{next(self._ids):x}"
+        # The number comes first: no caller's id, with an index behind it, is then another's.
+        internal_id = f"{next(self._ids):x}-{request_id}"
         fan_out = FanOut(internal_id, processed, arrival_time, priority)
         interval = self.config.scheduler.stream_interval
         return RequestState(request_id, internal_id, fan_out, self.tokenizer, arrival_time, interval)
@@ -288,7 +289,7 @@ class AsyncLLM:
 
     def _time_out(self, state: RequestState, timeout: float) -> None:
         error = RequestTimeoutError(f"the request took more than {timeout:g} s")
-        self._tell_core(FollowUp(aborts=self._outputs.fail(state, error)))
+        self._client.abort(self._outputs.fail(state, error))
 
     def _ensure_running(self) -> None:
         """Check that the engine lives and is used from its event loop; start reading the core's outputs."""
@@ -304,15 +305,41 @@ class AsyncLLM:
             self._die(str(EngineDeadError()))
             raise self.dead_error
 
-    def _tell_core(self, follow_up: FollowUp) -> None:
-        if follow_up.aborts:
-            self._client.abort(follow_up.aborts)
+    def _start(self, state: RequestState) -> None:
+        """Count a request and send it, in one step that undoes itself when any of it fails.
+
+        Raises:
+            EngineDeadError: the core is gone.
+            RequestFailedError: the request cannot be sent.
+        """
         try:
-            for request in follow_up.requests:
+            for request in self._outputs.add(state):
                 self._client.add(request)
-        except EngineDeadError as error:
+        except Exception as error:
+            self._client.abort(self._outputs.withdraw(state))
+            raise self._not_sent(state, error) from error
+
+    def _start_next(self, state: RequestState) -> None:
+        """Send the next of a request's sequences, if it has more and still lives; a failure is the request's alone."""
+        if state.finished or state.fan_out.exhausted:
+            return
+        try:
+            self._client.add(self._outputs.start_next(state))
+        except Exception as error:  # noqa: BLE001 - logged; the request fails
+            self._client.abort(self._outputs.fail(state, self._not_sent(state, error)))
+
+    def _not_sent(self, state: RequestState, error: Exception) -> OctavoError:
+        """What a request is told whose submission failed."""
+        if isinstance(error, EngineDeadError):
             self._die(str(error))
-            raise
+            return self.dead_error
+        logger.error("request %s could not be sent to the engine core", state.request_id, exc_info=error)
+        return RequestFailedError(f"the request could not be sent to the engine core: {error}")
+
+    def _tell_core(self, follow_up: FollowUp) -> None:
+        self._client.abort(follow_up.aborts)
+        for state in follow_up.due:
+            self._start_next(state)
 
     async def _pump_outputs(self) -> None:
         """Hand the core's messages to their requests until the core is gone."""
@@ -352,6 +379,7 @@ def _offer(state: RequestState, sink: OutputSink) -> bool:
 def _check_identity(request_id: str, priority: int) -> None:
     if not isinstance(request_id, str):
         raise ValidationError(f"request_id must be a string, got {type(request_id).__name__}.", parameter="request_id")
+    check_unicode("request_id", request_id)
     if not isinstance(priority, int) or isinstance(priority, bool) or not -(2**63) <= priority < 2**63:
         raise ValidationError(f"priority must be a 64-bit integer, got {priority!r}.", parameter="priority", value=priority)
 

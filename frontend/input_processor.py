@@ -151,19 +151,19 @@ class InputProcessor:
         wants_prompt_logprobs = params.prompt_logprobs is not None
         skip_cache = params.skip_reading_prefix_cache
         return SamplingSpec(
-            max_tokens=max_tokens,
-            seed=_drawn_seed() if params.seed is None else params.seed % 2**64,
+            max_tokens=int(max_tokens),
+            seed=_drawn_seed() if params.seed is None else int(params.seed % 2**64),
             temperature=float(params.temperature),
             top_p=float(params.top_p),
-            top_k=params.top_k if params.top_k < self._model.vocab_size else 0,
+            top_k=int(params.top_k) if params.top_k < self._model.vocab_size else 0,
             min_p=float(params.min_p),
             presence_penalty=float(params.presence_penalty),
             frequency_penalty=float(params.frequency_penalty),
             repetition_penalty=float(params.repetition_penalty),
-            min_tokens=min(params.min_tokens, max_tokens),
+            min_tokens=int(min(params.min_tokens, max_tokens)),
             eos_token_ids=() if params.ignore_eos else self._eos_token_ids,
             stop_token_ids=tuple(params.stop_token_ids or ()),
-            logit_bias=params.logit_bias or None,
+            logit_bias={token_id: float(bias) for token_id, bias in (params.logit_bias or {}).items()} or None,
             allowed_token_ids=None if params.allowed_token_ids is None else tuple(params.allowed_token_ids),
             bad_token_sequences=self._bad_token_sequences(params.bad_words),
             logprobs=self._num_logprobs(params),
@@ -204,7 +204,7 @@ class InputProcessor:
             parameter = "logprobs" if kind == "sample" else "prompt_logprobs"
             message = f"Requested {kind} logprobs of {number}, which is greater than max allowed: {allowed}"
             raise ValidationError(message, parameter=parameter, value=wanted)
-        return min(number, vocab_size)
+        return int(min(number, vocab_size))
 
     def _bad_token_sequences(self, words: Sequence[str] | None) -> tuple[tuple[int, ...], ...]:
         """Each word as it is written at the start of a text and after a space."""
@@ -252,12 +252,26 @@ def _prompt_parts(prompt: Any) -> _PromptParts:
     _check_type("cache_salt", salt, str)
     if salt == "":
         raise ValidationError("cache_salt must not be empty.", parameter="cache_salt", value=salt)
-    return _PromptParts(text, None if ids is None else list(ids), salt)
+    if salt is not None:
+        check_unicode("cache_salt", salt)
+    return _PromptParts(text, None if ids is None else list(ids), None if salt is None else f"{salt}")
 
 
 def _check_type(name: str, value: Any, kind: Any) -> None:
     if value is not None and not isinstance(value, kind):
         raise ValidationError(f"{name} has the wrong type: {type(value).__name__}.", parameter=name)
+
+
+def check_unicode(name: str, text: str) -> None:
+    """Refuse text that cannot be sent anywhere: half of a surrogate pair.
+
+    Raises:
+        ValidationError: naming `name`.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValidationError(f"{name} is not valid Unicode: {error.reason}.", parameter=name, value=text) from None
 
 
 def _check_ids(name: str, ids: Sequence[Any], vocab_size: int) -> None:

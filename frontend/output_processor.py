@@ -35,7 +35,8 @@ class FollowUp:
     """What the core must be told because of its outputs."""
 
     aborts: list[str] = field(default_factory=list)
-    requests: list[EngineRequest] = field(default_factory=list)
+    due: list[RequestState] = field(default_factory=list)
+    """Once for each sequence that ended: the request's next one may be sent."""
 
 
 @dataclass(slots=True)
@@ -72,14 +73,29 @@ class OutputProcessor:
         return len(self._requests)
 
     def add(self, state: RequestState) -> list[EngineRequest]:
-        """Take on a request.
+        """Take on a request. When this fails, or sending what it returns, `withdraw` undoes it.
 
         Returns:
             The core's requests to send now.
         """
-        self._requests[state.internal_id] = state
         self._by_caller_id.setdefault(state.request_id, []).append(state)
-        return [self._start_next(state) for _ in range(min(state.params.n, self._max_window))]
+        self._requests[state.internal_id] = state
+        return [self.start_next(state) for _ in range(min(state.params.n, self._max_window))]
+
+    def start_next(self, state: RequestState) -> EngineRequest:
+        """The core's request for the next of the `n` sequences, which counts from now on."""
+        index, request = state.fan_out.next()
+        entry = _Entry(state, state.start_sequence(index))
+        self._admission.sequence_added(len(state.prompt_token_ids))
+        # Nothing can fail from here on: what is counted is known, and is uncounted with the request.
+        self._entries[request.request_id] = entry
+        state.live_ids.add(request.request_id)
+        return request
+
+    def withdraw(self, state: RequestState) -> list[str]:
+        """Undo `add`, as if the request had never come; returns ids to abort in the core, for they may have been sent."""
+        state.finish_reason = "error"
+        return self._remove(state)
 
     async def process(self, outputs: CoreOutputs) -> FollowUp:
         """Take in one message of the core's, giving way to other tasks now and then. Consumers hear of it by `deliver`."""
@@ -110,7 +126,10 @@ class OutputProcessor:
         """
         if state.finished:
             return []
-        state.abort()
+        try:
+            state.abort()
+        except Exception as error:  # noqa: BLE001 - logged; the request ends as failed
+            return self.fail(state, _output_fault(state, error))
         core_ids = self._forget(state)
         self._record(None)
         return core_ids
@@ -138,13 +157,6 @@ class OutputProcessor:
         state = self._changed.popleft()
         state.has_news = False
         state.collector.notify()
-
-    def _start_next(self, state: RequestState) -> EngineRequest:
-        index, request = state.fan_out.next()
-        self._entries[request.request_id] = _Entry(state, state.start_sequence(index))
-        state.live_ids.add(request.request_id)
-        self._admission.sequence_added(len(state.prompt_token_ids))
-        return request
 
     def _add_tokens(self, tokens: NewTokens, timestamp: float, follow_up: FollowUp) -> None:
         entries = self._entries
@@ -174,8 +186,7 @@ class OutputProcessor:
             self._fault(entry.state, error, follow_up)
 
     def _fault(self, state: RequestState, error: Exception, follow_up: FollowUp) -> None:
-        logger.error("request %s: processing its output failed", state.request_id, exc_info=error)
-        follow_up.aborts += self.fail(state, RequestFailedError(f"processing the output failed: {error}"))
+        follow_up.aborts += self.fail(state, _output_fault(state, error))
 
     def _apply(self, entry: _Entry, update: RequestUpdate, timestamp: float, follow_up: FollowUp) -> None:
         state, sequence = entry.state, entry.sequence
@@ -228,11 +239,20 @@ class OutputProcessor:
         state.sequence_finished(sequence)
         if state.finished:
             self._forget(state)
-        elif not state.fan_out.exhausted:
-            follow_up.requests.append(self._start_next(state))
+        else:
+            follow_up.due.append(state)
 
     def _forget(self, state: RequestState) -> list[str]:
-        """Drop a request that has ended; returns the ids the core may still be working on."""
+        """Drop and measure a request that has ended; returns the ids the core may still be working on."""
+        if state.internal_id not in self._requests:
+            return []
+        live = self._remove(state)
+        self._admission.request_left()
+        self._measure_finished(state)
+        return live
+
+    def _remove(self, state: RequestState) -> list[str]:
+        """Drop a request and uncount its sequences."""
         if self._requests.pop(state.internal_id, None) is None:
             return []
         same_id = self._by_caller_id[state.request_id]
@@ -243,8 +263,7 @@ class OutputProcessor:
         for core_id in live:
             entry = self._entries.pop(core_id)
             self._admission.sequence_left(entry.sequence.scheduled, len(state.prompt_token_ids))
-        self._admission.request_left()
-        self._measure_finished(state)
+        state.live_ids.clear()
         return live
 
     def _measure_finished(self, state: RequestState) -> None:
@@ -269,3 +288,9 @@ class OutputProcessor:
             except Exception:
                 logger.exception("a stat logger failed and gets no more measures: %r", stat_logger)
                 self._stat_loggers.remove(stat_logger)
+
+
+def _output_fault(state: RequestState, error: Exception) -> RequestFailedError:
+    """What a request whose output could not be made is told."""
+    logger.error("request %s: processing its output failed", state.request_id, exc_info=error)
+    return RequestFailedError(f"processing the output failed: {error}")

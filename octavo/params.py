@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import enum
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from octavo.errors import ValidationError
 
+MAX_INT = 2**31 - 1
+"""No count or id here is larger."""
 MAX_N = 16384
 MAX_LOGPROB_TOKEN_IDS = 128
 GREEDY_BELOW = 1e-5
 SMALLEST_TEMPERATURE = 0.01
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_INT)]
+"""Checked where it is decoded; who makes a Struct in Python is checked by `SamplingParams`."""
 
 
 class RequestOutputKind(enum.IntEnum):
@@ -27,9 +32,9 @@ class RequestOutputKind(enum.IntEnum):
 class RepetitionDetection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Stop when the last tokens are one pattern, `min_pattern_size..max_pattern_size` long, `min_count` times over."""
 
-    max_pattern_size: int = 0
-    min_pattern_size: int = 0
-    min_count: int = 0
+    max_pattern_size: Count = 0
+    min_pattern_size: Count = 0
+    min_count: Count = 0
 
 
 _UNSERVED = (
@@ -161,16 +166,18 @@ class SamplingParams(msgspec.Struct, kw_only=True):
         _check_float("repetition_penalty", self.repetition_penalty, 0.0, math.inf, open_low=True)
         _check_float("temperature", self.temperature, 0.0, 2.0, low_text="must be non-negative")
         _check_float("top_p", self.top_p, 0.0, 1.0, open_low=True)
-        _check_int("top_k", self.top_k, 0, 2**31 - 1, low_text="must be 0 (disable), or at least 1")
+        _check_int("top_k", self.top_k, 0, MAX_INT, low_text="must be 0 (disable), or at least 1")
         _check_float("min_p", self.min_p, 0.0, 1.0)
         _check_int("seed", self.seed, -(2**63), 2**64 - 1, optional=True)
-        _check_int("max_tokens", self.max_tokens, 1, 2**31 - 1, optional=True, low_text="must be at least 1")
-        _check_int("min_tokens", self.min_tokens, 0, 2**31 - 1)
+        _check_int("max_tokens", self.max_tokens, 1, MAX_INT, optional=True, low_text="must be at least 1")
+        _check_int("min_tokens", self.min_tokens, 0, MAX_INT)
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise _bad("min_tokens", self.min_tokens, f"must be less than or equal to max_tokens={self.max_tokens}")
-        _check_int("logprobs", self.logprobs, -1, 2**31 - 1, optional=True)
-        _check_int("prompt_logprobs", self.prompt_logprobs, -1, 2**31 - 1, optional=True)
-        _check_int("stream_interval", self.stream_interval, 1, 2**31 - 1, optional=True)
+        _check_int("logprobs", self.logprobs, -1, MAX_INT, optional=True)
+        _check_int("prompt_logprobs", self.prompt_logprobs, -1, MAX_INT, optional=True)
+        _check_int("stream_interval", self.stream_interval, 1, MAX_INT, optional=True)
+        if not isinstance(self.skip_reading_prefix_cache, bool | None):
+            raise _bad("skip_reading_prefix_cache", self.skip_reading_prefix_cache, "must be a boolean")
 
     def _check_token_lists(self) -> None:
         self.stop_token_ids = _checked_ids("stop_token_ids", self.stop_token_ids)
@@ -188,12 +195,8 @@ class SamplingParams(msgspec.Struct, kw_only=True):
         _check_strings("bad_words", self.bad_words)
         if self.stop and not self.detokenize:
             raise _bad("stop", self.stop, "needs detokenize=True")
-        detection = self.repetition_detection
-        if detection is not None and detection.max_pattern_size > 0:
-            if not 0 <= detection.min_pattern_size <= detection.max_pattern_size:
-                raise _bad("repetition_detection", detection, "needs 0 <= min_pattern_size <= max_pattern_size")
-            if detection.min_count < 2:
-                raise _bad("repetition_detection", detection, "needs min_count >= 2")
+        if self.repetition_detection is not None:
+            _check_detection(self.repetition_detection)
 
     def _make_greedy(self) -> None:
         if self.n > 1:
@@ -244,7 +247,10 @@ class SamplingSpec(msgspec.Struct, frozen=True, array_like=True, omit_defaults=T
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # more digits than Python cares to write
+        return f"a huge {type(value).__name__}"
     return text if len(text) <= 80 else text[:77] + "..."
 
 
@@ -266,12 +272,20 @@ def _check_int(name: str, value: Any, low: int, high: int, *, optional: bool = F
 def _check_float(name: str, value: Any, low: float, high: float, *, open_low: bool = False, low_text: str = "") -> None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise _bad(name, value, "must be a number")
-    if not math.isfinite(value):
+    if not _is_finite(value):
         raise _bad(name, value, "must be finite")
     if value < low and low_text:
         raise _bad(name, value, low_text)
     if value < low or value > high or (open_low and value == low):
         raise _bad(name, value, f"must be in {'(' if open_low else '['}{low:g}, {high:g}{']' if math.isfinite(high) else ')'}")
+
+
+def _is_finite(value: float) -> bool:
+    """Also of integers that are too large for a float."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _checked_ids(name: str, ids: Any) -> list[int] | None:
@@ -281,7 +295,7 @@ def _checked_ids(name: str, ids: Any) -> list[int] | None:
     if not isinstance(ids, list | tuple | set | frozenset):
         raise _bad(name, ids, "must be a list of token ids")
     for token_id in ids:
-        if not isinstance(token_id, int) or isinstance(token_id, bool) or not 0 <= token_id < 2**31:
+        if not isinstance(token_id, int) or isinstance(token_id, bool) or not 0 <= token_id <= MAX_INT:
             raise _bad(name, token_id, "must hold token ids (integers, at least 0)")
     return list(dict.fromkeys(ids))
 
@@ -290,10 +304,26 @@ def _check_logit_bias(bias: Any) -> None:
     if not isinstance(bias, dict):
         raise _bad("logit_bias", bias, "must map token ids to numbers")
     for token_id, value in bias.items():
-        if not isinstance(token_id, int) or isinstance(token_id, bool) or not 0 <= token_id < 2**31:
+        if not isinstance(token_id, int) or isinstance(token_id, bool) or not 0 <= token_id <= MAX_INT:
             raise _bad("logit_bias", token_id, "keys must be token ids (integers, at least 0)")
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        if not isinstance(value, int | float) or isinstance(value, bool) or not _is_finite(value):
             raise _bad("logit_bias", value, "values must be finite numbers")
+
+
+def _check_detection(detection: Any) -> None:
+    if not isinstance(detection, RepetitionDetection):
+        raise _bad("repetition_detection", detection, "must be a RepetitionDetection")
+    for name in RepetitionDetection.__struct_fields__:
+        try:
+            _check_int(name, getattr(detection, name), 0, MAX_INT)
+        except ValidationError as error:
+            raise ValidationError(f"repetition_detection: {error}", parameter="repetition_detection", value=detection) from None
+    if detection.max_pattern_size == 0:
+        return
+    if detection.min_pattern_size > detection.max_pattern_size:
+        raise _bad("repetition_detection", detection, "needs 0 <= min_pattern_size <= max_pattern_size")
+    if detection.min_count < 2:
+        raise _bad("repetition_detection", detection, "needs min_count >= 2")
 
 
 def _check_strings(name: str, strings: Any) -> None:
@@ -313,7 +343,7 @@ def _clamped_bias(bias: dict[Any, Any]) -> dict[int, float]:
     for key, value in bias.items():
         try:
             token_id, number = int(key), float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise _bad("logit_bias", {key: value}, "must map token ids to numbers") from None
         if math.isnan(number):
             raise _bad("logit_bias", number, "values must be finite numbers")

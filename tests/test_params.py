@@ -34,6 +34,13 @@ REFUSED: list[tuple[str, Any]] = [
     *[("logit_bias", value) for value in ({-1: 1.0}, {"1": 1.0}, {1: math.nan}, {1: math.inf}, {1: "1"}, {1: True}, [1])],
     *[("stop", value) for value in ("", ["a", ""], [1], 5)],
     *[("bad_words", value) for value in ([""], [1], "word", 5)],
+    ("presence_penalty", 10**400),
+    ("logit_bias", {1: 10**400}),
+    *[("skip_reading_prefix_cache", value) for value in (1, "no")],
+    ("repetition_detection", {"max_pattern_size": 2}),
+    ("repetition_detection", RepetitionDetection(max_pattern_size=2.0, min_pattern_size=1, min_count=2)),
+    *[("repetition_detection", RepetitionDetection(**{name: 2**31})) for name in RepetitionDetection.__struct_fields__],
+    *[("repetition_detection", RepetitionDetection(**{name: -1})) for name in RepetitionDetection.__struct_fields__],
     ("repetition_detection", RepetitionDetection(max_pattern_size=2, min_pattern_size=3, min_count=2)),
     ("repetition_detection", RepetitionDetection(max_pattern_size=2, min_pattern_size=1, min_count=1)),
     ("structured_outputs", {"json": {}}),
@@ -69,6 +76,32 @@ ACCEPTED: list[tuple[str, Any]] = [
 @pytest.mark.parametrize(("name", "value"), ACCEPTED, ids=[f"{name}={value!r:.30}" for name, value in ACCEPTED])
 def test_edges_of_the_ranges_are_accepted(name: str, value: Any) -> None:
     assert getattr(SamplingParams(**{name: value}), name) == value
+
+
+@pytest.mark.parametrize("value", [2**63, 2**70, -(2**63) - 1, -(2**70)])
+def test_no_field_takes_an_integer_that_the_wire_cannot_carry(value: int) -> None:
+    """Whole numbers in any field, and in any list, are bounded (a seed by 64 bits)."""
+    fields = {field.name: field.type for field in msgspec.structs.fields(SamplingParams)}
+    whole = [name for name, kind in fields.items() if msgspec.inspect.IntType() in _kinds(msgspec.inspect.type_info(kind))]
+    assert len(whole) > 10
+    for name in whole:
+        for junk in (value, [value], {value: 1.0}):
+            if not (name == "seed" and junk == 2**63):
+                with pytest.raises(ValidationError):
+                    SamplingParams(**{name: junk})
+
+
+@pytest.mark.parametrize("name", ["temperature", "top_k", "seed", "stop_token_ids", "stop", "repetition_detection"])
+def test_a_number_too_long_to_be_written_is_refused_like_any_other(name: str) -> None:
+    with pytest.raises(ValidationError, match=name):
+        SamplingParams(**{name: 10**5000})
+
+
+def _kinds(info: msgspec.inspect.Type) -> list[msgspec.inspect.Type]:
+    """A type and those within it."""
+    parts = [getattr(info, name, None) for name in ("item_type", "key_type", "value_type")]
+    nested = [*getattr(info, "types", ()), *(part for part in parts if part is not None)]
+    return [info, *(kind for part in nested for kind in _kinds(part))]
 
 
 def test_other_spellings_of_off() -> None:
@@ -137,7 +170,7 @@ def test_from_optional_takes_defaults_for_none_and_clamps_bias() -> None:
     assert params.logit_bias == {5: 100.0, 7: -100.0}
 
 
-@pytest.mark.parametrize("bias", [{"x": 1}, {1: "y"}, {1: math.nan}])
+@pytest.mark.parametrize("bias", [{"x": 1}, {1: "y"}, {1: math.nan}, {1: 10**400}, {math.inf: 1}, {2**70: 1}])
 def test_from_optional_refuses_bias_that_is_none(bias: dict[Any, Any]) -> None:
     with pytest.raises(ValidationError) as caught:
         SamplingParams.from_optional(logit_bias=bias)
@@ -146,10 +179,11 @@ def test_from_optional_refuses_bias_that_is_none(bias: dict[Any, Any]) -> None:
 
 JUNK = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.lists(st.integers(), max_size=3),
-    st.dictionaries(st.text(max_size=2), st.floats(), max_size=2), st.lists(st.text(max_size=3), max_size=3), st.just(10**40),
+    st.dictionaries(st.text(max_size=2), st.floats(), max_size=2), st.lists(st.text(max_size=3), max_size=3),
+    st.sampled_from([10**40, 10**400]),
 )  # fmt: skip
 NAMES = {field.name for field in msgspec.structs.fields(SamplingParams)}
-CHECKED = sorted(NAMES - {"output_kind", "repetition_detection"})
+CHECKED = sorted(NAMES - {"output_kind"})
 
 
 @given(name=st.sampled_from(CHECKED), value=JUNK)

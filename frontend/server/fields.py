@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 import msgspec
 
 from octavo.frontend.server.body import Refused
-from octavo.params import RepetitionDetection
+from octavo.params import MAX_INT, RepetitionDetection
 
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+"""Any integer of a body: what is larger cannot be sent to the core. Closer limits are `SamplingParams`'s, with better words."""
 
 
 class StreamOptions(msgspec.Struct):
@@ -24,34 +24,34 @@ class GenerationFields(msgspec.Struct, kw_only=True):
     """Sampling and delivery fields of chat and text completions; None = the server's default."""
 
     model: str | None = None
-    n: int | None = None
-    max_tokens: int | None = None
-    min_tokens: int | None = None
+    n: Int64 | None = None
+    max_tokens: Int64 | None = None
+    min_tokens: Int64 | None = None
     temperature: float | None = None
     top_p: float | None = None
-    top_k: int | None = None
+    top_k: Int64 | None = None
     min_p: float | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     repetition_penalty: float | None = None
     seed: Int64 | None = None
     stop: str | list[str] | None = None
-    stop_token_ids: list[int] | None = None
+    stop_token_ids: list[Int64] | None = None
     ignore_eos: bool | None = None
     skip_special_tokens: bool | None = None
     spaces_between_special_tokens: bool | None = None
     include_stop_str_in_output: bool | None = None
-    logit_bias: dict[int, float] | None = None
-    allowed_token_ids: list[int] | None = None
+    logit_bias: dict[Int64, float] | None = None
+    allowed_token_ids: list[Int64] | None = None
     bad_words: list[str] | None = None
-    prompt_logprobs: int | None = None
-    logprob_token_ids: list[int] | None = None
+    prompt_logprobs: Int64 | None = None
+    logprob_token_ids: list[Int64] | None = None
     repetition_detection: RepetitionDetection | None = None
-    truncate_prompt_tokens: Annotated[int, msgspec.Meta(ge=-1, le=2**31 - 1)] | None = None
+    truncate_prompt_tokens: Annotated[int, msgspec.Meta(ge=-1, le=MAX_INT)] | None = None
     truncation_side: Literal["left", "right"] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    stream_interval: int | None = None
+    stream_interval: Int64 | None = None
     echo: bool | None = None
     priority: Int64 | None = None
     request_id: str | None = None

@@ -6,7 +6,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 import numpy as np
@@ -14,11 +14,13 @@ import pytest
 import zmq
 from core_configs import make_request
 
-from octavo.core.core_io import CoreIO, Disconnected
+from octavo.core.client_wire import ClientWire
+from octavo.core.core_io import CoreIO, Disconnected, NotSent
 from octavo.core.messages import (
     WIRE_VERSION,
     AbortRequests,
     ControlCall,
+    ControlReply,
     CoreOutputs,
     Event,
     EventKind,
@@ -224,8 +226,104 @@ def test_messages_that_cannot_be_encoded_do_not_stop_the_output(
 ) -> None:
     peer.send(Hello(WIRE_VERSION))
     peer.receive()
+    assert isinstance(core_io.inbox.get(timeout=10)[1], Hello)
+    lost = CoreOutputs([object()], 0.0)  # type: ignore[list-item]
     with caplog.at_level(logging.ERROR):
-        core_io.send(b"peer", CoreOutputs([object()], 0.0))  # type: ignore[list-item]
+        core_io.send(b"peer", lost)
         core_io.send(b"peer", CoreOutputs([], 5.0))
         assert peer.receive() == CoreOutputs([], 5.0)
     assert any("could not send" in record.message for record in caplog.records)
+    identity, news = core_io.inbox.get(timeout=10)
+    assert identity == b"peer"
+    assert isinstance(news, NotSent)
+    assert news.message is lost
+    assert "object" in news.error
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        ["add", "r", [1], [2**63, "seed"], 0.0],
+        ["add", "r", [2**64 - 1, "x"], [16, 0], 0.0],
+        ["add", "r"],
+        ["add", "r", [1], [16, 0, *[1.0] * 10, [2], [3], None, None, [], None, None, None, "yes"], 0.0],
+    ],
+)
+def test_a_request_that_cannot_be_read_is_answered(core_io: CoreIO, peer: Peer, frame: list[object]) -> None:
+    peer.send(Hello(WIRE_VERSION))
+    peer.receive()
+    peer.input.send_multipart([msgspec.msgpack.encode(frame)])
+    answer = peer.receive()
+    assert isinstance(answer, CoreOutputs)
+    [update] = answer.updates
+    assert (update.request_id, update.finish_reason) == ("r", FinishReason.ERROR)
+    assert "could not read" in (update.error or "")
+
+
+def test_a_call_that_cannot_be_read_is_answered(core_io: CoreIO, peer: Peer) -> None:
+    peer.send(Hello(WIRE_VERSION))
+    peer.receive()
+    peer.input.send_multipart([msgspec.msgpack.encode(["call", 7, ["ping"]])])
+    answer = peer.receive()
+    assert isinstance(answer, ControlReply)
+    assert answer.call_id == 7
+    assert "could not read" in (answer.error or "")
+
+
+@pytest.fixture
+def say_to_client() -> Iterator[tuple[Callable[[bytes], None], ClientWire]]:
+    """A core by hand: what sends a frame to its one client, and the client."""
+    addresses = make_socket_directory()
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    output = make_socket(context, zmq.ROUTER)
+    output.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    output.bind(addresses.output)
+    input_ = make_socket(context, zmq.ROUTER)
+    input_.bind(addresses.input)
+    wire = ClientWire(addresses)
+    wire.send(Hello(WIRE_VERSION))
+    identity = receive(input_)[0]
+
+    def say(frame: bytes) -> None:
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            try:
+                return output.send_multipart([identity, frame])
+            except zmq.ZMQError:
+                time.sleep(0.01)  # its second socket is not connected yet
+        raise TimeoutError
+
+    yield say, wire
+    wire.close()
+    output.close(linger=0)
+    input_.close(linger=0)
+    context.term()
+    remove_socket_directory(addresses)
+
+
+def test_outputs_that_cannot_be_read_end_their_requests(say_to_client: tuple[Callable[[bytes], None], ClientWire]) -> None:
+    """By a core of this wire version whose message is not what it should be."""
+    say, wire = say_to_client
+    documents = [
+        ["outputs", [["a", ["x"]], ["b"], [], [5], "c"], 0.0, None, [["d", 6], [1, 2]]],
+        ["outputs", [["a"]], "late"],
+        ["outputs", {"a": 1}],
+        ["reply"],
+        ["reply", 3],
+        ["reply", 4, None, 5],
+        ["progress", "weights", 0.5, 1.0],
+    ]
+    for document in documents:
+        say(msgspec.msgpack.encode(document))
+    say(b"\xc1")
+    say(bytes(MessageEncoder().encode(CoreOutputs([], 9.0))[0]))
+    messages: list[object] = []
+    deadline = time.monotonic() + 10
+    while len(messages) < 6 and time.monotonic() < deadline:
+        messages += [message for message in [wire.wait(100)] if message is not None]
+    assert [[u.request_id for u in m.updates] for m in messages[:2] if isinstance(m, CoreOutputs)] == [["a", "b", "d"], ["a"]]
+    assert all(u.finish_reason is FinishReason.ERROR for m in messages[:2] for u in m.updates)  # type: ignore[attr-defined]
+    assert messages[2] == ControlReply(3)
+    assert isinstance(messages[3], ControlReply)
+    assert (messages[3].call_id, "could not be read" in (messages[3].error or "")) == (4, True)
+    assert messages[4:] == [Progress("weights", 0.5, 1.0), CoreOutputs([], 9.0)]

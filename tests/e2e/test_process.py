@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import time
+import urllib.error
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,19 @@ def test_a_request_may_take_so_long_and_no_longer(tiny_server: OctavoServer) -> 
     assert " 504 " in answer.splitlines()[0]
     assert '"type":"TimeoutError"' in answer
     wait_for(lambda: metric(tiny_server, "num_requests_running") == 0)
+
+
+def test_a_number_that_the_core_cannot_be_sent_locks_nothing(tiny_server: OctavoServer) -> None:
+    """Not by what a body may hold, nor by any number of such bodies."""
+    detection = {"max_pattern_size": 2**70, "min_pattern_size": 0, "min_count": 2}
+    body = {"prompt": [[1]] * 1024, "n": 16, "temperature": 1, "max_tokens": 2, "repetition_detection": detection}
+    for _ in range(3):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            tiny_server.post("/v1/completions", body)
+        assert caught.value.code == 400
+        assert "repetition_detection.max_pattern_size" in caught.value.read().decode()
+    assert json.loads(tiny_server.get("/load")) == {"server_load": 0}
+    assert tiny_server.post("/v1/completions", SHORT)["usage"]["completion_tokens"] == 3
 
 
 def test_generate_and_the_tokenizer(tiny_server: OctavoServer) -> None:

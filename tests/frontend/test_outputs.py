@@ -156,7 +156,7 @@ async def test_one_failing_request_leaves_the_others_alone(tokenizer: Tokenizer)
     def failing() -> CoreOutputs:
         outputs = step()
         for update in outputs.updates:
-            if update.request_id.startswith("bad"):
+            if "-bad" in update.request_id:
                 update.new_token_ids, update.finish_reason, update.error = [], FinishReason.ERROR, "logits are not finite"
         return outputs
 
@@ -192,7 +192,7 @@ async def test_a_fault_of_ours_in_one_output_is_that_requests(
 async def test_updates_for_unknown_requests_are_ignored(tokenizer: Tokenizer) -> None:
     engine = engine_with(tokenizer, [100])
     follow_up = await engine._outputs.process(CoreOutputs([RequestUpdate("nobody", new_token_ids=[5])], 0.0))
-    assert (follow_up.aborts, follow_up.requests) == ([], [])
+    assert (follow_up.aborts, follow_up.due) == ([], [])
 
 
 async def test_measures_of_a_request(tokenizer: Tokenizer) -> None:

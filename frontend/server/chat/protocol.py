@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from octavo.frontend.server.body import BodyType, Refused
-from octavo.frontend.server.fields import REFUSED, WITHOUT_EFFECT, GenerationFields
+from octavo.frontend.server.fields import REFUSED, WITHOUT_EFFECT, GenerationFields, Int64
 from octavo.frontend.server.logprobs import PromptLogprob
 from octavo.frontend.server.per_request_metrics import PerRequestMetrics
 from octavo.frontend.server.usage import Usage
@@ -19,10 +19,10 @@ class ChatRequest(GenerationFields, kw_only=True):
 
     messages: list[dict[str, Any]]
     """Checked when they are rendered: templates may know more keys than OpenAI's."""
-    max_completion_tokens: int | None = None
+    max_completion_tokens: Int64 | None = None
     """Wins over max_tokens."""
     logprobs: bool | None = None
-    top_logprobs: int | None = None
+    top_logprobs: Int64 | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     add_special_tokens: bool | None = None

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from octavo.frontend.server.body import BodyType, Refused
-from octavo.frontend.server.fields import REFUSED, WITHOUT_EFFECT, GenerationFields
+from octavo.frontend.server.fields import REFUSED, WITHOUT_EFFECT, GenerationFields, Int64
 from octavo.frontend.server.logprobs import PromptLogprob
 from octavo.frontend.server.per_request_metrics import PerRequestMetrics
 from octavo.frontend.server.usage import Usage
@@ -17,10 +17,10 @@ DEFAULT_MAX_TOKENS = 16
 class CompletionRequest(GenerationFields, kw_only=True):
     """Body of a text completion."""
 
-    prompt: str | list[str | int | list[int]]
+    prompt: str | list[str | Int64 | list[Int64]]
     """A text, token ids, or several of either."""
-    logprobs: int | None = None
-    best_of: int | None = None
+    logprobs: Int64 | None = None
+    best_of: Int64 | None = None
     """Sequences to make, of which the `n` most likely are answered."""
     add_special_tokens: bool | None = None
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import msgspec
 
 from octavo.frontend.server.body import BodyType
-from octavo.frontend.server.fields import REFUSED, WITHOUT_EFFECT, GenerationFields
+from octavo.frontend.server.fields import REFUSED, WITHOUT_EFFECT, GenerationFields, Int64
 
 
 class GenerateRequest(GenerationFields, kw_only=True):
     """Body of a plain request: the fields of `SamplingParams` beside the prompt."""
 
     prompt: str
-    logprobs: int | None = None
-    best_of: int | None = None
+    logprobs: Int64 | None = None
+    best_of: Int64 | None = None
     """Sequences to make, of which the `n` most likely are answered."""
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from octavo.frontend.server.body import BodyType, Refused
-from octavo.frontend.server.fields import Count
+from octavo.params import Count
 
 
 class TokenizeRequest(msgspec.Struct, kw_only=True):

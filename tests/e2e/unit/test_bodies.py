@@ -45,7 +45,16 @@ BAD_SHARED: list[tuple[dict[str, Any], str]] = [
     ({"truncate_prompt_tokens": -2}, "truncate_prompt_tokens"),
     ({"truncate_prompt_tokens": 10**6}, "truncate_prompt_tokens"),
     ({"truncation_side": "middle"}, "truncation_side"),
-    ({"priority": 2**70}, "priority"),
+    *[
+        ({name: 2**70}, name)
+        for name in ("n", "top_k", "max_tokens", "min_tokens", "seed", "prompt_logprobs", "stream_interval", "priority")
+    ],
+    *[({name: [2**70]}, f"{name}[0]") for name in ("stop_token_ids", "allowed_token_ids", "logprob_token_ids")],
+    ({"logit_bias": {2**70: 1}}, "logit_bias"),
+    *[
+        ({"repetition_detection": {"min_count": 2, "max_pattern_size": 9, **size}}, f"repetition_detection.{next(iter(size))}")
+        for size in ({"max_pattern_size": 2**70}, {"min_pattern_size": -1}, {"min_count": 2**31})
+    ],
     ({"request_id": "two words"}, "request_id"),
     ({"request_id": ""}, "request_id"),
     ({"cache_salt": ""}, "cache_salt"),
