@@ -2,6 +2,7 @@
 # make test    the same environment, then every test
 # make lint    ruff and mypy over everything
 # make bench   a server of its own under growing load, with a picture of it in build/bench.html
+# make chaos-pauses   processes stopped for 10, 35 and 60 seconds under streams (8 minutes)
 # make docs    write the generated pages anew
 # make clean   remove all that these made, the environment included
 #
@@ -16,7 +17,7 @@ VENV ?= .venv
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt tools/install.sh $(wildcard kernels/cpu/*.cpp kernels/cpu/*.h kernels/cpu/csrc/*)
 ROOMS := core executor frontend kernels plugins tools
 
-.PHONY: serve test lint bench docs clean
+.PHONY: serve test lint bench chaos-pauses docs clean
 
 serve: $(VENV)/.installed
 	$(VENV)/bin/octavo serve $(MODEL) --port $(PORT) $(ARGS)
@@ -31,6 +32,9 @@ lint: $(VENV)/.installed-test build/lint/octavo
 
 bench: $(VENV)/.installed
 	$(VENV)/bin/python -m octavo.tools.bench_local --plot build/bench.html $(if $(MODEL),--model $(MODEL)) $(ARGS)
+
+chaos-pauses: $(VENV)/.installed-test
+	$(VENV)/bin/python tests/chaos/pauses.py $(if $(MODEL),--model $(MODEL)) $(ARGS)
 
 docs: $(VENV)/.installed
 	$(VENV)/bin/python -m octavo.tools.cli_docs docs/cli.md

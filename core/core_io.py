@@ -26,7 +26,7 @@ _RETRY_INTERVAL = 0.005
 
 
 class Disconnected(NamedTuple):
-    """In the inbox: this client is gone."""
+    """In the inbox: this client is gone, or at least its connection is."""
 
 
 class NotSent(NamedTuple):
@@ -90,6 +90,8 @@ class CoreIO:
 
     def _bound(self, address: str) -> zmq.Socket[bytes]:
         socket = make_socket(self._context, zmq.ROUTER)
+        # Else a client whose connection broke stays unreachable: nobody reads its old connection's end.
+        socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         socket.bind(address)
         return socket
 
@@ -159,6 +161,9 @@ class _Sender:
         """Send; returns the clients that turned out to be gone."""
         if isinstance(message, _Greet):
             return self._greet(identity, message.wire_version)
+        if isinstance(message, Failed) and identity:
+            self._try_send([identity, *self._encoder.encode(message)])  # one that was given up may yet be there
+            return []
         if identity:
             return [] if identity not in self._clients or self._send(identity, message) else [identity]
         self._announced = message

@@ -20,6 +20,7 @@ from octavo.core.messages import (
     CoreMessage,
     CoreOutputs,
     EngineRequest,
+    Failed,
     Hello,
 )
 from octavo.core.request import Client, Request
@@ -200,7 +201,7 @@ class EngineCore:
         elif isinstance(message, Hello):
             self._clients.setdefault(identity, Client(identity, self.scheduler.counters.snapshot()))
         elif client is None:
-            logger.debug("message of client %s, which is gone: %s", identity.hex(), type(message).__name__)
+            self._tell_lost(identity, message)
         elif isinstance(message, EngineRequest):
             self._add(client, message)
         elif isinstance(message, AbortRequests):
@@ -211,6 +212,12 @@ class EngineCore:
             self._make_up_for(client, message)
         else:
             self._disconnect(client)
+
+    def _tell_lost(self, identity: bytes, message: ClientMessage | Disconnected | NotSent) -> None:
+        """A client that was given up speaks on, so it lives and waits for requests that have been aborted: it must know."""
+        if isinstance(message, EngineRequest | AbortRequests | ControlCall):
+            logger.error("client %s, which was lost, sent %s", identity.hex(), type(message).__name__)
+            self._send(identity, Failed("the connection to this client was lost, and its requests were aborted"))
 
     def _add(self, client: Client, message: EngineRequest) -> None:
         twin = client.requests.get(message.request_id)

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 INLINE_BYTES = 512
 """Arrays up to this size travel inside the message."""
 _ARRAY_KINDS = "biuf"
-_HEARTBEAT_MS = 5000
+_KEEPALIVE = {zmq.TCP_KEEPALIVE: 1, zmq.TCP_KEEPALIVE_IDLE: 15, zmq.TCP_KEEPALIVE_INTVL: 5, zmq.TCP_KEEPALIVE_CNT: 4}
 
 Frame = bytes | memoryview
 Frames = list[Frame]
@@ -127,15 +127,19 @@ def receive(socket: zmq.Socket[bytes], flags: int = 0) -> Frames:
 
 
 def make_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int, identity: bytes | None = None) -> zmq.Socket[bytes]:
-    """A socket that never blocks a sender, never delays the end of a process, and notices a dead TCP peer."""
+    """A socket that never blocks a sender, never delays the end of a process, and loses a peer only when that has closed.
+
+    A process may be stopped for any time: over ipc it is watched, and over TCP its host's kernel, not the process, is asked
+    whether it is still there. ZeroMQ's heartbeats, which a stopped process misses, stay off.
+    """
     socket = context.socket(kind)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.SNDHWM, 0)
     socket.setsockopt(zmq.RCVHWM, 0)
     socket.setsockopt(zmq.RECONNECT_IVL, 10)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 200)
-    socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 6 * _HEARTBEAT_MS)
+    for option, value in _KEEPALIVE.items():
+        socket.setsockopt(option, value)
     if identity is not None:
         socket.setsockopt(zmq.IDENTITY, identity)
     return socket

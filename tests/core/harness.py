@@ -19,6 +19,7 @@ from octavo.core.messages import (
     CoreOutputs,
     EngineRequest,
     EventKind,
+    Failed,
     FinishReason,
     Hello,
     RequestUpdate,
@@ -73,6 +74,7 @@ class Harness:
         self.aborted: set[str] = set()
         self.outputs: list[CoreOutputs] = []
         self.replies: list[ControlReply] = []
+        self.told_lost: list[tuple[bytes, str]] = []
         self.inbox.put((CLIENT, Hello(WIRE_VERSION)))
 
     def add(self, request: EngineRequest) -> Received:
@@ -122,6 +124,9 @@ class Harness:
         return tokens
 
     def _receive(self, identity: bytes, message: CoreMessage) -> None:
+        if isinstance(message, Failed):
+            self.told_lost.append((identity, message.message))
+            return
         assert identity == CLIENT
         if isinstance(message, ControlReply):
             self.replies.append(message)

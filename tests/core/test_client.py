@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 import uvloop
+import zmq
 from core_configs import make_config, make_request
 from fake_executor import expected_tokens
 
 from octavo.core.client import CoreClient
 from octavo.core.messages import CoreOutputs, FinishReason, Progress
+from octavo.core.transport import make_socket
 from octavo.errors import EngineDeadError, EngineStartError, OctavoError
 
 HERE = Path(__file__).parent
@@ -204,6 +206,37 @@ async def test_requests_of_a_client_that_vanished_are_aborted(
     assert stats["num_running"] == 0
     assert stats["num_clients"] == 1
     assert stats["steps"] < 59
+
+
+async def test_a_client_that_the_core_has_lost_learns_it_with_its_next_word(client: CoreClient) -> None:
+    """Its connection broke and came back; whoever waits for outputs must not wait for ever."""
+    waiting = asyncio.create_task(client.outputs())
+    await asyncio.sleep(0)
+    wire, loop = client._wire, asyncio.get_running_loop()
+    identity = wire._output.getsockopt(zmq.IDENTITY)
+    assert isinstance(identity, bytes)
+    loop.remove_reader(wire.descriptor)
+    wire._output.close()
+    other = CoreClient(make_config())
+    other.attach(client.addresses)
+    await asyncio.to_thread(other.wait_ready, None, 60)
+    while (await other.call("stats"))["num_clients"] > 1:
+        client.add(make_request(f"r{time.monotonic()}", [1], 60))
+        await asyncio.sleep(0.01)
+    wire._output = make_socket(wire._context, zmq.DEALER, identity)
+    wire._output.connect(client.addresses.output)
+    wire.descriptor = int(wire._output.getsockopt(zmq.FD))
+    loop.add_reader(wire.descriptor, client._read_all)
+    for _ in range(1000):
+        if client.dead:
+            break
+        client.abort(["r"])
+        await asyncio.sleep(0.01)
+        client._read_all()
+    with pytest.raises(EngineDeadError, match="lost"):
+        await asyncio.wait_for(waiting, 10)
+    assert (await other.call("stats"))["num_running"] == 0
+    other.close()
 
 
 async def test_an_attached_client_notices_the_death_too(client: CoreClient, make_client: Callable[..., CoreClient]) -> None:

@@ -7,10 +7,23 @@ from typing import Any
 import msgspec
 import pytest
 from core_configs import VOCAB_SIZE, make_config, make_request
-from harness import Harness
+from harness import CLIENT, Harness, Received
 
+from octavo.core.admission import RequestChecker
+from octavo.core.core_io import Disconnected, NotSent
 from octavo.core.engine_core import MAX_FAILURES, FatalError, served_model_len
-from octavo.core.messages import EngineRequest, FinishReason
+from octavo.core.messages import (
+    AbortRequests,
+    ControlCall,
+    ControlReply,
+    CoreOutputs,
+    EngineRequest,
+    FinishReason,
+    NewTokens,
+    RequestUpdate,
+)
+from octavo.core.request import Request
+from octavo.core.request_queue import FCFSQueue
 from octavo.errors import ConfigError
 
 
@@ -196,6 +209,60 @@ def test_after_an_abort_everyone_hears_that_the_core_is_idle(harness: Harness) -
     assert harness.outputs[-1].stats is not None
     assert harness.outputs[-1].stats.num_running == 0
     assert harness.core.scheduler.kv.usage == 0.0
+
+
+@pytest.mark.parametrize("fails", ["checking", "making", "queueing"])
+def test_a_request_that_cannot_be_queued_leaves_nothing_behind(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    good = harness.add(make_request("good", [1, 2, 3], 5))
+    harness.step()
+    owner: Any = {"checking": RequestChecker, "making": Request, "queueing": FCFSQueue}[fails]
+    monkeypatch.setattr(owner, {"checking": "fault", "making": "__init__", "queueing": "push"}[fails], lambda *_: 1 // 0)
+    bad = harness.add(make_request("bad", [1, 2, 3], 5))
+    harness.step()
+    monkeypatch.undo()
+    assert bad.finish_reason is FinishReason.ERROR
+    assert "ZeroDivisionError" in (bad.error or "")
+    again = harness.add(make_request("bad", [1, 2, 3], 5))
+    harness.run()
+    assert good.tokens == harness.expected(good.request)
+    assert again.tokens == harness.expected(again.request)
+
+
+def test_outputs_that_could_not_be_sent_end_their_requests(harness: Harness) -> None:
+    requests = [harness.add(make_request(name, [1, 2, 3], 30)) for name in ("kept", "a", "b")]
+    harness.step()
+    ended = harness.received["ended"] = Received(make_request("ended", [1]))
+    lost = CoreOutputs([RequestUpdate("a", [1]), RequestUpdate("ended", [1])], 0.0, tokens=NewTokens(["b"], [1]))
+    harness.inbox.put((CLIENT, NotSent(lost, "too heavy")))
+    harness.core.take_messages(wait=False)
+    for received in (*requests[1:], ended):
+        assert received.finish_reason is FinishReason.ERROR
+        assert "too heavy" in (received.error or "")
+    assert harness.call("stats").value["num_running"] + harness.call("stats").value["num_waiting"] == 1
+    harness.inbox.put((CLIENT, NotSent(ControlReply(77, object()), "no such type")))
+    harness.core.take_messages(wait=False)
+    assert (harness.replies[-1].call_id, "no such type" in (harness.replies[-1].error or "")) == (77, True)
+    assert requests[0].finish_reason is None
+
+
+def test_a_lost_client_that_speaks_on_is_told_so(harness: Harness) -> None:
+    harness.add(make_request("r", [1, 2, 3], 30))
+    harness.step()
+    harness.inbox.put((CLIENT, Disconnected()))
+    harness.step()
+    assert harness.core.scheduler.num_running == 0
+    assert harness.told_lost == []
+    for number, message in enumerate((make_request("s", [1]), AbortRequests(["r"]), ControlCall(1, "ping")), 1):
+        harness.inbox.put((CLIENT, message))
+        harness.step()
+        assert len(harness.told_lost) == number
+    harness.inbox.put((CLIENT, Disconnected()))
+    harness.step()
+    assert {identity for identity, _ in harness.told_lost} == {CLIENT}
+    assert "lost" in harness.told_lost[0][1]
+    harness.run()
 
 
 def test_the_model_length_is_fitted_to_the_cache_only_if_nobody_asked_for_it() -> None:

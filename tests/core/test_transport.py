@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import queue
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -138,11 +140,14 @@ class Peer:
     def __init__(self, addresses: Addresses, identity: bytes) -> None:
         self.identity = identity
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.output = make_socket(self._context, zmq.DEALER, identity)
-        self.output.connect(addresses.output)
+        self.connect_output(addresses)
         self.input = make_socket(self._context, zmq.DEALER, identity)
         self.input.connect(addresses.input)
         self._encoder = MessageEncoder()
+
+    def connect_output(self, addresses: Addresses) -> None:
+        self.output = make_socket(self._context, zmq.DEALER, self.identity)
+        self.output.connect(addresses.output)
 
     def send(self, message: object) -> None:
         self.input.send_multipart(self._encoder.encode(message))  # type: ignore[arg-type]
@@ -327,3 +332,39 @@ def test_outputs_that_cannot_be_read_end_their_requests(say_to_client: tuple[Cal
     assert isinstance(messages[3], ControlReply)
     assert (messages[3].call_id, "could not be read" in (messages[3].error or "")) == (4, True)
     assert messages[4:] == [Progress("weights", 0.5, 1.0), CoreOutputs([], 9.0)]
+
+
+def test_a_process_that_is_stopped_is_not_taken_for_dead() -> None:
+    """Heartbeats would: they are answered by the process, which may be stopped for any time."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    for kind in (zmq.ROUTER, zmq.DEALER):
+        socket = make_socket(context, kind)
+        assert socket.getsockopt(zmq.HEARTBEAT_IVL) == 0
+        assert socket.getsockopt(zmq.SNDHWM) == socket.getsockopt(zmq.RCVHWM) == 0
+        assert socket.getsockopt(zmq.TCP_KEEPALIVE) == 1
+        socket.close()
+    context.term()
+
+
+def test_a_client_that_was_given_up_can_still_be_told_so(core_io: CoreIO) -> None:
+    """Its connection broke and came back: only the core knows that its requests are gone."""
+    peer = Peer(core_io.addresses, b"twice")
+    peer.send(Hello(WIRE_VERSION))
+    peer.receive()
+    assert isinstance(core_io.inbox.get(timeout=10)[1], Hello)
+    peer.output.close()
+    news = None
+    deadline = time.monotonic() + 10
+    while news is None and time.monotonic() < deadline:
+        core_io.send(b"twice", CoreOutputs([], 0.0))
+        with contextlib.suppress(queue.Empty):
+            news = core_io.inbox.get(timeout=0.01)
+    assert news == (b"twice", Disconnected())
+    core_io.send(b"twice", Failed("lost"))  # nobody is there to hear it, and that is no fault
+    peer.connect_output(core_io.addresses)
+    answer = None
+    while answer is None and time.monotonic() < deadline:
+        core_io.send(b"twice", Failed("lost"))
+        answer = peer.receive() if peer.output.poll(50) else None
+    assert answer == Failed("lost")
+    peer.close()
