@@ -165,8 +165,11 @@ class CoreClient:
         if request_ids and not self.dead:
             self._wire.send(AbortRequests(request_ids))
 
-    async def call(self, method: str, *args: Any, timeout: float = 10.0) -> Any:  # noqa: ASYNC109 - as wait_for has it
+    async def call(self, method: str, *args: Any, timeout: float | None = 10.0) -> Any:  # noqa: ASYNC109 - as wait_for has it
         """Have the core do something between two steps; see `engine_core.CONTROL_METHODS`.
+
+        Args:
+            timeout: seconds to wait for the answer; None = however long the step takes.
 
         Raises:
             EngineDeadError: the core is gone, or goes meanwhile.
@@ -178,8 +181,8 @@ class CoreClient:
         self._next_call += 1
         call_id = self._next_call
         self._calls[call_id] = loop.create_future()
-        self._wire.send(ControlCall(call_id, method, list(args)))
         try:
+            self._wire.send(ControlCall(call_id, method, list(args)))
             return await asyncio.wait_for(self._calls[call_id], timeout)
         finally:
             del self._calls[call_id]

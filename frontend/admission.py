@@ -46,6 +46,15 @@ class Admission:
             message = f"The queue is full: {self._not_scheduled_tokens} prompt tokens are waiting, {self._max_tokens} may."
             raise QueueFullError(message, self._retry_after(max(1, queued)))
 
+    @property
+    def full(self) -> bool:
+        """Whether one more request would be refused now, however short."""
+        try:
+            self.check(1)
+        except QueueFullError:
+            return True
+        return False
+
     def sequence_added(self, num_prompt_tokens: int) -> None:
         """A sequence was sent to the core."""
         self._not_scheduled += 1

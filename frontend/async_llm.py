@@ -19,6 +19,7 @@ from octavo.errors import EngineDeadError, OctavoError, RequestFailedError, Requ
 from octavo.frontend.admission import Admission
 from octavo.frontend.chat_template import make_chat_renderer
 from octavo.frontend.collector import OutputSink
+from octavo.frontend.core_watch import CoreWatch
 from octavo.frontend.fan_out import FanOut
 from octavo.frontend.input_processor import InputProcessor, ProcessedInput, check_unicode, default_sampling_params
 from octavo.frontend.log_stats import LoggingStatLogger
@@ -70,6 +71,7 @@ class AsyncLLM:
         self._ids = itertools.count()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pump: asyncio.Task[None] | None = None
+        self._watch = CoreWatch(lambda: self._client.call("ping", timeout=None))
         # Why no request can be served any more. Not the exception: its traceback would keep this object alive.
         self._death: str | None = None
         self._closed = False
@@ -137,6 +139,16 @@ class AsyncLLM:
     def dead_error(self) -> EngineDeadError:
         """What a caller is told after the core's death (or after shutdown)."""
         return EngineDeadError(self._death) if self._death else EngineDeadError()
+
+    @property
+    def silence(self) -> float:
+        """Seconds for which the core has not answered a question that it answers between two steps."""
+        return self._watch.silence
+
+    @property
+    def queue_full(self) -> bool:
+        """Whether one more request would be refused with QueueFullError."""
+        return self._admission.full
 
     @property
     def is_running(self) -> bool:
@@ -299,6 +311,7 @@ class AsyncLLM:
         if self._loop is None:
             self._loop = loop
             self._pump = loop.create_task(self._pump_outputs(), name="octavo-outputs")
+            self._watch.start()
         elif self._loop is not loop:
             raise RuntimeError("this AsyncLLM is used from another event loop already; make one engine per event loop")
         if self._client.dead:
@@ -359,9 +372,11 @@ class AsyncLLM:
         if self._death is None:
             self._death = reason
             logger.error("%s; %d requests are lost", reason, self.num_unfinished)
+        self._watch.stop()
         self._outputs.fail_all(self._death)
 
     def _stop_pump(self) -> None:
+        self._watch.stop()
         if self._pump is not None:
             self._pump.cancel()
             self._pump = None

@@ -61,7 +61,9 @@ TABLE: dict[str, EnvVar] = {
     "NUM_THREADS": EnvVar(int, lambda: None, "Compute threads; unset = the processors this process may use."),
     "OFFLINE": EnvVar(_flag, lambda: False, "1 = never ask the model hub or a package index."),
     "START_TIMEOUT": EnvVar(float, lambda: 600.0, "Seconds the engine core may take to become ready."),
-    "STEP_TIMEOUT": EnvVar(float, lambda: 300.0, "Seconds without progress, with work running, before /livez fails."),
+    "STEP_TIMEOUT": EnvVar(
+        float, lambda: 300.0, "Seconds in which no step of the engine ends, with work running, before /livez fails."
+    ),
 }
 
 

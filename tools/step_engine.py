@@ -244,6 +244,6 @@ class StepEngine:
         metrics = PrometheusStats()
         self._state = ServerState(ServerOptions(), metrics)
         tokenizer = None if self.config.model.skip_tokenizer_init else load_tokenizer(self.config.model)
-        llm = AsyncLLM(self.config, client, tokenizer, client.wait_ready(), [metrics, self._state.watch])
+        llm = AsyncLLM(self.config, client, tokenizer, client.wait_ready(), [metrics])
         self._state.started(llm)
         return llm

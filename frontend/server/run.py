@@ -76,7 +76,7 @@ class _Server:
         self._clock = clock
         self._metrics = PrometheusStats()
         self._state = ServerState(options, self._metrics)
-        self._starter = EngineStarter(engine_args, core, [self._metrics, self._state.watch], clock)
+        self._starter = EngineStarter(engine_args, core, [self._metrics], clock)
         self._engine: AsyncLLM | None = None
         self._stop = asyncio.Event()
 

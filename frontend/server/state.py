@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from octavo import envs
-from octavo.core.messages import SchedulerStats
 from octavo.errors import QueueFullError
 from octavo.frontend.metrics import PrometheusStats
 from octavo.frontend.server.errors import model_not_found, unavailable
 from octavo.frontend.server.options import ServerOptions
 from octavo.frontend.server.responses import fingerprint
-from octavo.frontend.stats import IterationStats
 
 if TYPE_CHECKING:
     from octavo.frontend.async_llm import AsyncLLM
@@ -31,21 +29,6 @@ class Phase(enum.Enum):
     READY = "ready"
     DRAINING = "draining"
     DEAD = "dead"
-
-
-class StepWatch:
-    """A StatLogger that remembers when the core last reported a step."""
-
-    def __init__(self) -> None:
-        self.last_progress = time.monotonic()
-        self.num_waiting = 0
-
-    def record(self, scheduler: SchedulerStats | None, iteration: IterationStats) -> None:
-        if scheduler is not None:
-            self.num_waiting = scheduler.num_waiting
-        # Without scheduler and tokens it is the frontend's own news, such as an abort.
-        if scheduler is not None or iteration.num_generation_tokens:
-            self.last_progress = time.monotonic()
 
 
 class ServerState:
@@ -61,7 +44,6 @@ class ServerState:
     def __init__(self, options: ServerOptions, metrics: PrometheusStats) -> None:
         self.options = options
         self.metrics = metrics
-        self.watch = StepWatch()
         self.keys = options.key_ring()
         self.phase = Phase.STARTING
         self.fingerprint = ""
@@ -76,7 +58,6 @@ class ServerState:
         """The engine is up: let requests in, unless the server was told to stop meanwhile."""
         self._engine = engine
         self.fingerprint = fingerprint(engine.config)
-        self.watch.last_progress = time.monotonic()
         if self.phase is Phase.STARTING:
             self.phase = Phase.READY
 
@@ -116,8 +97,6 @@ class ServerState:
         limit = self.options.max_concurrent_requests
         if limit and self.in_flight >= limit:
             raise QueueFullError(f"{limit} requests are in flight already (--max-concurrent-requests)")
-        if self.in_flight == 0:
-            self.watch.last_progress = time.monotonic()
         self.in_flight += 1
         self.idle.clear()
         try:
@@ -158,9 +137,9 @@ class ServerState:
         """None while a restart would not help; else what is wrong."""
         if self.phase is Phase.DEAD or (self._engine is not None and self._engine.errored):
             return "the engine is dead"
-        silence = time.monotonic() - self.watch.last_progress
-        if self.in_flight and self.phase is not Phase.STARTING and silence > envs.STEP_TIMEOUT:
-            return f"no step finished for {silence:.0f} s with work running"
+        silence = 0.0 if self._engine is None else self._engine.silence
+        if silence > envs.STEP_TIMEOUT:
+            return f"the engine core has not answered, and no step has ended, for {silence:.0f} s"
         return None
 
     def why_not_ready(self) -> str | None:
@@ -168,8 +147,7 @@ class ServerState:
         wrong = self.why_not_alive()
         if wrong or self._engine is None or self.phase is not Phase.READY:
             return wrong or self.phase.value
-        limit = self._engine.config.scheduler.max_num_queued_reqs
-        if limit and self.watch.num_waiting >= limit:
+        if self._engine.queue_full:
             return "the queue is full"
         limit = self.options.max_concurrent_requests
         if limit and self.in_flight >= limit:

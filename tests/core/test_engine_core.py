@@ -185,6 +185,21 @@ def test_control_calls(harness: Harness) -> None:
     assert harness.call("stats").value["num_cached_blocks"] == 4
 
 
+def test_a_ping_is_answered_between_any_two_steps_of_a_long_prompt() -> None:
+    """So a long prompt alone is never taken for a core that hangs."""
+    harness = Harness(make_config(max_num_batched_tokens=4))
+    request = harness.add(make_request("r", [1] * 60, 2))
+    num_steps = 0
+    while not request.tokens:
+        answered = len(harness.replies)
+        harness.inbox.put((CLIENT, ControlCall(num_steps, "ping")))
+        harness.step()
+        num_steps += 1
+        assert len(harness.replies) == answered + 1
+    assert num_steps > 10
+    harness.run()
+
+
 def test_reset_prefix_cache_makes_the_next_prompt_compute_everything(harness: Harness) -> None:
     for hit in (0, 8, None, 0):
         if hit is None:

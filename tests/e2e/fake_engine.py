@@ -26,6 +26,7 @@ class FakeEngine:
 
     Attributes:
         delay: seconds a token.
+        silence, queue_full: what `AsyncLLM` has under these names.
         fail_with: raised by `generate` after `fail_after` tokens.
         aborted: ids of generators that were closed early.
     """
@@ -38,6 +39,8 @@ class FakeEngine:
         self.input_processor = SimpleNamespace(threads=threads)
         self.render_chat = make_chat_renderer(self.tokenizer, None, threads).render
         self.errored = False
+        self.queue_full = False
+        self.silence = 0.0
         self.delay = 0.0
         self.fail_with: Exception | None = None
         self.fail_after = 0

@@ -209,6 +209,29 @@ async def test_a_dead_core_fails_every_request_and_ends_the_server(tiny_model_di
     assert server.process.wait(10) == 1
 
 
+async def test_a_stalled_core_fails_livez_though_every_client_gives_up(tiny_model_dir: Path, serve: Serve) -> None:
+    """Nothing but a step that ends sets the clock back: not requests that come, not clients that go, not that none is left."""
+    server = serve(tiny_model_dir, env={"OCTAVO_STEP_TIMEOUT": "2"})
+    core = core_pid(server)
+    assert server.status("/livez") == 200
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(0.3)) as session:
+        os.kill(core, signal.SIGSTOP)
+        try:
+            deadline = time.monotonic() + 60
+            while server.status("/livez") == 200:
+                assert time.monotonic() < deadline
+                with pytest.raises(TimeoutError):
+                    await post(session, server, SHORT)
+            assert server.status("/readyz") == 503
+            await asyncio.to_thread(wait_for, lambda: json.loads(server.get("/load")) == {"server_load": 0})
+            assert server.status("/livez") == 503
+        finally:
+            os.kill(core, signal.SIGCONT)
+    await asyncio.to_thread(wait_for, lambda: server.status("/livez") == 200, 60)
+    assert server.post("/v1/completions", SHORT)["usage"]["completion_tokens"] == 3
+    await asyncio.to_thread(wait_for, lambda: metric(server, "num_requests_running") == 0, 60)
+
+
 def test_no_core_outlives_its_server(tiny_model_dir: Path, serve: Serve) -> None:
     server = serve(tiny_model_dir, expect_exit=None)
     core = core_pid(server)
