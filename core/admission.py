@@ -62,6 +62,9 @@ class RequestChecker:
         for name, count in (("logprobs", sampling.logprobs), ("prompt_logprobs", sampling.prompt_logprobs)):
             if count is not None and not 0 <= count <= self._vocab_size:
                 return f"{name} must be in 0..{self._vocab_size}, got {count}"
+        detection = sampling.repetition_detection
+        if detection is not None and detection.max_pattern_size > 0 and detection.min_count < 2:
+            return f"repetition_detection needs min_count >= 2, got {detection.min_count}"
         return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 
 from octavo.core.messages import EngineRequest, Event, EventKind, NewTokens, RequestUpdate
+from octavo.core.repetition import RepetitionWatch
 from octavo.core.stats import Counters
 
 
@@ -54,7 +55,7 @@ class Request:
     __slots__ = (
         "arrival_time", "block_hashes", "block_ids", "cache_salt", "client", "events", "hash_generation", "key", "max_total",
         "num_cached_tokens", "num_computed", "num_expected", "num_preemptions", "num_prompt_logprobs", "num_prompt_tokens",
-        "num_published", "num_slots", "order", "request_id", "sampling", "status", "stop_ids", "token_ids", "watch_repetition",
+        "num_published", "num_slots", "order", "repetition", "request_id", "sampling", "status", "stop_ids", "token_ids",
     )  # fmt: skip
 
     def __init__(self, message: EngineRequest, client: Client, sequence: int, max_model_len: int, by_priority: bool) -> None:
@@ -78,7 +79,9 @@ class Request:
         """Length at which it ends; the last token of all needs no computing."""
         self.stop_ids = frozenset(sampling.eos_token_ids + sampling.stop_token_ids)
         detection = sampling.repetition_detection
-        self.watch_repetition = detection is not None and detection.max_pattern_size > 0
+        self.repetition: RepetitionWatch | None = None
+        if detection is not None and detection.max_pattern_size > 0:
+            self.repetition = RepetitionWatch(detection, self.max_total - self.num_prompt_tokens)
         # KV blocks, filled by KVCacheManager
         self.block_ids: list[int] = []
         self.num_slots = 0

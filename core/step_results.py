@@ -35,7 +35,7 @@ class StepResults:
             may_end = (
                 new_ids[0] in request.stop_ids
                 or len(token_ids) >= request.max_total
-                or request.watch_repetition
+                or request.repetition is not None
                 or len(new_ids) > 1
             )
             if nothing_scored and not may_end and not request.events:

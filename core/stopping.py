@@ -28,6 +28,8 @@ def check_stop(request: Request, num_new: int) -> Stop | None:
 
 def _check_token(request: Request, end: int) -> tuple[FinishReason, int | None] | None:
     sampling, token = request.sampling, request.token_ids[end - 1]
+    repetition = request.repetition
+    repeats = repetition is not None and repetition.catch_up(request.token_ids, request.num_prompt_tokens, end)
     enough = end - request.num_prompt_tokens >= sampling.min_tokens
     if enough and token in request.stop_ids:
         if token in sampling.eos_token_ids:
@@ -35,21 +37,6 @@ def _check_token(request: Request, end: int) -> tuple[FinishReason, int | None] 
         return FinishReason.STOP, token
     if end >= request.max_total:
         return FinishReason.LENGTH, None
-    if enough and request.watch_repetition and _repeats(request, end):
+    if enough and repeats:
         return FinishReason.REPETITION, None
     return None
-
-
-def _repeats(request: Request, end: int) -> bool:
-    """Whether the output up to `end` closes with one pattern `min_count` times over."""
-    detection = request.sampling.repetition_detection
-    if detection is None:
-        return False
-    token_ids, count = request.token_ids, detection.min_count
-    for size in range(max(1, detection.min_pattern_size), detection.max_pattern_size + 1):
-        start = end - size * count
-        if start < request.num_prompt_tokens:
-            return False
-        if token_ids[end - 1] == token_ids[end - 1 - size] and token_ids[start + size : end] == token_ids[start : end - size]:
-            return True
-    return False

@@ -25,6 +25,7 @@ from octavo.core.messages import (
 from octavo.core.request import Request
 from octavo.core.request_queue import FCFSQueue
 from octavo.errors import ConfigError
+from octavo.params import RepetitionDetection
 
 
 @pytest.fixture(params=[False, True], ids=["synchronous", "async"])
@@ -50,6 +51,7 @@ def harness(request: pytest.FixtureRequest) -> Harness:
         ([1], {"bad_token_sequences": ((1, VOCAB_SIZE),)}, "bad_words"),
         ([1], {"logprobs": 10**9}, "logprobs"),
         ([1], {"prompt_logprobs": -1}, "prompt_logprobs"),
+        ([1], {"repetition_detection": RepetitionDetection(max_pattern_size=1)}, "min_count"),
     ],
 )
 def test_what_cannot_be_served_is_refused_and_nothing_else_is(

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 from core_configs import make_request
+from hypothesis import given
+from hypothesis import strategies as st
 
 from octavo.core.messages import FinishReason
+from octavo.core.repetition import RepetitionWatch
 from octavo.core.request import Client, Request
 from octavo.core.stopping import Stop, check_stop
 from octavo.params import RepetitionDetection
@@ -61,6 +64,34 @@ def test_of_several_new_tokens_those_after_the_end_are_dropped() -> None:
 def test_repetition(prompt: list[int], output: list[int], detection: tuple[int, int, int], repeats: bool) -> None:
     stop = _after([50, *prompt], output, repetition_detection=RepetitionDetection(*detection))
     assert (stop is not None and stop.reason is FinishReason.REPETITION) == repeats
+
+
+def _by_definition(output: list[int], largest: int, smallest: int, count: int) -> bool:
+    sizes = range(max(1, smallest), min(largest, len(output) // count) + 1)
+    return any(output[-size:] * count == output[-size * count :] for size in sizes)
+
+
+@given(
+    output=st.lists(st.integers(0, 2), max_size=60),
+    largest=st.integers(1, 20) | st.just(2**31 - 1),
+    smallest=st.integers(0, 12),
+    count=st.integers(2, 4),
+    spare=st.integers(0, 40),
+)
+def test_repetition_is_what_its_definition_says(output: list[int], largest: int, smallest: int, count: int, spare: int) -> None:
+    watch = RepetitionWatch(RepetitionDetection(largest, smallest, count), len(output) + spare)
+    told = [watch.add(token) for token in output]
+    assert told == [_by_definition(output[:end], largest, smallest, count) for end in range(1, len(output) + 1)]
+
+
+@pytest.mark.parametrize("seen", [0, 1, 3, 6])
+def test_an_output_that_is_there_already_is_caught_up_with(seen: int) -> None:
+    token_ids, detection = [7, 7, 1, 2, 1, 2, 1, 2], RepetitionDetection(2, 2, 3)
+    watch = RepetitionWatch(detection, 20)
+    for end in range(2, 2 + seen):
+        assert watch.catch_up(token_ids, 2, end) is False
+    assert watch.catch_up(token_ids, 2, len(token_ids)) is True
+    assert watch.catch_up([*token_ids, 3], 2, len(token_ids) + 1) is False
 
 
 def test_length_comes_before_repetition_and_min_tokens_holds_it_back() -> None:
