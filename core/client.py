@@ -67,6 +67,7 @@ class CoreClient:
         self._waiter: asyncio.Future[None] | None = None
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._next_call = 0
+        self._bytes_taken = 0
 
     # ---- life -----------------------------------------------------------------------------------------------------
 
@@ -165,6 +166,11 @@ class CoreClient:
         if request_ids and not self.dead:
             self._wire.send(AbortRequests(request_ids))
 
+    @property
+    def backlog(self) -> int:
+        """Bytes sent since the last call that the core has answered, at most so many of which it has not taken in."""
+        return 0 if self._connected is None else self._connected.bytes_sent - self._bytes_taken
+
     async def call(self, method: str, *args: Any, timeout: float | None = 10.0) -> Any:  # noqa: ASYNC109 - as wait_for has it
         """Have the core do something between two steps; see `engine_core.CONTROL_METHODS`.
 
@@ -183,7 +189,10 @@ class CoreClient:
         self._calls[call_id] = loop.create_future()
         try:
             self._wire.send(ControlCall(call_id, method, list(args)))
-            return await asyncio.wait_for(self._calls[call_id], timeout)
+            sent = self._wire.bytes_sent
+            value = await asyncio.wait_for(self._calls[call_id], timeout)
+            self._bytes_taken = max(self._bytes_taken, sent)
+            return value
         finally:
             del self._calls[call_id]
 

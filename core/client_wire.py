@@ -20,6 +20,7 @@ class ClientWire:
     def __init__(self, addresses: Addresses) -> None:
         identity = uuid.uuid4().bytes
         self.closed = False
+        self.bytes_sent = 0
         self._encoder = MessageEncoder()
         self._decoder = core_decoder()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -33,7 +34,9 @@ class ClientWire:
     def send(self, message: ClientMessage) -> None:
         """Never blocks. After `close` it does nothing."""
         if not self.closed:
-            self._input.send_multipart(self._encoder.encode(message), copy=False)
+            frames = self._encoder.encode(message)
+            self._input.send_multipart(frames, copy=False)
+            self.bytes_sent += sum(map(len, frames))
 
     def receive(self) -> CoreMessage | None:
         """The next message that is there; None when there is none, or after `close`.

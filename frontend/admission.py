@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from collections.abc import Callable
 
 from octavo.config import SchedulerConfig
 from octavo.errors import QueueFullError
 
+MAX_UNREAD = 64 << 20
+"""Bytes that may lie before a core which does not read them."""
 _REMEMBERED = 32
 _MAX_RETRY_AFTER = 60.0
 
@@ -18,9 +21,16 @@ class Admission:
 
     A sequence that would find a free place in the batch does not count as waiting, so that a burst is not refused while
     the engine has room for it.
+
+    Requests that ended while the core stands still are not counted any more but still lie before it, with the aborts: they
+    are bounded by their size.
+
+    Args:
+        unread: bytes that lie before a core which stands still, 0 while it does not.
     """
 
-    def __init__(self, limits: SchedulerConfig) -> None:
+    def __init__(self, limits: SchedulerConfig, unread: Callable[[], int] = lambda: 0) -> None:
+        self._unread = unread
         self._max_reqs = limits.max_num_queued_reqs
         self._max_tokens = limits.max_num_queued_tokens
         self._max_num_seqs = limits.max_num_seqs
@@ -35,6 +45,8 @@ class Admission:
         Raises:
             QueueFullError: with a hint when to come again.
         """
+        if (self._max_reqs or self._max_tokens is not None) and self._unread() > MAX_UNREAD:
+            raise QueueFullError("The engine stands still, and too much has been sent to it already.", _MAX_RETRY_AFTER)
         free = max(0, self._max_num_seqs - self._running)
         if self._not_scheduled < free and self._fits(num_prompt_tokens):
             return

@@ -66,12 +66,12 @@ class AsyncLLM:
         self.input_processor = InputProcessor(config, tokenizer, ready.max_model_len)
         self.chat_renderer = make_chat_renderer(tokenizer, config.model.chat_template, self.input_processor.threads)
         self._client = client
-        self._admission = Admission(config.scheduler)
+        self._watch = CoreWatch(lambda: self._client.call("ping", timeout=None))
+        self._admission = Admission(config.scheduler, lambda: self._client.backlog if self._watch.silence else 0)
         self._outputs = OutputProcessor(self._admission, stat_loggers, config.scheduler.max_num_seqs)
         self._ids = itertools.count()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pump: asyncio.Task[None] | None = None
-        self._watch = CoreWatch(lambda: self._client.call("ping", timeout=None))
         # Why no request can be served any more. Not the exception: its traceback would keep this object alive.
         self._death: str | None = None
         self._closed = False

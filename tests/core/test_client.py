@@ -128,6 +128,33 @@ def test_killing_the_core_wakes_everyone(client: CoreClient, use_uvloop: bool) -
     (uvloop.run if use_uvloop else asyncio.run)(talk())
 
 
+async def test_a_stopped_core_blocks_nobody_and_what_lies_before_it_is_known(client: CoreClient) -> None:
+    assert client.ready is not None
+    await client.call("ping")
+    assert client.backlog == 0
+    os.kill(client.ready.pid, signal.SIGSTOP)
+    try:
+        for number in range(2000):
+            client.add(make_request(f"r{number}", [1] * 60, 1))
+            client.abort([f"r{number}"])
+        ping = asyncio.create_task(client.call("ping", timeout=None))
+        await asyncio.sleep(0.05)
+        assert client.backlog > 2000 * 60
+        assert not ping.done()
+    finally:
+        os.kill(client.ready.pid, signal.SIGCONT)
+    await asyncio.wait_for(ping, 30)
+    assert client.backlog == 0
+    assert (await client.call("stats"))["num_running"] == 0
+
+
+async def test_a_call_that_cannot_be_sent_waits_for_nothing(client: CoreClient) -> None:
+    with pytest.raises(OverflowError):
+        await client.call("ping", 2**70)
+    assert client._calls == {}
+    assert await client.call("ping") is None
+
+
 async def test_close_wakes_whoever_waits(client: CoreClient) -> None:
     outputs = asyncio.create_task(client.outputs())
     await asyncio.sleep(0.05)

@@ -76,6 +76,7 @@ class FakeCoreClient:
         self.dead = False
         self.closed = False
         self.has_outputs = False
+        self.backlog = 0
         self._script = script
         self._max_num_seqs = max_num_seqs
         self._step_seconds = step_seconds

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from fake_core import FakeCoreClient, make_engine
 
-from octavo.errors import EngineDeadError, OctavoError
+from octavo.errors import EngineDeadError, OctavoError, QueueFullError
+from octavo.frontend.admission import MAX_UNREAD
 from octavo.frontend.async_llm import AsyncLLM
 from octavo.frontend.core_watch import CoreWatch
 from octavo.frontend.tokenizer import Tokenizer
@@ -146,6 +147,27 @@ async def test_clients_make_no_difference(tokenizer: Tokenizer, monkeypatch: pyt
 async def ask(engine: AsyncLLM, number: int) -> None:
     async for _ in engine.generate("Hello", SamplingParams(max_tokens=3), str(number)):
         pass
+
+
+@pytest.mark.parametrize("limits", [{"max_num_queued_reqs": 10}, {"max_num_queued_tokens": 10**6}, {}])
+async def test_what_lies_before_a_core_that_stands_still_is_bounded(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, limits: dict[str, int]
+) -> None:
+    """Requests that have ended and their aborts are in nobody's count. A batch without limits is not a server's queue."""
+    monkeypatch.setenv("OCTAVO_STEP_TIMEOUT", str(STEP_TIMEOUT))
+    core = Stopped()
+    engine = make_engine(tokenizer, core, **limits)
+    await engine.check_health()
+    core.backlog = MAX_UNREAD + 1
+    assert not engine.queue_full, "it may be about to read it"
+    await until(lambda: engine.silence > 0)
+    assert engine.queue_full == bool(limits)
+    if limits:
+        with pytest.raises(QueueFullError, match="stands still"):
+            await ask(engine, 1)
+    core.backlog = MAX_UNREAD
+    assert not engine.queue_full
+    engine.shutdown()
 
 
 async def test_a_full_queue_is_what_refuses(tokenizer: Tokenizer) -> None:
