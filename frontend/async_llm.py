@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -37,6 +38,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 OnProgress = Callable[[Progress], None]
+
+
+@dataclass(slots=True, eq=False)
+class _Arrival:
+    """A request whose prompt is still being made ready: an abort must find it, too."""
+
+    request_id: str
+    aborted: bool = False
 
 
 class AsyncLLM:
@@ -70,6 +79,7 @@ class AsyncLLM:
         self._admission = Admission(config.scheduler, lambda: self._client.backlog if self._watch.silence else 0)
         self._outputs = OutputProcessor(self._admission, stat_loggers, config.scheduler.max_num_seqs)
         self._ids = itertools.count()
+        self._arriving: list[_Arrival] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pump: asyncio.Task[None] | None = None
         # Why no request can be served any more. Not the exception: its traceback would keep this object alive.
@@ -186,8 +196,15 @@ class AsyncLLM:
             EngineDeadError: the engine is gone.
         """
         arrival_time = time.monotonic()
-        state = await self._prepare(prompt, sampling_params, request_id, priority, arrival_time)
+        arrival = _Arrival(request_id)
+        self._arriving.append(arrival)
+        try:
+            state = await self._prepare(prompt, sampling_params, request_id, priority, arrival_time)
+        finally:
+            self._arriving.remove(arrival)
         self._start(state)
+        if arrival.aborted:
+            self._client.abort(self._outputs.abort(state))
         timer = None
         try:
             timer = self._start_timer(state, arrival_time, timeout)
@@ -206,6 +223,8 @@ class AsyncLLM:
     async def abort(self, request_id: str | Sequence[str]) -> None:
         """End requests by the id they were given; their generators yield what there is, with finish reason "abort"."""
         for one in [request_id] if isinstance(request_id, str) else request_id:
+            for arrival in self._arriving:
+                arrival.aborted |= arrival.request_id == one
             for state in self._outputs.find(one):
                 self._client.abort(self._outputs.abort(state))
 

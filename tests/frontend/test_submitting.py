@@ -16,6 +16,7 @@ from octavo.errors import EngineDeadError, QueueFullError, RequestFailedError, V
 from octavo.frontend.admission import Admission
 from octavo.frontend.async_llm import AsyncLLM
 from octavo.frontend.fan_out import FanOut
+from octavo.frontend.input_processor import InputProcessor
 from octavo.frontend.output_processor import OutputProcessor
 from octavo.frontend.request_state import RequestState
 from octavo.frontend.sequence_output import SequenceOutput
@@ -185,6 +186,35 @@ async def test_an_abort_that_crosses_with_the_next_sequence_sends_nothing_more(
     [final] = await collect(engine)
     assert len(final.outputs) == len(client.added) == WINDOW
     assert_nothing_counts(engine, client)
+
+
+async def test_an_abort_that_overtakes_its_request_ends_it(
+    engine: AsyncLLM, client: EncodingClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While its prompt is tokenized in a thread, nobody knows of the request but who sent it."""
+    tokenized = asyncio.Event()
+    process = InputProcessor.process
+
+    async def slow(self: InputProcessor, *args: Any) -> Any:
+        await tokenized.wait()
+        return await process(self, *args)
+
+    monkeypatch.setattr(InputProcessor, "process", slow)
+    first = asyncio.create_task(collect(engine))
+    await asyncio.sleep(0)
+    await engine.abort(["someone else", "r"])
+    second = asyncio.create_task(collect(engine))
+    await asyncio.sleep(0)
+    tokenized.set()
+    outputs = await first
+    assert outputs[-1].finished
+    assert {completion.finish_reason for completion in outputs[-1].outputs} == {"abort"}
+    assert [len(completion.token_ids) for completion in (await second)[-1].outputs] == [3] * PARAMS.n, "it came later"
+    assert_nothing_counts(engine, client)
+    assert engine._arriving == []
+    with pytest.raises(ValidationError):
+        await collect(engine, prompt=[10**6])
+    assert engine._arriving == []
 
 
 async def test_a_fault_while_aborting_still_ends_the_request(
