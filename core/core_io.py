@@ -14,15 +14,15 @@ from typing import NamedTuple
 import zmq
 
 from octavo.core.messages import WIRE_VERSION, ClientMessage, CoreMessage, Failed, Hello, Progress, Ready
-from octavo.core.transport import Addresses, MessageEncoder, WireError, client_decoder, make_socket, receive
+from octavo.core.sender import RETRY_INTERVAL, Greet, Sender
+from octavo.core.transport import Addresses, WireError, client_decoder, make_socket, receive
 from octavo.core.unreadable import answer_to_client
 
 logger = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT = 5.0
-"""Seconds a client has to connect its output socket after its Hello."""
 FLUSH_TIMEOUT = 1.0
-_RETRY_INTERVAL = 0.005
+LAST_WORDS_TIMEOUT = 5.0
+"""Seconds that a client which has just said hello has to connect when the core ends."""
 
 
 class Disconnected(NamedTuple):
@@ -43,10 +43,6 @@ class Stop(NamedTuple):
 Inbox = queue.SimpleQueue[tuple[bytes, ClientMessage | Disconnected | NotSent | Stop]]
 
 
-class _Greet(NamedTuple):
-    wire_version: int
-
-
 class CoreIO:
     """Binds the core's sockets and runs both threads.
 
@@ -56,7 +52,7 @@ class CoreIO:
     def __init__(self, addresses: Addresses) -> None:
         self.addresses = addresses
         self.inbox: Inbox = queue.SimpleQueue()
-        self._outbox: queue.SimpleQueue[tuple[bytes, CoreMessage | _Greet | None]] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[tuple[bytes, CoreMessage | Greet | None]] = queue.SimpleQueue()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._input = self._bound(addresses.input)
         self._output = self._bound(addresses.output)
@@ -119,7 +115,7 @@ class CoreIO:
 
     def _dispatch(self, identity: bytes, message: ClientMessage, greeted: set[bytes]) -> None:
         if isinstance(message, Hello):
-            self._outbox.put((identity, _Greet(message.wire_version)))
+            self._outbox.put((identity, Greet(message.wire_version)))
             self._met_client.set()
             if message.wire_version == WIRE_VERSION:
                 greeted.add(identity)
@@ -131,77 +127,28 @@ class CoreIO:
     # ---- output thread --------------------------------------------------------------------------------------------
 
     def _send_loop(self) -> None:
-        sender = _Sender(self._output)
+        sender = Sender(self._output)
         while True:
-            identity, message = self._outbox.get()
-            if message is None:
-                self._output.close(linger=int(FLUSH_TIMEOUT * 1000))
-                return
+            if sender.waiting:
+                self._lose(sender.retry())
             try:
-                gone = sender.handle(identity, message)
+                identity, message = self._outbox.get(timeout=RETRY_INTERVAL if sender.waiting else None)
+            except queue.Empty:
+                continue
+            if message is None:
+                break
+            try:
+                self._lose(sender.handle(identity, message))
             except Exception as error:
                 logger.exception("could not send a message to client %s", identity.hex())
-                if not isinstance(message, _Greet):
+                if not isinstance(message, Greet):
                     self.inbox.put((identity, NotSent(message, f"{type(error).__name__}: {error}")))
-                continue
-            for client in gone:
-                self.inbox.put((client, Disconnected()))
+        deadline = time.monotonic() + LAST_WORDS_TIMEOUT
+        while sender.waiting and time.monotonic() < deadline:
+            sender.retry()
+            time.sleep(RETRY_INTERVAL)
+        self._output.close(linger=int(FLUSH_TIMEOUT * 1000))
 
-
-class _Sender:
-    """What the output thread knows: the clients, and the last announcement."""
-
-    def __init__(self, socket: zmq.Socket[bytes]) -> None:
-        self._socket = socket
-        self._encoder = MessageEncoder()
-        self._clients: set[bytes] = set()
-        self._announced: CoreMessage = Progress("process", 0.0, 0.0)
-
-    def handle(self, identity: bytes, message: CoreMessage | _Greet) -> list[bytes]:
-        """Send; returns the clients that turned out to be gone."""
-        if isinstance(message, _Greet):
-            return self._greet(identity, message.wire_version)
-        if isinstance(message, Failed) and identity:
-            self._try_send([identity, *self._encoder.encode(message)])  # one that was given up may yet be there
-            return []
-        if identity:
-            return [] if identity not in self._clients or self._send(identity, message) else [identity]
-        self._announced = message
-        return [client for client in list(self._clients) if not self._send(client, message)]
-
-    def _greet(self, identity: bytes, wire_version: int) -> list[bytes]:
-        self._clients.add(identity)
-        if wire_version != WIRE_VERSION:
-            text = f"the core speaks wire version {WIRE_VERSION}, the client {wire_version}: two versions of Octavo are mixed"
-            self._wait_connected(identity, Failed(text))
-            self._clients.discard(identity)
-            return [identity]
-        return [] if self._wait_connected(identity, self._announced) else [identity]
-
-    def _wait_connected(self, identity: bytes, message: CoreMessage) -> bool:
-        """Send, giving the client time to connect its second socket."""
-        frames = [identity, *self._encoder.encode(message)]
-        deadline = time.monotonic() + CONNECT_TIMEOUT
-        while not self._try_send(frames):
-            if time.monotonic() > deadline:
-                logger.error("client %s said hello but did not connect", identity.hex())
-                self._clients.discard(identity)
-                return False
-            time.sleep(_RETRY_INTERVAL)
-        return True
-
-    def _send(self, identity: bytes, message: CoreMessage) -> bool:
-        if self._try_send([identity, *self._encoder.encode(message)]):
-            return True
-        logger.warning("client %s is gone", identity.hex())
-        self._clients.discard(identity)
-        return False
-
-    def _try_send(self, frames: list[bytes | memoryview]) -> bool:
-        try:
-            self._socket.send_multipart(frames, copy=False)
-        except zmq.ZMQError as error:
-            if error.errno == zmq.EHOSTUNREACH:
-                return False
-            raise
-        return True
+    def _lose(self, clients: list[bytes]) -> None:
+        for client in clients:
+            self.inbox.put((client, Disconnected()))

@@ -16,6 +16,7 @@ import pytest
 import zmq
 from core_configs import make_request
 
+from octavo.core import sender
 from octavo.core.client_wire import ClientWire
 from octavo.core.core_io import CoreIO, Disconnected, NotSent
 from octavo.core.messages import (
@@ -137,10 +138,12 @@ def test_the_socket_directory_is_private_and_short() -> None:
 class Peer:
     """A client by hand."""
 
-    def __init__(self, addresses: Addresses, identity: bytes) -> None:
+    def __init__(self, addresses: Addresses, identity: bytes, *, with_output: bool = True) -> None:
         self.identity = identity
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.connect_output(addresses)
+        self.output: zmq.Socket[bytes] | None = None
+        if with_output:
+            self.connect_output(addresses)
         self.input = make_socket(self._context, zmq.DEALER, identity)
         self.input.connect(addresses.input)
         self._encoder = MessageEncoder()
@@ -153,12 +156,14 @@ class Peer:
         self.input.send_multipart(self._encoder.encode(message))  # type: ignore[arg-type]
 
     def receive(self, timeout: float = 10.0) -> object:
+        assert self.output is not None
         assert self.output.poll(int(timeout * 1000)), "nothing came"
         return core_decoder().decode(receive(self.output))
 
     def close(self) -> None:
         self.input.close(linger=0)
-        self.output.close(linger=0)
+        if self.output is not None:
+            self.output.close(linger=0)
         self._context.term()
 
 
@@ -196,6 +201,38 @@ def test_who_does_not_say_hello_is_not_served(core_io: CoreIO, peer: Peer, caplo
     peer.send(Hello(WIRE_VERSION))
     assert core_io.inbox.get(timeout=10)[1] == Hello(WIRE_VERSION)
     assert any("hello" in record.message for record in caplog.records)
+
+
+def test_a_client_that_takes_its_time_to_connect_keeps_nobody_waiting(core_io: CoreIO, peer: Peer) -> None:
+    """Its process may be stopped between its two connections; all that it missed comes when it is there."""
+    late = Peer(core_io.addresses, b"late", with_output=False)
+    late.send(Hello(WIRE_VERSION))
+    assert core_io.inbox.get(timeout=10) == (b"late", Hello(WIRE_VERSION))
+    core_io.announce(Progress("weights", 0.5, 1.0))
+    core_io.send(b"late", CoreOutputs([], 7.0))
+    peer.send(Hello(WIRE_VERSION))
+    assert peer.receive() == Progress("weights", 0.5, 1.0)
+    assert core_io.inbox.get(timeout=10) == (b"peer", Hello(WIRE_VERSION))
+    for number in range(3):
+        core_io.send(b"peer", CoreOutputs([], float(number)))
+        assert peer.receive() == CoreOutputs([], float(number))
+    late.connect_output(core_io.addresses)
+    assert [late.receive() for _ in range(3)] == [
+        Progress("process", 0.0, 0.0), Progress("weights", 0.5, 1.0), CoreOutputs([], 7.0),
+    ]  # fmt: skip
+    core_io.send(b"late", CoreOutputs([], 8.0))
+    assert late.receive() == CoreOutputs([], 8.0)
+    assert core_io.inbox.empty()
+    late.close()
+
+
+def test_a_client_that_never_connects_is_given_up(core_io: CoreIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sender, "CONNECT_TIMEOUT", 0.02)
+    late = Peer(core_io.addresses, b"never", with_output=False)
+    late.send(Hello(WIRE_VERSION))
+    news = [core_io.inbox.get(timeout=10) for _ in range(2)]
+    assert sorted(type(message).__name__ for _, message in news) == ["Disconnected", "Hello"]
+    late.close()
 
 
 def test_another_wire_version_is_refused_with_words(core_io: CoreIO, peer: Peer) -> None:
