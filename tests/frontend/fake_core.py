@@ -77,6 +77,7 @@ class FakeCoreClient:
         self.closed = False
         self.has_outputs = False
         self.backlog = 0
+        self.owned = False
         self._script = script
         self._max_num_seqs = max_num_seqs
         self._step_seconds = step_seconds
