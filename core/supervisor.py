@@ -12,6 +12,7 @@ from octavo import envs
 from octavo.core.client import CoreClient, CoreLostError
 from octavo.core.death import Death, OomKills, judge
 from octavo.core.messages import Ready
+from octavo.core.waiting_core import WaitingCore
 from octavo.errors import EngineDeadError, EngineStartError
 
 logger = logging.getLogger(__name__)
@@ -45,18 +46,26 @@ class CoreSupervisor:
     A dead core is first `bury`ed, then replaced by `start`. Each has a client and sockets of its own, so that nothing a
     dead one may have sent can be mistaken for the next one's.
 
+    Args:
+        client: of the first core, which is ready.
+        max_restarts: deaths of a core by itself within WINDOW that are made good; 0 = none, not even kills.
+        spare: have the next core's process wait with its imports done.
+
     Attributes:
         client: of the core that runs, or ran last.
     """
 
-    def __init__(self, client: CoreClient, max_restarts: int) -> None:
+    def __init__(self, client: CoreClient, max_restarts: int, spare: bool = False) -> None:
         self.client = client
         self._may_restart = client.owned and max_restarts > 0
+        self._wants_spare = spare and self._may_restart
+        self._spare: WaitingCore | None = None
         self._max_restarts = max_restarts
         self._limit = RestartLimit(max_restarts)
         self._oom_kills = OomKills()
         self._lock = threading.Lock()
         self._closed = False
+        self._make_spare()
 
     @property
     def may_restart(self) -> bool:
@@ -88,13 +97,15 @@ class CoreSupervisor:
         """
         deadline = time.monotonic() + envs.START_TIMEOUT
         while True:
-            await asyncio.to_thread(self._spawn)
             try:
-                return await self.client.start_up(max(0.0, deadline - time.monotonic()))
+                await asyncio.to_thread(self._spawn)
+                ready = await self.client.start_up(max(0.0, deadline - time.monotonic()))
+                await asyncio.to_thread(self._make_spare)
+                return ready
             except CoreLostError:
                 death = await self.bury()
                 logger.warning("%s while it started; starting another", death.reason)
-            except EngineStartError as error:
+            except (EngineStartError, OSError) as error:
                 await asyncio.to_thread(self.client.close)
                 raise EngineDeadError(f"the engine core could not be started again: {error}") from error
 
@@ -102,11 +113,24 @@ class CoreSupervisor:
         """Stop the core there is; none is started any more. Idempotent, from any thread."""
         with self._lock:
             self._closed = True
+            spare, self._spare = self._spare, None
         self.client.close(timeout)
+        if spare is not None:
+            spare.close()
 
     def _spawn(self) -> None:
         with self._lock:
             if self._closed:
                 raise EngineDeadError("the engine has been shut down")
             self.client = self.client.successor()
-            self.client.spawn()
+            spare, self._spare = self._spare, None
+            self.client.spawn(spare)
+
+    def _make_spare(self) -> None:
+        with self._lock:
+            if not self._wants_spare or self._closed:
+                return
+            try:
+                self._spare = WaitingCore(self.client.command)
+            except OSError as error:
+                logger.warning("there is no spare core: %s", error)

@@ -69,7 +69,7 @@ class AsyncLLM:
         self.chat_renderer = make_chat_renderer(tokenizer, config.model.chat_template, self.input_processor.threads)
         from octavo.core.supervisor import CoreSupervisor
 
-        self._supervisor = CoreSupervisor(client, config.max_core_restarts)
+        self._supervisor = CoreSupervisor(client, config.max_core_restarts, config.spare_core)
         self._recovery = Recovery(config.scheduler.max_num_seqs)
         self._watch = CoreWatch(lambda: self._client.call("ping", timeout=None))
         self._admission = Admission(config.scheduler, lambda: self._client.backlog if self._watch.silence else 0)

@@ -108,6 +108,7 @@ class EngineConfig(msgspec.Struct, frozen=True):
     log_stats: bool = True
     max_core_restarts: int = 5
     """Deaths of the core by itself within ten minutes after which another one is started; 0 = never, whatever killed it."""
+    spare_core: bool = False
 
 
 def option(default: Any, help_text: str, *, choices: tuple[str, ...] = (), flag: str = "") -> Any:
@@ -190,6 +191,10 @@ class EngineArgs:
         5,
         "How often within 10 minutes the engine core may die by itself (a crash, no memory) and is started again, its requests going on where they were; once more ends the engine. Kills from outside do not count. 0 = any death ends the engine.",
     )
+    spare_core: bool = option(
+        False,
+        "Keep a second core process, its imports done, to take a dead one's place sooner (1 to 2 s less); it costs about 130 MB.",
+    )
     disable_log_stats: bool = option(False, "No statistics in the log.")
 
     @classmethod
@@ -234,6 +239,7 @@ class EngineArgs:
             device=device,
             log_stats=not self.disable_log_stats,
             max_core_restarts=self.max_core_restarts,
+            spare_core=self.spare_core,
         )
 
     def _check(self) -> None:
