@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 WINDOW = 600.0
 """Seconds in which `max_restarts` deaths are forgiven."""
+_BURIAL_TIMEOUT = 1.0
+"""Seconds that a core which has failed may take to end before it is killed: requests wait for the next one."""
 
 
 class RestartLimit:
@@ -82,7 +84,7 @@ class CoreSupervisor:
         if not self.may_restart:
             raise EngineDeadError(client.death)
         exit_code = client.exit_code
-        await asyncio.to_thread(client.close)
+        await asyncio.to_thread(client.close, _BURIAL_TIMEOUT)
         death = judge(client.death, exit_code, client.failure, self._oom_kills)
         if not self._limit.allows(death, time.monotonic()):
             times = f"{self._max_restarts} times in {WINDOW / 60:g} minutes"
@@ -122,9 +124,10 @@ class CoreSupervisor:
         with self._lock:
             if self._closed:
                 raise EngineDeadError("the engine has been shut down")
-            self.client = self.client.successor()
+            client = self.client.successor()
             spare, self._spare = self._spare, None
-            self.client.spawn(spare)
+            client.spawn(spare)
+            self.client = client  # only now: others use it at once
 
     def _make_spare(self) -> None:
         with self._lock:

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any, Self
 from octavo.config import EngineArgs, EngineConfig
 from octavo.core.messages import EngineRequest, Progress, Ready
 from octavo.core.waiting_core import WaitingCore
-from octavo.errors import EngineDeadError, OctavoError, RequestFailedError, RequestTimeoutError, ValidationError
+from octavo.errors import (
+    EngineDeadError,
+    OctavoError,
+    RequestFailedError,
+    RequestRefusedError,
+    RequestTimeoutError,
+    ValidationError,
+)
 from octavo.frontend.admission import Admission
 from octavo.frontend.chat_template import make_chat_renderer
 from octavo.frontend.collector import OutputSink
@@ -454,6 +461,8 @@ class AsyncLLM:
             self.ready.pid, time.monotonic() - died, self.num_unfinished,
         )  # fmt: skip
         self._resume()
+        if self._recovery.on_trial:
+            logger.warning("cores die and no token is gained between: those that were there are tried one after the other")
 
     def _refuse(self, state: RequestState) -> None:
         """End a request with which core after core dies."""
@@ -463,7 +472,7 @@ class AsyncLLM:
             state.request_id, mark,
         )  # fmt: skip
         text = f"two engine cores died with this request at the same token, so it is not tried again (fingerprint {mark})"
-        self._outputs.fail(state, RequestFailedError(text))
+        self._outputs.fail(state, RequestRefusedError(text))
 
     def _die(self, reason: str) -> None:
         if self._death is None:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import bisect
 import json
+import math
 import os
 import random
 import signal
@@ -31,8 +33,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from servers import OctavoServer
 
 NUM_STREAMS = 16
-LONGEST_DELAY = 6.0
-"""Seconds from a core's begin to its end, at most; its start takes about a third of that."""
+LONGEST_DELAY = 4.0
+"""Seconds from a core's first token to its end, at most."""
+EARLY = 0.3
+"""Share of the kills that do not wait for a token: they meet the imports, the weights, or requests computed again."""
 STREAM_TIMEOUT = 600.0
 PROMPTS = (
     "The capital of France is", "Once upon a time, in a land far away,", "def fibonacci(n):", "1, 2, 3, 4,",
@@ -117,8 +121,8 @@ async def ask(
 
 
 def core_pid(server: OctavoServer) -> int | None:
-    """The server's core, while it has one."""
-    for child in psutil.Process(server.process.pid).children():
+    """The server's core, while it has one; a spare one is younger."""
+    for child in sorted(psutil.Process(server.process.pid).children(), key=lambda process: process.create_time()):
         try:
             if "octavo.core.process" in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
                 return child.pid
@@ -139,16 +143,17 @@ class Report:
     left_behind: list[str] = field(default_factory=list)
 
     def pauses(self) -> list[float]:
-        """Seconds without a token on any stream, around the kills of serving cores; kills in one silence are one pause."""
-        pauses, place = [], 0
-        for before, after in zip(self.chunk_times, self.chunk_times[1:], strict=False):
-            hit = False
-            while place < len(self.kill_times) and self.kill_times[place] < after:
-                hit = hit or self.kill_times[place] >= before
-                place += 1
-            if hit:
-                pauses.append(after - before)
-        return pauses
+        """The longest silence over all streams after each kill, in seconds; kills in one silence are one pause.
+
+        What the dead core sent still comes for a moment, so the silence that a kill falls into may not be the one it made.
+        """
+        gaps = list(zip(self.chunk_times, self.chunk_times[1:], strict=False))
+        longest: set[tuple[float, float]] = set()
+        for killed, following in zip(self.kill_times, [*self.kill_times[1:], math.inf], strict=True):
+            first = bisect.bisect_right(self.chunk_times, killed) - 1
+            last = bisect.bisect_left(self.chunk_times, following)
+            longest |= set(sorted(gaps[max(0, first) : last], key=lambda gap: gap[1] - gap[0])[-1:])
+        return [after - before for before, after in longest]
 
     def text(self) -> str:
         pauses = sorted(self.pauses())
@@ -187,16 +192,26 @@ async def run(server: OctavoServer, kills: int, max_tokens: int, seed: int, long
 async def _kill_often(server: OctavoServer, report: Report, rng: random.Random, kills: int, longest_delay: float) -> None:
     killed = None
     while report.kills < kills:
-        pid = await asyncio.to_thread(core_pid, server)
-        if pid is None or pid == killed:
-            assert server.process.poll() is None, server.log_tail()
-            await asyncio.sleep(0.01)
-            continue
+        pid = await asyncio.to_thread(_new_core, server, killed)
+        if rng.random() >= EARLY:
+            num_chunks = len(report.chunk_times)
+            while len(report.chunk_times) == num_chunks and server.process.poll() is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
         await asyncio.sleep(rng.uniform(0.0, longest_delay))
         os.kill(pid, signal.SIGKILL)
         report.kill_times.append(time.monotonic())
         report.kills += 1
         killed = pid
+        if report.kills % 10 == 0:
+            print(report.text(), flush=True)
+
+
+def _new_core(server: OctavoServer, killed: int | None) -> int:
+    """Wait for the core that follows the killed one."""
+    while (pid := core_pid(server)) is None or pid == killed:
+        assert server.process.poll() is None, server.log_tail()
+        time.sleep(0.005)
+    return pid
 
 
 def _difference(number: int, got: Answer, expected: Answer) -> str:

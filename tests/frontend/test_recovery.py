@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 from fake_core import FakeCoreClient, make_engine
 
-from octavo.errors import EngineDeadError, OctavoError, RequestFailedError
+from octavo.errors import EngineDeadError, OctavoError, RequestRefusedError
 from octavo.frontend.async_llm import AsyncLLM
 from octavo.frontend.metrics import PrometheusStats
 from octavo.frontend.recovery import fingerprint
@@ -177,7 +177,7 @@ async def test_a_request_that_two_cores_died_of_is_refused_by_its_fingerprint(
     engine, client = engine_saying(tokenizer)
     dies_with(client, lambda _: True)
     error = await asyncio.wait_for(error_of(engine, SamplingParams(max_tokens=5), "my secret"), 30)
-    assert isinstance(error, RequestFailedError)
+    assert isinstance(error, RequestRefusedError)
     processed = await engine.input_processor.process("my secret", SamplingParams(max_tokens=5))
     assert fingerprint(processed) in str(error)
     assert fingerprint(processed) in caplog.text
@@ -207,7 +207,7 @@ async def test_among_many_only_the_one_is_refused(tokenizer: Tokenizer, caplog: 
     dies_with(client, lambda core_id: core_id == poison)
     tasks += [asyncio.create_task(error_of(engine, one)) for one in params[3:]]
     results = await asyncio.wait_for(asyncio.gather(*tasks), 30)
-    assert [type(result) for result in results] == [type(None)] * 3 + [RequestFailedError] + [type(None)] * 4
+    assert [type(result) for result in results] == [type(None)] * 3 + [RequestRefusedError] + [type(None)] * 4
     assert caplog.text.count("is refused") == 1
     assert caplog.text.count("starting another") <= 3
     assert not engine.restarting
