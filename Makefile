@@ -2,6 +2,7 @@
 # make test    the same environment, then every test
 # make lint    ruff and mypy over everything
 # make bench   a server of its own under growing load, with a picture of it in build/bench.html
+# make chaos-kills   the core killed 200 times under 16 streams, which must not notice
 # make chaos-pauses   processes stopped for 10, 35 and 60 seconds under streams (8 minutes)
 # make docs    write the generated pages anew
 # make clean   remove all that these made, the environment included
@@ -17,7 +18,7 @@ VENV ?= .venv
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt tools/install.sh $(wildcard kernels/cpu/*.cpp kernels/cpu/*.h kernels/cpu/csrc/*)
 ROOMS := core executor frontend kernels plugins tools
 
-.PHONY: serve test lint bench chaos-pauses docs clean
+.PHONY: serve test lint bench chaos-kills chaos-pauses docs clean
 
 serve: $(VENV)/.installed
 	$(VENV)/bin/octavo serve $(MODEL) --port $(PORT) $(ARGS)
@@ -29,6 +30,9 @@ lint: $(VENV)/.installed-test build/lint/octavo
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check --quiet .
 	cd build/lint && $(abspath $(VENV))/bin/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p octavo
+
+chaos-kills: $(VENV)/.installed-test
+	$(VENV)/bin/python tests/chaos/core_kills.py $(if $(MODEL),--model $(MODEL)) $(ARGS)
 
 bench: $(VENV)/.installed
 	$(VENV)/bin/python -m octavo.tools.bench_local --plot build/bench.html $(if $(MODEL),--model $(MODEL)) $(ARGS)

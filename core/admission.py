@@ -49,6 +49,19 @@ class RequestChecker:
         longest = min(len(ids) + message.sampling.max_tokens, self._max_model_len)
         if longest - 1 > self._cache_tokens:
             return f"prompt and output of {longest} tokens do not fit the KV cache of {self._cache_tokens}"
+        return self._progress_fault(message, longest)
+
+    def _progress_fault(self, message: EngineRequest, longest: int) -> str | None:
+        """What is wrong with that which a core before this one did."""
+        if not 0 <= message.num_prompt_logprobs < len(message.prompt_token_ids):
+            return f"{message.num_prompt_logprobs} log-probabilities of {len(message.prompt_token_ids)} prompt tokens are there"
+        ids = message.output_token_ids
+        if not ids:
+            return None
+        if min(ids) < 0 or max(ids) >= self._vocab_size:
+            return f"the output so far holds token ids outside 0..{self._vocab_size - 1}"
+        if len(message.prompt_token_ids) + len(ids) >= longest:
+            return f"the output so far has {len(ids)} tokens, which leaves no room for more within {longest}"
         return None
 
     def _sampling_fault(self, sampling: SamplingSpec) -> str | None:

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
+
 from octavo import envs
 from octavo.config import EngineConfig
 from octavo.core.client_wire import ClientWire
@@ -35,6 +37,12 @@ logger = logging.getLogger(__name__)
 
 _POLL_MS = 50
 _DISCONNECT_TIMEOUT = 1.0
+_LAST_WORDS = 0.1
+"""Seconds that a message of a process which has just ended may need to get here."""
+
+
+class CoreLostError(EngineStartError):
+    """The core process ended while it started and did not say why: another attempt may go better."""
 
 
 class CoreClient:
@@ -46,6 +54,7 @@ class CoreClient:
     Attributes:
         command: what `spawn` runs.
         ready: the core's facts, once it serves.
+        failure: what the core said when it could not start, or go on.
     """
 
     command: Sequence[str] = CORE_COMMAND
@@ -54,6 +63,7 @@ class CoreClient:
         # fixed
         self.config = config
         self.ready: Ready | None = None
+        self.failure: str | None = None
         # the core
         self._process: CoreProcess | None = None
         self._addresses: Addresses | None = None
@@ -111,10 +121,34 @@ class CoreClient:
             elif isinstance(message, Progress) and on_progress is not None:
                 on_progress(message)
             elif message is None and dead is not None:
-                raise EngineStartError(f"{dead} before it was ready; its log says why")
+                raise _lost(dead)
             if time.monotonic() > deadline:
-                raise EngineStartError(f"the engine core was not ready within {limit:g} s (OCTAVO_START_TIMEOUT)")
+                raise _not_ready(limit)
         return self.ready
+
+    @property
+    def death(self) -> str:
+        """How the core came to be gone."""
+        return self._death or "the engine core is gone"
+
+    @property
+    def owned(self) -> bool:
+        """Whether the core is this process's own, so that another may be started in its place."""
+        return self._process is not None
+
+    @property
+    def exit_code(self) -> int | None:
+        """Of an owned core: as subprocess has it, None while it runs."""
+        return None if self._process is None else self._process.exit_code
+
+    def successor(self) -> CoreClient:
+        """A client for a core that takes this one's place, not spawned yet.
+
+        Its cache has the size of this one's, whatever memory there is now, so that every request which fitted fits.
+        """
+        client = CoreClient(self.config if self.ready is None else _pinned(self.config, self.ready))
+        client.command = self.command
+        return client
 
     @property
     def dead(self) -> bool:
@@ -135,6 +169,27 @@ class CoreClient:
 
     # ---- on the event loop ------------------------------------------------------------------------------------------
 
+    async def start_up(self, timeout: float) -> Ready:  # noqa: ASYNC109 - the caller's own deadline
+        """`wait_ready` on the event loop.
+
+        Raises:
+            CoreLostError: the core process ended without a word.
+            EngineStartError: it says that it cannot start, or is not ready in `timeout` seconds.
+        """
+        loop = self._attach_loop()
+        deadline = loop.time() + timeout
+        while self.ready is None:
+            if self.dead:
+                # What it said last may still be on its way.
+                await asyncio.sleep(_LAST_WORDS)
+                self._read_all()
+                raise _lost(self._death) if self.failure is None else EngineStartError(self.failure)
+            try:
+                await asyncio.wait_for(self._news(loop), deadline - loop.time())
+            except TimeoutError:
+                raise _not_ready(timeout) from None
+        return self.ready
+
     async def outputs(self) -> CoreOutputs:
         """The next message with updates; one task at a time awaits it.
 
@@ -144,11 +199,7 @@ class CoreClient:
         loop = self._attach_loop()
         while not self._received:
             self._check_alive()
-            self._waiter = loop.create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+            await self._news(loop)
         return self._received.popleft()
 
     @property
@@ -207,6 +258,14 @@ class CoreClient:
             self._read_all()
         return loop
 
+    async def _news(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Return when something has come, or the core is gone."""
+        self._waiter = loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
     def _read_all(self) -> None:
         """Take every message there is: ZeroMQ's descriptor tells of the first one only."""
         while (message := self._wire.receive()) is not None:
@@ -217,14 +276,15 @@ class CoreClient:
     def _dispatch(self, message: CoreMessage) -> None:
         if isinstance(message, CoreOutputs):
             self._received.append(message)
-            if self._waiter is not None and not self._waiter.done():
-                self._waiter.set_result(None)
+            self._wake()
         elif isinstance(message, ControlReply):
             self._resolve_call(message)
         elif isinstance(message, Failed):
+            self.failure = message.message
             self._mark_dead(f"the engine core failed: {message.message}")
         elif isinstance(message, Ready):
             self.ready = message
+            self._wake()
 
     def _resolve_call(self, reply: ControlReply) -> None:
         future = self._calls.get(reply.call_id)
@@ -235,10 +295,13 @@ class CoreClient:
         else:
             future.set_result(reply.value)
 
-    def _wake_all(self) -> None:
-        """The core is gone: everyone who waits learns it."""
+    def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def _wake_all(self) -> None:
+        """The core is gone: everyone who waits learns it."""
+        self._wake()
         for future in self._calls.values():
             if not future.done():
                 future.set_exception(EngineDeadError(self._death or "the engine core is gone"))
@@ -303,3 +366,21 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+def _pinned(config: EngineConfig, ready: Ready) -> EngineConfig:
+    """`config` with what the first core made of it."""
+    replace = msgspec.structs.replace
+    return replace(
+        config,
+        cache=replace(config.cache, num_blocks=ready.num_blocks),
+        model=replace(config.model, max_model_len=ready.max_model_len, fit_max_model_len=False),
+    )
+
+
+def _lost(death: str | None) -> CoreLostError:
+    return CoreLostError(f"{death} before it was ready; its log says why")
+
+
+def _not_ready(seconds: float) -> EngineStartError:
+    return EngineStartError(f"the engine core was not ready within {seconds:g} s (OCTAVO_START_TIMEOUT)")

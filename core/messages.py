@@ -60,6 +60,10 @@ class EngineRequest(msgspec.Struct, tag="add", array_like=True):
     priority: int = 0
     """Lower goes first (policy "priority")."""
     cache_salt: str | None = None
+    output_token_ids: list[int] = []
+    """What a core that is gone generated of it; this one goes on after them, as after a preemption."""
+    num_prompt_logprobs: int = 0
+    """Prompt positions, from position 1 on, whose log-probabilities the client has already."""
 
 
 class AbortRequests(msgspec.Struct, tag="abort", array_like=True):

@@ -71,9 +71,9 @@ class Request:
         self.order = (message.priority if by_priority else 0, sequence)
         """Smaller goes first, and is preempted last."""
         # tokens
-        self.token_ids = message.prompt_token_ids
-        self.num_prompt_tokens = len(self.token_ids)
-        self.num_expected = self.num_prompt_tokens
+        self.num_prompt_tokens = len(message.prompt_token_ids)
+        self.token_ids = message.prompt_token_ids + message.output_token_ids
+        self.num_expected = len(self.token_ids)
         self.num_computed = 0
         self.max_total = min(self.num_prompt_tokens + sampling.max_tokens, max_model_len)
         """Length at which it ends; the last token of all needs no computing."""
@@ -93,7 +93,7 @@ class Request:
         self.num_preemptions = 0
         self.num_cached_tokens = 0
         """Prefix hit of the first admission, until it is told."""
-        self.num_prompt_logprobs = 0
+        self.num_prompt_logprobs = message.num_prompt_logprobs
         """Prompt positions scored and sent, from position 1 on."""
         self.events: list[Event] = []
 

@@ -230,7 +230,7 @@ class Scheduler:
 
     def _note_admission(self, request: Request, hit: int) -> None:
         request.note(EventKind.SCHEDULED, time.monotonic())
-        if request.num_preemptions or not self.kv.enable_prefix_caching:
+        if request.num_preemptions or request.num_output_tokens or not self.kv.enable_prefix_caching:
             return
         request.num_cached_tokens = hit
         if request.max_prefix_hit:

@@ -14,9 +14,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from octavo.config import EngineArgs, EngineConfig
-from octavo.core.messages import Progress, Ready
+from octavo.core.messages import EngineRequest, Progress, Ready
 from octavo.core.waiting_core import WaitingCore
-from octavo.errors import EngineDeadError, OctavoError, RequestFailedError, RequestTimeoutError, ValidationError
+from octavo.errors import (
+    EngineDeadError,
+    OctavoError,
+    RequestFailedError,
+    RequestRefusedError,
+    RequestTimeoutError,
+    ValidationError,
+)
 from octavo.frontend.admission import Admission
 from octavo.frontend.chat_template import make_chat_renderer
 from octavo.frontend.collector import OutputSink
@@ -25,6 +32,7 @@ from octavo.frontend.fan_out import FanOut
 from octavo.frontend.input_processor import InputProcessor, ProcessedInput, check_unicode, default_sampling_params
 from octavo.frontend.log_stats import LoggingStatLogger
 from octavo.frontend.output_processor import FollowUp, OutputProcessor
+from octavo.frontend.recovery import Recovery, fingerprint
 from octavo.frontend.request_state import RequestState
 from octavo.frontend.stats import StatLogger
 from octavo.frontend.tokenizer import Tokenizer, load_tokenizer
@@ -37,6 +45,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_RESTART_POLL = 0.05
 OnProgress = Callable[[Progress], None]
 
 
@@ -74,7 +83,10 @@ class AsyncLLM:
         self.ready = ready
         self.input_processor = InputProcessor(config, tokenizer, ready.max_model_len)
         self.chat_renderer = make_chat_renderer(tokenizer, config.model.chat_template, self.input_processor.threads)
-        self._client = client
+        from octavo.core.supervisor import CoreSupervisor
+
+        self._supervisor = CoreSupervisor(client, config.max_core_restarts, config.spare_core)
+        self._recovery = Recovery(config.scheduler.max_num_seqs)
         self._watch = CoreWatch(lambda: self._client.call("ping", timeout=None))
         self._admission = Admission(config.scheduler, lambda: self._client.backlog if self._watch.silence else 0)
         self._outputs = OutputProcessor(self._admission, stat_loggers, config.scheduler.max_num_seqs)
@@ -143,7 +155,12 @@ class AsyncLLM:
     @property
     def errored(self) -> bool:
         """The core is gone though nobody shut it down."""
-        return not self._closed and (self._death is not None or self._client.dead)
+        return not self._closed and (self._death is not None or (self._client.dead and not self._supervisor.may_restart))
+
+    @property
+    def restarting(self) -> bool:
+        """The core has died, and another one takes its place; requests wait for it."""
+        return not self._closed and not self.errored and (self._recovery.holding or self._client.dead)
 
     @property
     def dead_error(self) -> EngineDeadError:
@@ -218,7 +235,7 @@ class AsyncLLM:
         finally:
             if timer is not None:
                 timer.cancel()
-            self._client.abort(self._outputs.abort(state))
+            self._abort_in_core(self._outputs.abort(state))
 
     async def abort(self, request_id: str | Sequence[str]) -> None:
         """End requests by the id they were given; their generators yield what there is, with finish reason "abort"."""
@@ -226,7 +243,7 @@ class AsyncLLM:
             for arrival in self._arriving:
                 arrival.aborted |= arrival.request_id == one
             for state in self._outputs.find(one):
-                self._client.abort(self._outputs.abort(state))
+                self._abort_in_core(self._outputs.abort(state))
 
     async def check_health(self) -> None:
         """Return if the engine works.
@@ -239,12 +256,12 @@ class AsyncLLM:
     async def reset_prefix_cache(self) -> bool:
         """Forget cached prefixes; False when running requests keep that from being done."""
         self._ensure_running()
-        return bool(await self._client.call("reset_prefix_cache"))
+        return bool(await self._call("reset_prefix_cache"))
 
     async def core_stats(self) -> dict[str, Any]:
         """The core's own numbers, asked for now."""
         self._ensure_running()
-        return dict(await self._client.call("stats"))
+        return dict(await self._call("stats"))
 
     def get_tokenizer(self) -> Tokenizer | None:
         """The model's tokenizer; None with skip_tokenizer_init."""
@@ -277,7 +294,7 @@ class AsyncLLM:
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self._stop_pump)
         self.input_processor.close()
-        self._client.close(timeout)
+        self._supervisor.close(timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -320,7 +337,7 @@ class AsyncLLM:
 
     def _time_out(self, state: RequestState, timeout: float) -> None:
         error = RequestTimeoutError(f"the request took more than {timeout:g} s")
-        self._client.abort(self._outputs.fail(state, error))
+        self._abort_in_core(self._outputs.fail(state, error))
 
     def _ensure_running(self) -> None:
         """Check that the engine lives and is used from its event loop; start reading the core's outputs."""
@@ -333,9 +350,25 @@ class AsyncLLM:
             self._watch.start()
         elif self._loop is not loop:
             raise RuntimeError("this AsyncLLM is used from another event loop already; make one engine per event loop")
-        if self._client.dead:
+        if self.errored:
             self._die(str(EngineDeadError()))
             raise self.dead_error
+
+    @property
+    def _client(self) -> CoreClient:
+        return self._supervisor.client
+
+    async def _call(self, method: str) -> Any:
+        """A control call; while there is no core it waits for the next one."""
+        while True:
+            if not self.restarting:
+                try:
+                    return await self._client.call(method)
+                except EngineDeadError:
+                    if not self._supervisor.may_restart:
+                        raise
+            await asyncio.sleep(_RESTART_POLL)
+            self._ensure_running()
 
     def _start(self, state: RequestState) -> None:
         """Count a request and send it, in one step that undoes itself when any of it fails.
@@ -346,9 +379,9 @@ class AsyncLLM:
         """
         try:
             for request in self._outputs.add(state):
-                self._client.add(request)
+                self._send(request)
         except Exception as error:
-            self._client.abort(self._outputs.withdraw(state))
+            self._abort_in_core(self._outputs.withdraw(state))
             raise self._not_sent(state, error) from error
 
     def _start_next(self, state: RequestState) -> None:
@@ -356,9 +389,25 @@ class AsyncLLM:
         if state.finished or state.fan_out.exhausted:
             return
         try:
-            self._client.add(self._outputs.start_next(state))
+            self._send(self._outputs.start_next(state))
         except Exception as error:  # noqa: BLE001 - logged; the request fails
-            self._client.abort(self._outputs.fail(state, self._not_sent(state, error)))
+            self._abort_in_core(self._outputs.fail(state, self._not_sent(state, error)))
+
+    def _send(self, request: EngineRequest) -> None:
+        """Give the core a request, or keep it until its time has come."""
+        if self._recovery.holding:
+            self._recovery.hold_back(request.request_id)
+        else:
+            self._give(request)
+
+    def _give(self, request: EngineRequest) -> None:
+        """Give the core a request, or keep it for the next core. Raises: Exception: it cannot be sent."""
+        try:
+            self._client.add(request)
+        except EngineDeadError:
+            if not self._supervisor.may_restart:
+                raise
+            self._recovery.hold_back(request.request_id)
 
     def _not_sent(self, state: RequestState, error: Exception) -> OctavoError:
         """What a request is told whose submission failed."""
@@ -368,24 +417,81 @@ class AsyncLLM:
         logger.error("request %s could not be sent to the engine core", state.request_id, exc_info=error)
         return RequestFailedError(f"the request could not be sent to the engine core: {error}")
 
+    def _abort_in_core(self, core_ids: list[str]) -> None:
+        self._client.abort(core_ids)
+        if self._recovery.on_trial:
+            self._resume()
+
     def _tell_core(self, follow_up: FollowUp) -> None:
         self._client.abort(follow_up.aborts)
         for state in follow_up.due:
             self._start_next(state)
+        if self._recovery.on_trial:
+            self._resume()
+
+    def _resume(self) -> None:
+        """Give the core what was held back, as far as it is time."""
+        for one in self._recovery.next_to_send(self._outputs.live()):
+            try:
+                self._give(one.resumed())
+            except Exception as error:  # noqa: BLE001 - logged; the request fails
+                self._abort_in_core(self._outputs.fail(one.state, self._not_sent(one.state, error)))
 
     async def _pump_outputs(self) -> None:
-        """Hand the core's messages to their requests until the core is gone."""
+        """Hand the cores' messages to their requests until there is no core any more."""
         try:
             while True:
-                self._tell_core(await self._outputs.process(await self._client.outputs()))
-                # Behind the core: what several steps brought goes out together.
-                if not self._client.has_outputs:
-                    await self._outputs.deliver()
+                try:
+                    await self._pump_core()
+                except EngineDeadError:
+                    await self._replace_core()
         except EngineDeadError as error:
             self._die(str(error))
         except Exception as error:
             logger.exception("reading the core's outputs failed")
             self._die(f"reading the core's outputs failed: {error}")
+
+    async def _pump_core(self) -> None:
+        """Raises EngineDeadError when the core is gone and all it sent has been handed on."""
+        client = self._client
+        while True:
+            self._tell_core(await self._outputs.process(await client.outputs()))
+            # Behind the core: what several steps brought goes out together.
+            if not client.has_outputs:
+                await self._outputs.deliver()
+
+    async def _replace_core(self) -> None:
+        """Start a core in the place of the dead one, and have it go on with what that one had.
+
+        Raises:
+            EngineDeadError: it cannot be, or is not allowed any more.
+        """
+        died = time.monotonic()
+        death = await self._supervisor.bury()
+        blamed = self._recovery.core_died(self._outputs.live(), death)
+        logger.warning("%s; starting another, %d requests wait for it", death.reason, self.num_unfinished)
+        if blamed is not None:
+            self._refuse(blamed)
+        self._outputs.core_died()
+        self.ready = await self._supervisor.start()
+        self._outputs.core_restarted()
+        logger.warning(
+            "engine core %d took its place after %.2f s; %d requests go on",
+            self.ready.pid, time.monotonic() - died, self.num_unfinished,
+        )  # fmt: skip
+        self._resume()
+        if self._recovery.on_trial:
+            logger.warning("cores die and no token is gained between: those that were there are tried one after the other")
+
+    def _refuse(self, state: RequestState) -> None:
+        """End a request with which core after core dies."""
+        mark = fingerprint(state.fan_out.processed)
+        logger.error(
+            "request %s is refused: two engine cores died with it at the same token; fingerprint of its prompt and parameters: %s",
+            state.request_id, mark,
+        )  # fmt: skip
+        text = f"two engine cores died with this request at the same token, so it is not tried again (fingerprint {mark})"
+        self._outputs.fail(state, RequestRefusedError(text))
 
     def _die(self, reason: str) -> None:
         if self._death is None:

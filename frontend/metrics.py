@@ -112,6 +112,7 @@ class PrometheusStats(Collector):
                 self._step_tokens.observe(scheduler.num_scheduled_tokens)
         counts["prompt_tokens"] += iteration.num_prompt_tokens
         counts["prompt_tokens_cached"] += iteration.num_cached_tokens
+        counts["core_restarts"] += iteration.core_restarts
         counts["generation_tokens"] += iteration.num_generation_tokens
         self._ttft.observe_all(iteration.time_to_first_token)
         self._itl.observe_all(iteration.inter_token_latency)
@@ -195,6 +196,7 @@ _COUNTERS = {
     "num_preemptions": "Sequences put back because KV blocks ran out.",
     "prefix_cache_queries": "Prompt tokens looked up in the prefix cache.",
     "prefix_cache_hits": "Prompt tokens found there.",
+    "core_restarts": "Engine cores started in the place of one that died.",
     "admission_rejections": "Requests refused because too much was waiting.",
     "http_disconnects": "Clients that went away before their answer was complete.",
 }

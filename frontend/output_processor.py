@@ -20,6 +20,7 @@ from octavo.core.messages import (
 )
 from octavo.errors import EngineDeadError, RequestFailedError
 from octavo.frontend.admission import Admission
+from octavo.frontend.live_sequence import LiveSequence
 from octavo.frontend.request_state import RequestState
 from octavo.frontend.sequence_output import SequenceOutput
 from octavo.frontend.stats import FinishedRequest, IterationStats, StatLogger
@@ -39,14 +40,6 @@ class FollowUp:
     """Once for each sequence that ended: the request's next one may be sent."""
 
 
-@dataclass(slots=True)
-class _Entry:
-    """One sequence the core is working on."""
-
-    state: RequestState
-    sequence: SequenceOutput
-
-
 class OutputProcessor:
     """Knows every unfinished sequence by its id in the core.
 
@@ -60,7 +53,7 @@ class OutputProcessor:
         self._admission = admission
         self._stat_loggers = list(stat_loggers)
         self._max_window = max_window
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[str, LiveSequence] = {}
         self._requests: dict[str, RequestState] = {}
         self._by_caller_id: dict[str, list[RequestState]] = {}
         self._changed: deque[RequestState] = deque()
@@ -85,7 +78,7 @@ class OutputProcessor:
     def start_next(self, state: RequestState) -> EngineRequest:
         """The core's request for the next of the `n` sequences, which counts from now on."""
         index, request = state.fan_out.next()
-        entry = _Entry(state, state.start_sequence(index))
+        entry = LiveSequence(state, state.start_sequence(index), request)
         self._admission.sequence_added(len(state.prompt_token_ids))
         # Nothing can fail from here on: what is counted is known, and is uncounted with the request.
         self._entries[request.request_id] = entry
@@ -96,6 +89,19 @@ class OutputProcessor:
         """Undo `add`, as if the request had never come; returns ids to abort in the core, for they may have been sent."""
         state.finish_reason = "error"
         return self._remove(state)
+
+    def live(self) -> list[LiveSequence]:
+        """Every sequence that has not ended, in the order they were made."""
+        return list(self._entries.values())
+
+    def core_died(self) -> None:
+        """There is no core; what it had is waiting now."""
+        self._record(SchedulerStats(num_running=0, num_waiting=len(self._entries), kv_usage=0.0))
+
+    def core_restarted(self) -> None:
+        """There is another one."""
+        self._iteration.core_restarts += 1
+        self._record(None)
 
     async def process(self, outputs: CoreOutputs) -> FollowUp:
         """Take in one message of the core's, giving way to other tasks now and then. Consumers hear of it by `deliver`."""
@@ -178,7 +184,7 @@ class OutputProcessor:
                 state.has_news = True
                 self._changed.append(state)
 
-    def _apply_safely(self, entry: _Entry, update: RequestUpdate, timestamp: float, follow_up: FollowUp) -> None:
+    def _apply_safely(self, entry: LiveSequence, update: RequestUpdate, timestamp: float, follow_up: FollowUp) -> None:
         """A fault in one request's output is that request's alone."""
         try:
             self._apply(entry, update, timestamp, follow_up)
@@ -188,7 +194,7 @@ class OutputProcessor:
     def _fault(self, state: RequestState, error: Exception, follow_up: FollowUp) -> None:
         follow_up.aborts += self.fail(state, _output_fault(state, error))
 
-    def _apply(self, entry: _Entry, update: RequestUpdate, timestamp: float, follow_up: FollowUp) -> None:
+    def _apply(self, entry: LiveSequence, update: RequestUpdate, timestamp: float, follow_up: FollowUp) -> None:
         state, sequence = entry.state, entry.sequence
         if update.events or not sequence.scheduled:
             self._note_progress(state, sequence, update)
@@ -211,7 +217,7 @@ class OutputProcessor:
 
     def _note_progress(self, state: RequestState, sequence: SequenceOutput, update: RequestUpdate) -> None:
         state.add_events(update)
-        if update.num_cached_tokens and sequence.index == 0:
+        if update.num_cached_tokens and sequence.index == 0 and not sequence.scheduled:
             state.num_cached_tokens = update.num_cached_tokens
         if not sequence.scheduled and (update.new_token_ids or any(e.kind is EventKind.SCHEDULED for e in update.events)):
             sequence.scheduled = True
@@ -231,7 +237,7 @@ class OutputProcessor:
             iteration.inter_token_latency += [gap] if number == 1 else [gap / number] * number
         sequence.last_token_ts = metrics.last_token_ts = timestamp
 
-    def _sequence_finished(self, core_id: str, entry: _Entry, follow_up: FollowUp) -> None:
+    def _sequence_finished(self, core_id: str, entry: LiveSequence, follow_up: FollowUp) -> None:
         state, sequence = entry.state, entry.sequence
         del self._entries[core_id]
         state.live_ids.discard(core_id)

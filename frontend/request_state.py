@@ -63,6 +63,11 @@ class RequestState:
         """Every one of the n sequences has ended (or the request was aborted)."""
         return self.finish_reason is not None
 
+    @property
+    def num_prompt_logprobs(self) -> int:
+        """Prompt positions scored so far, from position 1 on."""
+        return 0 if self._prompt_logprobs is None else len(self._prompt_logprobs) - 1
+
     def start_sequence(self, index: int) -> SequenceOutput:
         """The next sequence has been made for the core."""
         detokenizer = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+
 from octavo.core.messages import FinishReason, RequestUpdate
 from octavo.frontend.detokenizer import Detokenizer
 from octavo.frontend.logprobs import FlatLogprobs, TokenText, extend_positions
@@ -24,8 +26,8 @@ class SequenceOutput:
 
     __slots__ = (
         "_all_logprobs", "_all_text", "_all_token_ids", "_cumulative_logprob", "_detokenizer", "_new_logprobs",
-        "_new_text", "_new_token_ids", "_params", "_stop", "_token_text", "changed", "finish_reason", "index", "last_token_ts",
-        "num_tokens", "scheduled", "stop_reason",
+        "_new_text", "_new_token_ids", "_params", "_stop", "_taken_token_ids", "_token_text", "changed", "finish_reason", "index",
+        "last_token_ts", "num_tokens", "scheduled", "stop_reason",
     )  # fmt: skip
 
     def __init__(
@@ -49,6 +51,8 @@ class SequenceOutput:
         self._new_logprobs = self._no_logprobs()
         self._all_text = ""
         self._all_token_ids: list[int] = []
+        # Of deltas, which their consumer need not keep; 4 bytes each.
+        self._taken_token_ids = array("i")
         self._all_logprobs = self._no_logprobs()
 
     @property
@@ -58,6 +62,11 @@ class SequenceOutput:
     @property
     def num_new_tokens(self) -> int:
         return len(self._new_token_ids)
+
+    @property
+    def token_ids(self) -> list[int]:
+        """All so far, whoever has taken them."""
+        return [*self._taken_token_ids, *self._all_token_ids, *self._new_token_ids]
 
     def apply(self, update: RequestUpdate) -> str | None:
         """Take in what a step brought.
@@ -110,6 +119,8 @@ class SequenceOutput:
             self._all_text = text = self._all_text + text
             self._all_token_ids += token_ids
             token_ids = self._all_token_ids.copy()
+        else:
+            self._taken_token_ids.fromlist(token_ids)
         total = self._cumulative_logprob
         logprobs = None if total is None else self._take_logprobs(kind)
         # By position: this is made for every token of every stream.

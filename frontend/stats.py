@@ -36,6 +36,8 @@ class IterationStats:
     inter_token_latency: list[float] = field(default_factory=list)
     """Seconds since the token before, for the other new tokens."""
     finished: list[FinishedRequest] = field(default_factory=list)
+    core_restarts: int = 0
+    """Cores started in the place of a dead one."""
 
 
 class StatLogger(Protocol):

@@ -47,6 +47,10 @@ class RequestFailedError(OctavoError):
     """The engine failed while working on this one request; others go on."""
 
 
+class RequestRefusedError(RequestFailedError):
+    """Core after core died with this request: it is not tried again, and sending it once more is no use."""
+
+
 class EngineDeadError(OctavoError):
     """The core process is gone: no request can be served by this engine any more."""
 

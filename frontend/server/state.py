@@ -137,6 +137,8 @@ class ServerState:
         """None while a restart would not help; else what is wrong."""
         if self.phase is Phase.DEAD or (self._engine is not None and self._engine.errored):
             return "the engine is dead"
+        if self._engine is not None and self._engine.restarting:
+            return None
         silence = 0.0 if self._engine is None else self._engine.silence
         if silence > envs.STEP_TIMEOUT:
             return f"the engine core has not answered, and no step has ended, for {silence:.0f} s"
@@ -147,6 +149,8 @@ class ServerState:
         wrong = self.why_not_alive()
         if wrong or self._engine is None or self.phase is not Phase.READY:
             return wrong or self.phase.value
+        if self._engine.restarting:
+            return "the engine core is being started again"
         if self._engine.queue_full:
             return "the queue is full"
         limit = self.options.max_concurrent_requests

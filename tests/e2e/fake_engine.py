@@ -41,6 +41,7 @@ class FakeEngine:
         self.errored = False
         self.queue_full = False
         self.silence = 0.0
+        self.restarting = False
         self.delay = 0.0
         self.fail_with: Exception | None = None
         self.fail_after = 0

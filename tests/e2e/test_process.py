@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import time
@@ -40,7 +41,8 @@ def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 
 def core_pid(server: OctavoServer) -> int:
     """The core is the server's only child."""
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    threads = Path(f"/proc/{server.process.pid}/task").glob("*/children")
+    children = [pid for thread in threads for pid in thread.read_text().split()]
     cores = [int(pid) for pid in children if b"octavo.core" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     assert len(cores) == 1, children
     return cores[0]
@@ -195,8 +197,49 @@ def test_a_stop_while_starting_is_heeded(tiny_model_dir: Path) -> None:
         assert server.process.wait(10) == 0
 
 
-async def test_a_dead_core_fails_every_request_and_ends_the_server(tiny_model_dir: Path, serve: Serve) -> None:
-    server = serve(tiny_model_dir, expect_exit=None)
+async def test_a_core_killed_is_replaced_and_its_requests_go_on(tiny_model_dir: Path, serve: Serve) -> None:
+    server = serve(tiny_model_dir)
+    body = {**LONG, "max_tokens": 1500}
+    expected = server.post("/v1/completions", body)["choices"]
+    core = core_pid(server)
+    async with aiohttp.ClientSession() as session:
+        tasks = [asyncio.create_task(post(session, server, {**body, "stream": i % 2 == 0})) for i in range(6)]
+        await asyncio.to_thread(wait_for, lambda: metric(server, "num_requests_running") == 6)
+        os.kill(core, signal.SIGKILL)
+        await asyncio.to_thread(wait_for, lambda: server.status("/readyz") == 503)
+        assert server.status("/livez") == server.status("/health") == 200
+        tasks.append(asyncio.create_task(post(session, server, body)))
+        answers = await asyncio.gather(*tasks)
+    assert [status for status, _ in answers] == [200] * 7
+    assert all(json.loads(text)["choices"] == expected for _, text in answers[1::2])
+    assert all(text.endswith("data: [DONE]\n\n") for _, text in answers[:6:2])
+    assert server.status("/readyz") == 200
+    assert core_pid(server) != core
+    assert metric(server, "core_restarts_total") == 1
+    log = server.log_text()
+    assert re.search(rf"the engine core process {core} was ended by SIGKILL; starting another, \d+ requests wait for it", log)
+    assert re.search(rf"engine core {core_pid(server)} took its place after \d+\.\d\d s; \d+ requests go on", log)
+
+
+async def test_a_core_that_cannot_start_again_ends_the_server_with_the_reason(
+    tiny_model_dir: Path, tmp_path: Path, serve: Serve
+) -> None:
+    model = shutil.copytree(tiny_model_dir, tmp_path / "model")
+    server = serve(model, expect_exit=None)
+    async with aiohttp.ClientSession() as session:
+        tasks = [asyncio.create_task(post(session, server, LONG)) for _ in range(3)]
+        await asyncio.to_thread(wait_for, lambda: metric(server, "num_requests_running") == 3)
+        shutil.rmtree(model)
+        os.kill(core_pid(server), signal.SIGKILL)
+        answers = await asyncio.wait_for(asyncio.gather(*tasks), 60)
+    assert [status for status, _ in answers] == [503] * 3
+    assert all("could not be started again" in text for _, text in answers)
+    assert server.process.wait(30) == 1
+    assert "could not be started again" in server.log_text()
+
+
+async def test_with_no_restarts_a_dead_core_fails_every_request_and_ends_the_server(tiny_model_dir: Path, serve: Serve) -> None:
+    server = serve(tiny_model_dir, ["--max-core-restarts", "0"], expect_exit=None)
     core = core_pid(server)
     async with aiohttp.ClientSession() as session:
         tasks = [asyncio.create_task(post(session, server, {**LONG, "stream": i % 2 == 0})) for i in range(6)]

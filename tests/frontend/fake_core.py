@@ -64,6 +64,8 @@ class FakeCoreClient:
 
     Attributes:
         added, aborted: what the frontend sent.
+        owned: it may be replaced; each successor knows its predecessor.
+        on_start: called when a successor is to be ready. on_step: called before a step, with the ids of those in it.
         running: set to an event to hold the steps back until it is set.
     """
 
@@ -77,6 +79,15 @@ class FakeCoreClient:
         self.closed = False
         self.has_outputs = False
         self.backlog = 0
+        # as a core that may be replaced, see `successor`
+        self.owned = False
+        self.exit_code: int | None = None
+        self.failure: str | None = None
+        self.death = "the fake core is gone"
+        self.command = ("no", "process")
+        self.predecessor: FakeCoreClient | None = None
+        self.on_start: Callable[[FakeCoreClient], None] | None = None
+        self.on_step: Callable[[FakeCoreClient, set[str]], None] | None = None
         self._script = script
         self._max_num_seqs = max_num_seqs
         self._step_seconds = step_seconds
@@ -97,9 +108,24 @@ class FakeCoreClient:
             self._running.pop(request_id, None)
         self._waiting = [r for r in self._waiting if r.request_id not in request_ids]
 
-    def kill(self) -> None:
-        self.dead = True
+    def kill(self, exit_code: int = -9) -> None:
+        self.dead, self.exit_code = True, exit_code
         self._wake.set()
+
+    def successor(self) -> FakeCoreClient:
+        other = FakeCoreClient(self._script, max_num_seqs=self._max_num_seqs, step_seconds=self._step_seconds)
+        other.owned, other.predecessor = True, self
+        other.on_start, other.on_step = self.on_start, self.on_step
+        return other
+
+    def spawn(self, core: object = None) -> None:
+        pass
+
+    async def start_up(self, timeout: float) -> Ready:  # noqa: ASYNC109
+        await asyncio.sleep(0)
+        if self.on_start is not None:
+            self.on_start(self)
+        return Ready(wire_version=1, pid=1, num_blocks=64, block_size=16, max_model_len=2048, phases={})
 
     def close(self, timeout: float = 5.0) -> None:
         self.closed = True
@@ -124,6 +150,12 @@ class FakeCoreClient:
         if self.dead:
             raise EngineDeadError
         await asyncio.sleep(self._step_seconds)
+        if self.on_step is not None:
+            self.on_step(
+                self, {r.request_id for r in self._waiting[: self._max_num_seqs - len(self._running)]} | set(self._running)
+            )
+            if self.dead:
+                raise EngineDeadError
         return self._step()
 
     def _step(self) -> CoreOutputs:
@@ -141,10 +173,12 @@ class FakeCoreClient:
 
     def _start(self, now: float) -> RequestUpdate:
         request = self._waiting.pop(0)
-        self._running[request.request_id] = request, list(self._script(request)), []
+        done = list(request.output_token_ids)
+        self._running[request.request_id] = request, list(self._script(request))[len(done) :], done
         update = RequestUpdate(request.request_id, events=[Event(EventKind.QUEUED, now), Event(EventKind.SCHEDULED, now)])
         if request.sampling.prompt_logprobs is not None:
-            update.prompt_logprobs = logprob_rows(request.prompt_token_ids[1:], request.sampling.prompt_logprobs)
+            owed = request.prompt_token_ids[1 + request.num_prompt_logprobs :]
+            update.prompt_logprobs = logprob_rows(owed, request.sampling.prompt_logprobs)
         return update
 
     def _token(self, update: RequestUpdate, request: EngineRequest, todo: list[int], done: list[int]) -> None:

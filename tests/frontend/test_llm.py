@@ -180,7 +180,7 @@ def test_unknown_arguments_are_refused() -> None:
 
 
 def test_a_dead_core_raises_or_returns_and_close_cleans_up(tiny_model_dir: Path) -> None:
-    llm = LLM.from_engine_args(EngineArgs(model=str(tiny_model_dir), **OPTIONS))
+    llm = LLM.from_engine_args(EngineArgs(model=str(tiny_model_dir), max_core_restarts=0, **OPTIONS))
     pid = llm._engine.ready.pid
 
     def kill() -> None:
@@ -196,6 +196,52 @@ def test_a_dead_core_raises_or_returns_and_close_cleans_up(tiny_model_dir: Path)
     llm.close()
     with pytest.raises(EngineDeadError, match="closed"):
         llm.generate("Hello", use_tqdm=False)
+
+
+VARIED: list[SamplingParams] = [
+    greedy(300),
+    SamplingParams(temperature=0.9, seed=1, max_tokens=250, ignore_eos=True, n=3),
+    SamplingParams(
+        temperature=1.0, seed=2, max_tokens=250, repetition_penalty=1.2, frequency_penalty=0.5, presence_penalty=0.3
+    ),
+    greedy(200, logprobs=3, prompt_logprobs=2, repetition_penalty=1.1),
+    SamplingParams(temperature=1.1, seed=3, max_tokens=300, min_tokens=120, top_p=0.9, top_k=50, min_p=0.02),
+    SamplingParams(temperature=0.7, seed=4, max_tokens=250, bad_words=["the", "and a"], logit_bias={30: 5.0}, stop=["qzq"]),
+    greedy(250, allowed_token_ids=list(range(3, 200)), logprob_token_ids=[5, 6, 7], logprobs=3),
+    SamplingParams(temperature=1.0, max_tokens=200, seed=5, ignore_eos=True, logprobs=0, flat_logprobs=True),
+]
+
+
+def test_a_batch_outlives_its_cores(llm: LLM) -> None:
+    prompts = [PROMPTS[i % len(PROMPTS)] * (1 + i) for i in range(len(VARIED))]
+
+    def results() -> list[Any]:
+        outputs = llm.generate(prompts, VARIED, use_tqdm=False)
+        return [
+            [(o.token_ids, o.text, o.finish_reason, o.stop_reason, list(o.logprobs or [])) for o in one.outputs]
+            for one in outputs
+        ] + [one.prompt_logprobs for one in outputs]
+
+    expected = results()
+    pids = [llm._engine.ready.pid]
+
+    def kill() -> None:
+        for _ in range(3):
+            wait_for(lambda: not llm._engine.restarting and llm._engine.num_unfinished > 1)
+            time.sleep(0.1)
+            os.kill(llm._engine.ready.pid, signal.SIGKILL)
+            wait_for(lambda: llm._engine.ready.pid != pids[-1], 60.0)
+            pids.append(llm._engine.ready.pid)
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    assert results() == expected
+    while killer.is_alive():
+        assert results() == expected
+    assert len(set(pids)) == 4
+    os.kill(pids[-1], signal.SIGKILL)
+    wait_for(lambda: llm._engine.ready.pid != pids[-1], 60.0)
+    assert results() == expected, "a core that dies idle is replaced, too"
 
 
 SCRIPT = """
