@@ -23,6 +23,9 @@ from octavo.params import MAX_N, SamplingParams
 if TYPE_CHECKING:
     from octavo.frontend.async_llm import AsyncLLM
 
+MAX_COPIED_IDS = 4_000_000
+"""Ids that one request may send to the core in its parameters, over all its sequences (about 20 MB)."""
+
 Outputs = AsyncGenerator[tuple[int, RequestOutput], None]
 """(index of the prompt, what is new of it)"""
 
@@ -59,10 +62,19 @@ class Generation:
         self.num_sequences = len(prompts) * params.n
         if self.num_sequences > MAX_N:
             raise ValidationError(f"prompts times n may be at most {MAX_N}, got {self.num_sequences}.", parameter="n")
+        self._check_size(params)
         self._state = state
         self._prompts = prompts
         self._priority = body.priority or 0
         self._timeout = _timeout(body, state.options)
+
+    def _check_size(self, params: SamplingParams) -> None:
+        """Each sequence takes a copy of the lists in its parameters to the core."""
+        lists = (params.logit_bias, params.allowed_token_ids, params.stop_token_ids, params.logprob_token_ids)
+        copied = self.num_sequences * sum(map(len, filter(None, lists)))
+        if copied > MAX_COPIED_IDS:
+            message = f"token ids in the parameters times prompts times n may be at most {MAX_COPIED_IDS}, got {copied}."
+            raise ValidationError(message, parameter="n", value=params.n)
 
     async def outputs(self, engine: AsyncLLM, sink: OutputSink | None = None) -> Outputs:
         """Run all prompts; closing the generator aborts what has not ended.
@@ -77,7 +89,15 @@ class Generation:
         ids = [f"{unique}-{index}" for index in range(len(self._prompts))]
         sink = sink if len(ids) == 1 else None
         streams = [
-            engine.generate(prompt, self.params, request_id, priority=self._priority, timeout=self._timeout, sink=sink)
+            engine.generate(
+                prompt,
+                self.params,
+                request_id,
+                priority=self._priority,
+                timeout=self._timeout,
+                sink=sink,
+                counts=self.record.counts,
+            )
             for prompt, request_id in zip(self._prompts, ids, strict=True)
         ]
         with self._state.active(ids):

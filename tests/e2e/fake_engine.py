@@ -14,6 +14,8 @@ from octavo.config import EngineArgs
 from octavo.errors import EngineDeadError, ValidationError
 from octavo.frontend.chat_template import make_chat_renderer
 from octavo.frontend.collector import OutputSink
+from octavo.frontend.input_processor import InputProcessor
+from octavo.frontend.stats import TokenCounts
 from octavo.frontend.tokenizer import load_tokenizer
 from octavo.outputs import CompletionOutput, Logprob, RequestMetrics, RequestOutput
 from octavo.params import RequestOutputKind, SamplingParams
@@ -27,6 +29,7 @@ class FakeEngine:
     Attributes:
         delay: seconds a token.
         fail_with: raised by `generate` after `fail_after` tokens.
+        room_error: raised by `check_room`.
         aborted: ids of generators that were closed early.
     """
 
@@ -35,14 +38,19 @@ class FakeEngine:
         self.tokenizer = load_tokenizer(self.config.model)
         self.max_model_len = self.config.model.max_model_len
         threads = ThreadPoolExecutor(1)
-        self.input_processor = SimpleNamespace(threads=threads)
+        self.input_processor = InputProcessor(self.config, self.tokenizer, self.max_model_len)
         self.render_chat = make_chat_renderer(self.tokenizer, None, threads).render
         self.errored = False
         self.delay = 0.0
         self.fail_with: Exception | None = None
         self.fail_after = 0
+        self.room_error: Exception | None = None
         self.aborted: list[str] = []
         self.calls: list[SimpleNamespace] = []
+
+    def check_room(self) -> None:
+        if self.room_error is not None:
+            raise self.room_error
 
     async def check_health(self) -> None:
         if self.errored:
@@ -60,20 +68,23 @@ class FakeEngine:
         priority: int = 0,
         timeout: float | None = None,  # noqa: ASYNC109
         sink: OutputSink | None = None,
+        counts: TokenCounts | None = None,
     ) -> AsyncGenerator[RequestOutput]:
         self.calls.append(SimpleNamespace(prompt=prompt, params=params, id=request_id, priority=priority, timeout=timeout))
         ids = prompt.get("prompt_token_ids") or self.tokenizer.encode(prompt["prompt"])
         if not ids:
             raise ValidationError("The prompt must not be empty.", parameter="prompt")
-        finished = False
+        finished, metrics = False, None
         try:
             async for output in self._outputs(ids, params, request_id):
-                finished = output.finished
+                finished, metrics = output.finished, output.metrics
                 if sink is not None and not finished and sink.ready():
                     sink.put(output)
                 else:
                     yield output
         finally:
+            if counts is not None:
+                counts.add(len(ids), metrics.num_generation_tokens * params.n if metrics is not None else 0)
             if not finished:
                 self.aborted.append(request_id)
 

@@ -18,7 +18,7 @@ from octavo.frontend.server.options import ServerOptions
 from octavo.frontend.server.per_request_metrics import per_request_metrics
 from octavo.frontend.server.record import RECORD
 from octavo.frontend.server.responses import json_response
-from octavo.frontend.server.sampling import named_by_client, sampling_params
+from octavo.frontend.server.sampling import named_by_client, sampling_params, weight
 from octavo.frontend.server.state import STATE
 from octavo.frontend.server.streaming import stream_response
 from octavo.frontend.server.usage import UsageCounter
@@ -37,7 +37,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
         model = state.check_model(body.model)
         check_rules(body, state.options)
         with named_by_client(_client_names(body)):
-            params = chat_params(body, engine.config)
+            params = await engine.input_processor.texts.run(weight(body), chat_params, body, engine.config)
             prompt = await chat_prompt(engine, body, params.max_tokens)
             generation = Generation(state, request[RECORD], "chatcmpl-", body, model, [prompt], params)
             spelling = token_spelling(body, engine, state.options)
@@ -70,8 +70,6 @@ def check_rules(body: ChatRequest, options: ServerOptions) -> None:
 
 
 def _check_tools(body: ChatRequest) -> None:
-    if body.tools is not None and not body.tools:
-        raise ValidationError("tools must not be empty.", parameter="tools", value=[])
     if body.tool_choice not in (None, "none") and not body.tools:
         raise ValidationError("tool_choice needs tools.", parameter="tool_choice", value=body.tool_choice)
     if body.tools and body.tool_choice != "none":
@@ -103,8 +101,6 @@ def chat_response(
     usage = UsageCounter(options.enable_prompt_tokens_details)
     usage.add_prompt(output)
     usage.completion_tokens = sum(len(choice.token_ids) for choice in output.outputs)
-    generation.record.num_prompt_tokens = usage.prompt_tokens
-    generation.record.num_generation_tokens = usage.completion_tokens
     role, echoed = answer_role(body, options)
     with_metrics = options.enable_per_request_metrics and len(output.outputs) == 1 and output.metrics is not None
     return ChatResponse(
