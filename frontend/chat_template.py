@@ -179,6 +179,11 @@ class ChatRenderer:
         """A conversation can be rendered without giving a template."""
         return "default" in self._templates
 
+    @property
+    def source(self) -> str | None:
+        """Text of the template that is used without giving one; None when there is none."""
+        return self._templates.get("default")
+
     def template(self, source: str | None = None, *, with_tools: bool = False) -> ChatTemplate:
         """The template for a call, compiled.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from octavo.frontend.server.access_log import log_malformed
@@ -47,6 +47,7 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("an answer is on its way already; there can be no other")
         response = error_response(error)
+        response.headers[hdrs.CONNECTION] = "close"
         response.force_close()
         return response
 

@@ -98,7 +98,7 @@ class ApiError(OctavoError):
     def kind(self) -> str:
         """The body's `type`."""
         known = _TYPES.get(HTTPStatus(self.status))
-        return known or HTTPStatus(self.status).phrase.title().replace(" ", "") + "Error"
+        return known or "".join(filter(str.isalpha, HTTPStatus(self.status).phrase.title())) + "Error"
 
 
 def model_not_found(model: str, served: tuple[str, ...]) -> ApiError:

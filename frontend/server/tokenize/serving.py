@@ -64,7 +64,7 @@ async def tokenizer_info(request: web.Request) -> web.Response:
     if not state.options.enable_tokenizer_info_endpoint:
         raise ApiError(404, "/tokenizer_info is off; the server can switch it on with --enable-tokenizer-info-endpoint")
     tokenizer = engine.input_processor.texts.need_tokenizer("tokenizer")
-    return json_bytes_response(encoded(_info(tokenizer, engine.max_model_len, engine.config.model.chat_template)))
+    return json_bytes_response(encoded(_info(tokenizer, engine.max_model_len, engine.chat_renderer.source)))
 
 
 def _answer(tokenizer: Tokenizer, ids: list[int], max_model_len: int, with_strings: bool) -> bytes:

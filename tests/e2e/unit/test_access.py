@@ -138,6 +138,14 @@ async def test_routes_answer_with_and_without_the_root_path(make_server: ServerM
     assert await server.status("/other/v1/models") == 404
 
 
+@pytest.mark.parametrize("key", ["", " ", "right\n"])
+def test_an_empty_key_in_the_environment_is_refused(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OCTAVO_API_KEY", key)
+    for options in (ServerOptions(), ServerOptions(api_key=["right"])):
+        with pytest.raises(ConfigError, match="OCTAVO_API_KEY"):
+            options.check()
+
+
 @pytest.mark.parametrize(
     ("options", "flag"),
     [
@@ -148,6 +156,16 @@ async def test_routes_answer_with_and_without_the_root_path(make_server: ServerM
         ({"ssl_keyfile": "/nowhere"}, "--ssl-keyfile"),
         ({"ssl_keyfile": "/nowhere", "ssl_certfile": "/nowhere"}, "--ssl-keyfile"),
         ({"api_key": [""]}, "--api-key"),
+        ({"api_key": []}, "--api-key"),
+        ({"api_key": ["right", " "]}, "--api-key"),
+        ({"api_key": ["right "]}, "--api-key"),
+        ({"api_key": ["ri\nght"]}, "--api-key"),
+        ({"ssl_certfile": "", "ssl_keyfile": ""}, "--ssl-"),
+        ({"ssl_ca_certs": ""}, "--ssl-ca-certs"),
+        ({"ssl_ca_certs": __file__}, "--ssl-ca-certs"),
+        ({"uds": ""}, "--uds"),
+        ({"host": ""}, "--host"),
+        ({"body_timeout": -1}, "--body-timeout"),
         ({"root_path": "llm"}, "--root-path"),
     ],
 )
