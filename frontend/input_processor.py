@@ -94,7 +94,8 @@ class InputProcessor:
         if token_ids is None:
             token_ids = await self.texts.encode(parts.text or "")
         self._check_prompt(token_ids)
-        spec = self._spec(params, len(token_ids), await self._bad_token_sequences(params.bad_words))
+        bad_token_sequences = await self._bad_token_sequences(params.bad_words)
+        spec = await self.texts.run(_size_of_lists(params), self._spec, params, len(token_ids), bad_token_sequences)
         return ProcessedInput(parts.text, token_ids, params, spec, parts.cache_salt)
 
     def close(self) -> None:
@@ -268,6 +269,11 @@ def _check_ids(name: str, ids: Sequence[Any], vocab_size: int) -> None:
         wrong = next(i for i in ids if not 0 <= i < vocab_size)
         message = f"{name} holds the token id {wrong}, which is out of the vocabulary (0 to {vocab_size - 1})."
         raise ValidationError(message, parameter=name, value=wrong)
+
+
+def _size_of_lists(params: SamplingParams) -> int:
+    lists = (params.stop_token_ids, params.allowed_token_ids, params.logprob_token_ids, params.logit_bias)
+    return sum(map(len, filter(None, lists)))
 
 
 def _too_many_bad_words(number: int) -> ValidationError:

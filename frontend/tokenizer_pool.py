@@ -50,6 +50,7 @@ class TokenizerPool:
     def __init__(self, tokenizer: Tokenizer | None, max_model_len: int) -> None:
         self._tokenizer = tokenizer
         self._max_model_len = max_model_len
+        self._closed = threading.Event()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="octavo-tokenizer")
         self._long_thread = ThreadPoolExecutor(1, thread_name_prefix="octavo-long-text")
 
@@ -139,6 +140,7 @@ class TokenizerPool:
 
     def close(self) -> None:
         """End the threads; what they are working on is not waited for."""
+        self._closed.set()
         for pool in (self._threads, self._long_thread):
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -184,7 +186,7 @@ class TokenizerPool:
         left = threading.Event()
 
         def check() -> None:
-            if left.is_set():
+            if left.is_set() or self._closed.is_set():
                 raise CancelledWorkError
 
         future = asyncio.get_running_loop().run_in_executor(self._executor(size), work, check)

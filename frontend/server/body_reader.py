@@ -10,7 +10,7 @@ import asyncio
 import zlib
 from http import HTTPStatus
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 
 from octavo.errors import QueueFullError
 from octavo.frontend.server.errors import ApiError, SchemaError
@@ -32,15 +32,16 @@ async def read_bytes(request: web.Request) -> bytes:
 
     Raises:
         ApiError: 408, it did not come within --body-timeout; 413, it is larger than --max-body-size; 415, its encoding is
-            not understood.
+            not understood; 501, the transfer's is not.
         QueueFullError: too much is being received already.
         SchemaError: the transfer or its packing is broken.
     """
     options = request.app[STATE].options
+    _check_transfer(request)
     encoding = _content_encoding(request)
     if request.content_length is not None and request.content_length > options.max_body_size:
         raise _too_large(options.max_body_size)
-    if request.headers.get(hdrs.EXPECT):
+    if request.headers.get(hdrs.EXPECT) and request.version >= HttpVersion11:
         await request.writer.write(_CONTINUE)
         request.writer.output_size = 0
     try:
@@ -91,6 +92,13 @@ def unpacked(data: bytes, encoding: str, limit: int) -> bytes:
     if not unpacker.eof:
         raise SchemaError(f"the {encoding} body ends too early")
     return bytes(content)
+
+
+def _check_transfer(request: web.Request) -> None:
+    coding = ", ".join(request.headers.getall(hdrs.TRANSFER_ENCODING, ["chunked"])).strip().lower()
+    if coding != "chunked":
+        message = f"the Transfer-Encoding {coding[:100]!r} is not understood; the only one is chunked"
+        raise ApiError(HTTPStatus.NOT_IMPLEMENTED, message, headers={hdrs.CONNECTION: "close"})
 
 
 def _content_encoding(request: web.Request) -> str | None:

@@ -13,6 +13,7 @@
 | an unknown Expect header | 417 |
 | QueueFullError | 429 and Retry-After |
 | RequestFailedError, anything unforeseen | 500 |
+| a transfer encoding that is not understood | 501 |
 | EngineDeadError, starting, draining | 503 and Retry-After |
 | RequestTimeoutError | 504, not to be tried again |
 """
@@ -45,6 +46,7 @@ _TYPES = {
     HTTPStatus.EXPECTATION_FAILED: "ExpectationFailedError",
     HTTPStatus.TOO_MANY_REQUESTS: "RateLimitError",
     HTTPStatus.INTERNAL_SERVER_ERROR: "InternalServerError",
+    HTTPStatus.NOT_IMPLEMENTED: "NotImplementedError",
     HTTPStatus.SERVICE_UNAVAILABLE: "ServiceUnavailableError",
     HTTPStatus.GATEWAY_TIMEOUT: "TimeoutError",
 }
@@ -143,6 +145,8 @@ def error_response(error: ApiError) -> web.Response:
     """A whole answer, for errors before anything was sent."""
     response = web.Response(status=error.status, body=error_body(error), content_type="application/json", headers=error.headers)
     response.headers[hdrs.SERVER] = SERVER_NAME
+    if hdrs.CONNECTION in error.headers:
+        response.force_close()
     if error.retry_after is not None:
         response.headers[hdrs.RETRY_AFTER] = str(max(1, math.ceil(error.retry_after)))
     if error.status == HTTPStatus.UNAUTHORIZED:

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 MAX_COPIED_IDS = 4_000_000
 """Ids that one request may send to the core in its parameters, over all its sequences (about 20 MB)."""
 
+MAX_REPEATED_CHARS = 32_000_000
+"""Characters of its prompts that an answer may repeat."""
+_STARTED_PER_TURN = 64
+"""Prompts of one request that are given to the engine before the event loop sees to others (about 10 ms)."""
+
 Outputs = AsyncGenerator[tuple[int, RequestOutput], None]
 """(index of the prompt, what is new of it)"""
 
@@ -123,8 +128,16 @@ async def merged(streams: list[AsyncGenerator[RequestOutput, None]]) -> Outputs:
     """The items of several streams as they come; the first failure ends them all."""
     # One place a stream: a slow reader makes each stream wait, and the engine merges what comes meanwhile.
     queue: asyncio.Queue[tuple[int, RequestOutput | BaseException | None]] = asyncio.Queue(len(streams))
-    tasks = [asyncio.create_task(_pump(index, stream, queue)) for index, stream in enumerate(streams)]
-    running = len(tasks)
+    tasks: list[asyncio.Task[None]] = []
+
+    async def start() -> None:
+        for index, stream in enumerate(streams):
+            tasks.append(asyncio.create_task(_pump(index, stream, queue)))
+            if index % _STARTED_PER_TURN == _STARTED_PER_TURN - 1:
+                await asyncio.sleep(0)
+
+    starter = asyncio.create_task(start())
+    running = len(streams)
     try:
         while running:
             index, item = await queue.get()
@@ -135,9 +148,10 @@ async def merged(streams: list[AsyncGenerator[RequestOutput, None]]) -> Outputs:
             else:
                 yield index, item
     finally:
+        starter.cancel()
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(starter, *tasks, return_exceptions=True)
 
 
 async def _pump(
@@ -160,6 +174,31 @@ def token_spelling(body: GenerationFields, engine: AsyncLLM, options: ServerOpti
     """How the answer to `body` writes tokens in logprobs."""
     as_ids = options.return_tokens_as_token_ids if body.return_tokens_as_token_ids is None else body.return_tokens_as_token_ids
     return TokenSpelling(engine.tokenizer, as_ids)
+
+
+def check_repetition(what: str, size: int, num_sequences: int, limit: int = MAX_REPEATED_CHARS) -> None:
+    """Refuse an answer that would repeat a text for each of very many sequences.
+
+    Args:
+        what: what is repeated, for the message.
+        size: its characters.
+        num_sequences: how often it is.
+        limit: characters allowed.
+
+    Raises:
+        ValidationError: they are more.
+    """
+    if size * num_sequences > limit:
+        message = f"{what} times n may come to at most {limit} characters, got {size} times {num_sequences}."
+        raise ValidationError(message, parameter="n", value=num_sequences)
+
+
+def answer_weight(outputs: list[RequestOutput], params: SamplingParams) -> int:
+    """Values in a whole answer: what writing it goes over, one by one."""
+    top, prompt_top = params.logprobs or 0, params.prompt_logprobs
+    generated = sum(len(one.token_ids) + 1 for output in outputs for one in output.outputs)
+    scored = 0 if prompt_top is None else sum(len(output.prompt_token_ids) for output in outputs) * (1 + max(0, prompt_top))
+    return generated * (1 + max(0, top)) + scored
 
 
 def _request_id(body: GenerationFields, record: RequestRecord) -> str:

@@ -77,5 +77,5 @@ async def test_a_failure_in_mid_stream_is_logged_with_its_reason(server: LocalSe
 
 async def until(condition) -> None:
     async with asyncio.timeout(20):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  (nobody announces it)
             await asyncio.sleep(0.01)

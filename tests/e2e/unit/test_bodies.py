@@ -95,6 +95,15 @@ BAD_CHAT: list[tuple[dict[str, Any], str]] = [
     ({"functions": [{}]}, "functions"),
     ({"modalities": ["audio"]}, "modalities"),
     ({"best_of": 3}, "best_of"),
+    (
+        {
+            "messages": [{"role": "assistant", "content": "x" * 4000}],
+            "echo": True,
+            "n": 10_000,
+            "add_generation_prompt": False,
+        },
+        "n",
+    ),
 ]
 
 BAD_TEXT: list[tuple[dict[str, Any], str]] = [
@@ -106,6 +115,7 @@ BAD_TEXT: list[tuple[dict[str, Any], str]] = [
     ({"prompt": ["x"] * 1025}, "prompt"),
     ({"prompt": ["x"] * 1000, "n": 17}, "n"),
     ({"prompt": [-1], "echo": True}, "prompt"),
+    ({"prompt": "a" * 4000, "n": 10_000, "echo": True}, "n"),
     ({"prompt": [5, 2**31 - 1], "echo": True}, "prompt"),
     ({"prompt": ["x"] * 1000, "n": 16, "allowed_token_ids": list(range(500))}, "n"),
     ({"logprobs": -1}, "logprobs"),
@@ -122,6 +132,8 @@ BAD_OTHERS: list[tuple[str, dict[str, Any], str]] = [
     ("/generate", {}, "prompt"),
     ("/generate", {"prompt": ["a"]}, "prompt"),
     ("/generate", {"prompt": "a", "top_p": 2}, "top_p"),
+    ("/generate", {"prompt": "a" * 4000, "n": 10_000}, "n"),
+    ("/generate", {"prompt": "a" * 400, "n": 10_000, "stream": True}, "n"),
     ("/generate", {"prompt": "a", "use_beam_search": True, "best_of": 2}, "use_beam_search"),
     ("/tokenize", {}, "prompt"),
     ("/tokenize", {"prompt": "a", "messages": []}, "prompt"),

@@ -158,6 +158,26 @@ async def test_a_client_that_leaves_in_mid_body_leaves_nothing_behind(server: Lo
     assert server.state.in_flight == 0
 
 
+async def test_an_unknown_transfer_encoding_is_a_501(server: LocalServer) -> None:
+    head = b"POST /tokenize HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"
+    status, headers, error = parsed(await talk(server, head + b'e\r\n{"prompt":"a"}\r\n0\r\n\r\n'))
+    assert (status, headers["connection"]) == (501, "close")
+    check_shape(error, 501, "NotImplementedError")
+
+
+async def test_an_upgrade_that_is_not_offered_is_ignored(server: LocalServer) -> None:
+    upgrade = ("Connection: Upgrade", "Upgrade: websocket")
+    answer = await talk(server, post("/tokenize", b'{"prompt": "a"}', *upgrade) + post("/tokenize", b"{}", CLOSE))
+    assert [int(part[:3]) for part in answer.split(b"HTTP/1.1 ")[1:]] == [200, 400]
+
+
+@pytest.mark.parametrize("line", ["CONNECT here:80", "OPTIONS *", "TRACE /", "GET /%ff%zz", "GET /v1/models/%0a%00"])
+async def test_odd_targets_are_not_found(server: LocalServer, line: str) -> None:
+    status, _, error = parsed(await talk(server, f"{line} HTTP/1.1\r\nHost: here\r\n{CLOSE}\r\n\r\n".encode()))
+    assert status == 404
+    check_shape(error, 404, "NotFoundError")
+
+
 async def test_requests_behind_each_other_on_one_connection(server: LocalServer) -> None:
     refused = post("/tokenize", b'{"prompt": 5}')
     answer = await talk(server, post("/tokenize") + refused + post("/nowhere") + post("/tokenize", b'{"prompt": "b"}', CLOSE))
@@ -166,5 +186,5 @@ async def test_requests_behind_each_other_on_one_connection(server: LocalServer)
 
 async def until(condition: Any) -> None:
     async with asyncio.timeout(HANG):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  (nobody announces it)
             await asyncio.sleep(0.01)
