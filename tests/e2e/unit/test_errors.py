@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,6 +25,12 @@ def test_one_type_for_each_status() -> None:
     assert len(set(types)) == len(types)
     assert all(kind.isalpha() and kind.endswith("Error") for kind in types)
     assert {ApiError(status, "x").kind for status in errors._TYPES} == set(errors._TYPES.values())
+
+
+def test_the_documented_types_are_those() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "server.md").read_text(encoding="utf-8")
+    rows = re.findall(r'^\| (\d{3}) \| `"(\w+)"` \|', page, re.MULTILINE)
+    assert {int(status): kind for status, kind in rows} == {int(status): kind for status, kind in errors._TYPES.items()}
 
 
 def test_a_message_may_quote_anything() -> None:
