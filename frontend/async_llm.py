@@ -34,7 +34,7 @@ from octavo.frontend.log_stats import LoggingStatLogger
 from octavo.frontend.output_processor import FollowUp, OutputProcessor
 from octavo.frontend.recovery import Recovery, fingerprint
 from octavo.frontend.request_state import RequestState
-from octavo.frontend.stats import StatLogger
+from octavo.frontend.stats import StatLogger, TokenCounts
 from octavo.frontend.tokenizer import Tokenizer, load_tokenizer
 from octavo.inputs import PromptType
 from octavo.outputs import RequestOutput
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _RESTART_POLL = 0.05
+_TEMPLATE_THREADS = 4
+
 OnProgress = Callable[[Progress], None]
 
 
@@ -65,7 +67,7 @@ class AsyncLLM:
     Attributes:
         config: the resolved configuration.
         tokenizer: None with skip_tokenizer_init.
-        input_processor: checks and converts requests; its `tokenize` is for callers that need token ids.
+        input_processor: checks and converts requests; its `texts` is for callers that need token ids.
         chat_renderer: turns conversations into prompts.
         ready: what the core said when it was ready.
     """
@@ -82,9 +84,10 @@ class AsyncLLM:
         self.tokenizer = tokenizer
         self.ready = ready
         self.input_processor = InputProcessor(config, tokenizer, ready.max_model_len)
-        self.chat_renderer = make_chat_renderer(tokenizer, config.model.chat_template, self.input_processor.threads)
         from octavo.core.supervisor import CoreSupervisor
 
+        self._template_threads = ThreadPoolExecutor(_TEMPLATE_THREADS, thread_name_prefix="octavo-template")
+        self.chat_renderer = make_chat_renderer(tokenizer, config.model.chat_template, self._template_threads)
         self._supervisor = CoreSupervisor(client, config.max_core_restarts, config.spare_core)
         self._recovery = Recovery(config.scheduler.max_num_seqs)
         self._watch = CoreWatch(lambda: self._client.call("ping", timeout=None))
@@ -190,6 +193,7 @@ class AsyncLLM:
         priority: int = 0,
         timeout: float | None = None,  # noqa: ASYNC109
         sink: OutputSink | None = None,
+        counts: TokenCounts | None = None,
     ) -> AsyncGenerator[RequestOutput]:
         """Generate from one prompt; yields outputs of the kind that `sampling_params.output_kind` says.
 
@@ -204,6 +208,7 @@ class AsyncLLM:
             timeout: seconds the request may take, from now to its last output.
             sink: while the caller waits for the next item, outputs go here instead, as long as it is ready. The last one,
                 and those that come while it is not ready (merged), are yielded.
+            counts: the request's tokens are added to it when it ends, however it ends.
 
         Raises:
             ValidationError: prompt or parameters are not allowed (before the first item).
@@ -235,6 +240,8 @@ class AsyncLLM:
         finally:
             if timer is not None:
                 timer.cancel()
+            if counts is not None:
+                counts.add(len(state.prompt_token_ids), state.metrics.num_generation_tokens)
             self._abort_in_core(self._outputs.abort(state))
 
     async def abort(self, request_id: str | Sequence[str]) -> None:
@@ -253,6 +260,16 @@ class AsyncLLM:
         """
         self._ensure_running()
 
+    def check_room(self) -> None:
+        """Return if a new request may wait for its turn; to be asked before work is done for one.
+
+        Raises:
+            QueueFullError: too much is waiting already.
+            EngineDeadError: the engine is gone.
+        """
+        self._ensure_running()
+        self._admission.check()
+
     async def reset_prefix_cache(self) -> bool:
         """Forget cached prefixes; False when running requests keep that from being done."""
         self._ensure_running()
@@ -267,7 +284,7 @@ class AsyncLLM:
         """The model's tokenizer; None with skip_tokenizer_init."""
         return self.tokenizer
 
-    async def render_chat(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> str:
+    async def render_chat(self, messages: Sequence[Mapping[str, Any]], /, **options: Any) -> str:
         """The prompt text of a conversation; tokenize it with add_special_tokens=False. Options: `ChatTemplate.render`'s, and
         `chat_template`, the text of one that replaces the model's.
 
@@ -294,6 +311,7 @@ class AsyncLLM:
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self._stop_pump)
         self.input_processor.close()
+        self._template_threads.shutdown(wait=False, cancel_futures=True)
         self._supervisor.close(timeout)
 
     def __enter__(self) -> Self:

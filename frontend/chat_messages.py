@@ -8,6 +8,7 @@ from typing import Any
 
 from octavo.errors import ValidationError
 
+_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "thinking": "thinking", "refusal": "refusal"}
 """Part types that are text, and the key it is under."""
 
@@ -28,6 +29,24 @@ def normalized_messages(messages: Any, *, parts: bool, strings: bool) -> list[di
     if not messages:
         raise ValidationError("messages must not be empty.", parameter="messages", value=[])
     return [_normalized(message, f"messages[{i}]", parts=parts, strings=strings) for i, message in enumerate(messages)]
+
+
+def check_roles(messages: Sequence[Mapping[str, Any]], template: str) -> None:
+    """Refuse a message whose role neither OpenAI's API nor the template knows: templates drop such messages, or mistake them.
+
+    Args:
+        messages: as `normalized_messages` returns them.
+        template: the template's source; a role that it names in quotes is one of its own.
+
+    Raises:
+        ValidationError: naming the role's place.
+    """
+    for index, message in enumerate(messages):
+        role = message["role"]
+        if role not in _ROLES and f"'{role}'" not in template and f'"{role}"' not in template:
+            where = f"messages[{index}].role"
+            rule = f"must be one of {', '.join(_ROLES)}, or one that the chat template names"
+            raise ValidationError(f"{where} {rule}, got {role[:100]!r}.", parameter=where, value=role)
 
 
 def plain(value: Any, depth: int = 0) -> Any:

@@ -14,7 +14,7 @@ import jinja2
 
 from octavo.errors import ConfigError, ValidationError
 from octavo.frontend import template_sandbox
-from octavo.frontend.chat_messages import normalized_messages, plain
+from octavo.frontend.chat_messages import check_roles, normalized_messages, plain
 
 if TYPE_CHECKING:
     from octavo.frontend.tokenizer import Tokenizer
@@ -85,6 +85,7 @@ class ChatTemplate:
     def render(
         self,
         messages: Sequence[Mapping[str, Any]],
+        /,
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         documents: Sequence[Mapping[str, Any]] | None = None,
@@ -120,6 +121,7 @@ class ChatTemplate:
         chat = normalized_messages(
             messages, parts=wanted == "openai", strings=content_format != "openai" and self.accepts_strings
         )
+        check_roles(chat, self.source)
         text = self._run(
             {
                 **self._special_tokens,
@@ -177,6 +179,11 @@ class ChatRenderer:
         """A conversation can be rendered without giving a template."""
         return "default" in self._templates
 
+    @property
+    def source(self) -> str | None:
+        """Text of the template that is used without giving one; None when there is none."""
+        return self._templates.get("default")
+
     def template(self, source: str | None = None, *, with_tools: bool = False) -> ChatTemplate:
         """The template for a call, compiled.
 
@@ -194,7 +201,9 @@ class ChatRenderer:
             raise _no_template()
         return self._compiled(source)
 
-    async def render(self, messages: Sequence[Mapping[str, Any]], *, chat_template: str | None = None, **options: Any) -> str:
+    async def render(
+        self, messages: Sequence[Mapping[str, Any]], /, *, chat_template: str | None = None, **options: Any
+    ) -> str:
         """`ChatTemplate.render` in a thread; `chat_template` replaces the model's for this call."""
 
         def work() -> str:

@@ -1,27 +1,23 @@
 """From what a caller says to what the core works with: prompt and SamplingParams in, token ids and SamplingSpec out.
 
-Everything is checked here; nothing that could upset the core passes. Long texts are tokenized in a thread.
+Everything is checked here; nothing that could upset the core passes.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from octavo.config import EngineConfig, ModelConfig
 from octavo.errors import ValidationError
 from octavo.frontend.tokenizer import Tokenizer
+from octavo.frontend.tokenizer_pool import CONTEXT_LENGTH_EXCEEDED, TokenizerPool
 from octavo.inputs import PromptType
-from octavo.params import SamplingParams, SamplingSpec
+from octavo.params import MAX_BAD_WORDS, SamplingParams, SamplingSpec
 
-MAX_BAD_WORD_SEQUENCES = 128
-_LONG_TEXT = 4000
-"""Characters from which tokenizing (about 1 µs each) moves to a thread."""
-_TOKENIZER_THREADS = 4
+MAX_BAD_WORD_SEQUENCES = MAX_BAD_WORDS
 
 _GENERATION_FIELDS = {
     "repetition_penalty": "repetition_penalty",
@@ -72,14 +68,16 @@ class InputProcessor:
         config: the engine's.
         tokenizer: None with skip_tokenizer_init: prompts must be token ids then.
         max_model_len: as the core reports it; may be less than configured.
+
+    Attributes:
+        texts: the way from text to token ids and back, for everybody.
     """
 
     def __init__(self, config: EngineConfig, tokenizer: Tokenizer | None, max_model_len: int) -> None:
         self._model = config.model
-        self._tokenizer = tokenizer
+        self.texts = TokenizerPool(tokenizer, max_model_len)
         self.max_model_len = max_model_len
         self._eos_token_ids = _eos_token_ids(config.model, tokenizer)
-        self._threads = ThreadPoolExecutor(_TOKENIZER_THREADS, thread_name_prefix="octavo-input")
 
     async def process(self, prompt: PromptType, params: SamplingParams) -> ProcessedInput:
         """Check and convert one request.
@@ -94,43 +92,15 @@ class InputProcessor:
         parts = _prompt_parts(prompt)
         token_ids = parts.token_ids
         if token_ids is None:
-            token_ids = await self.tokenize(parts.text or "")
+            token_ids = await self.texts.encode(parts.text or "")
         self._check_prompt(token_ids)
-        return ProcessedInput(parts.text, token_ids, params, self._spec(params, len(token_ids)), parts.cache_salt)
-
-    async def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-        """Token ids of a text, in a thread when it is long.
-
-        Raises:
-            ValidationError: there is no tokenizer, or the text cannot fit into the model's context.
-        """
-        tokenizer = self._need_tokenizer("prompt", "Prompts must be token ids")
-        if len(text) <= _LONG_TEXT:
-            return tokenizer.encode(text, add_special_tokens)
-        loop = asyncio.get_running_loop()
-        if len(text) > self.max_model_len:
-            limit = self.max_model_len * await loop.run_in_executor(self._threads, getattr, tokenizer, "max_chars_per_token")
-            if len(text) > limit:
-                raise ValidationError(
-                    f"The prompt of {len(text)} characters cannot fit into the maximum context length of "
-                    f"{self.max_model_len} tokens.",
-                    parameter="prompt",
-                )
-        return await loop.run_in_executor(self._threads, tokenizer.encode, text, add_special_tokens)
-
-    @property
-    def threads(self) -> ThreadPoolExecutor:
-        """Where work on inputs that may take long runs, off the event loop."""
-        return self._threads
+        bad_token_sequences = await self._bad_token_sequences(params.bad_words)
+        spec = await self.texts.run(_size_of_lists(params), self._spec, params, len(token_ids), bad_token_sequences)
+        return ProcessedInput(parts.text, token_ids, params, spec, parts.cache_salt)
 
     def close(self) -> None:
         """End the threads; what they are working on is not waited for."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    def _need_tokenizer(self, parameter: str, instead: str) -> Tokenizer:
-        if self._tokenizer is None:
-            raise ValidationError(f"{instead}: the engine runs with skip_tokenizer_init.", parameter=parameter)
-        return self._tokenizer
+        self.texts.close()
 
     def _check_prompt(self, token_ids: list[int]) -> None:
         if not token_ids:
@@ -141,11 +111,24 @@ class InputProcessor:
                 "shorten the prompt so that at least one token can be generated.",
                 parameter="prompt",
                 value=len(token_ids),
+                code=CONTEXT_LENGTH_EXCEEDED,
             )
-        _check_ids("prompt", token_ids, self._model.vocab_size)
+        self.check_ids("prompt", token_ids)
 
-    def _spec(self, params: SamplingParams, num_prompt_tokens: int) -> SamplingSpec:
+    def check_ids(self, parameter: str, token_ids: Sequence[Any]) -> None:
+        """Refuse what is no id of the model's vocabulary.
+
+        Raises:
+            ValidationError: naming `parameter`.
+        """
+        if token_ids:
+            _check_ids(parameter, token_ids, self._model.vocab_size)
+
+    def _spec(
+        self, params: SamplingParams, num_prompt_tokens: int, bad_token_sequences: tuple[tuple[int, ...], ...]
+    ) -> SamplingSpec:
         self._check_ids_of(params)
+        self._check_something_is_allowed(params, bad_token_sequences)
         room = self.max_model_len - num_prompt_tokens
         max_tokens = room if params.max_tokens is None else min(params.max_tokens, room)
         wants_prompt_logprobs = params.prompt_logprobs is not None
@@ -165,7 +148,7 @@ class InputProcessor:
             stop_token_ids=tuple(params.stop_token_ids or ()),
             logit_bias={token_id: float(bias) for token_id, bias in (params.logit_bias or {}).items()} or None,
             allowed_token_ids=None if params.allowed_token_ids is None else tuple(params.allowed_token_ids),
-            bad_token_sequences=self._bad_token_sequences(params.bad_words),
+            bad_token_sequences=bad_token_sequences,
             logprobs=self._num_logprobs(params),
             prompt_logprobs=self._resolved_logprobs("prompt", params.prompt_logprobs),
             logprob_token_ids=None if params.logprob_token_ids is None else tuple(params.logprob_token_ids),
@@ -179,7 +162,28 @@ class InputProcessor:
             if ids:
                 _check_ids(name, list(ids), self._model.vocab_size)
         if params.stop:
-            self._need_tokenizer("stop", "Stop strings need a tokenizer")
+            self.texts.need_tokenizer("stop")
+
+    def _check_something_is_allowed(self, params: SamplingParams, bad_sequences: tuple[tuple[int, ...], ...]) -> None:
+        """Refuse parameters that together forbid every token: there would be nothing to choose from.
+
+        A word of several tokens forbids its last one in some places only. Where all that is left could be forbidden by such
+        words, it could be so in every place, and is refused, too.
+        """
+        allowed = params.allowed_token_ids
+        held_back: set[int] = set()
+        if params.min_tokens:
+            held_back.update(params.stop_token_ids or (), () if params.ignore_eos else self._eos_token_ids)
+        num_at_hand = self._model.vocab_size if allowed is None else len(allowed)
+        if len(held_back) + len(bad_sequences) < num_at_hand:
+            return
+        at_hand = set(range(self._model.vocab_size) if allowed is None else allowed)
+        bad = {sequence[-1] for sequence in bad_sequences if at_hand.issuperset(sequence)}
+        if at_hand <= held_back | bad:
+            names = [name for name in ("min_tokens", "bad_words") if getattr(params, name)]
+            field = "stop_token_ids" if allowed is None else "allowed_token_ids"
+            message = f"{field} and {' and '.join(names)} together forbid every token; one at least must be left to choose."
+            raise ValidationError(message, parameter=field, value=allowed)
 
     def _num_logprobs(self, params: SamplingParams) -> int | None:
         ids = params.logprob_token_ids
@@ -206,15 +210,13 @@ class InputProcessor:
             raise ValidationError(message, parameter=parameter, value=wanted)
         return int(min(number, vocab_size))
 
-    def _bad_token_sequences(self, words: Sequence[str] | None) -> tuple[tuple[int, ...], ...]:
+    async def _bad_token_sequences(self, words: Sequence[str] | None) -> tuple[tuple[int, ...], ...]:
         """Each word as it is written at the start of a text and after a space."""
         if not words:
             return ()
-        if len(words) > MAX_BAD_WORD_SEQUENCES:
-            raise _too_many_bad_words(len(words))
-        tokenizer = self._need_tokenizer("bad_words", "bad_words need a tokenizer")
         spellings = [prefix + word.lstrip() for word in words for prefix in ("", " ")]
-        sequences = {tuple(ids): None for ids in tokenizer.encode_batch(spellings, add_special_tokens=False) if ids}
+        encoded = await self.texts.encode_all(spellings, add_special_tokens=False, parameter="bad_words", as_prompt=False)
+        sequences = {tuple(ids): None for ids in encoded if ids}
         if len(sequences) > MAX_BAD_WORD_SEQUENCES:
             raise _too_many_bad_words(len(sequences))
         for sequence in sequences:
@@ -281,6 +283,11 @@ def _check_ids(name: str, ids: Sequence[Any], vocab_size: int) -> None:
         wrong = next(i for i in ids if not 0 <= i < vocab_size)
         message = f"{name} holds the token id {wrong}, which is out of the vocabulary (0 to {vocab_size - 1})."
         raise ValidationError(message, parameter=name, value=wrong)
+
+
+def _size_of_lists(params: SamplingParams) -> int:
+    lists = (params.stop_token_ids, params.allowed_token_ids, params.logprob_token_ids, params.logit_bias)
+    return sum(map(len, filter(None, lists)))
 
 
 def _too_many_bad_words(number: int) -> ValidationError:

@@ -190,7 +190,7 @@ class LLM:
 
         async def make() -> PromptType:
             text = await engine.render_chat(messages, **options)
-            ids = await engine.input_processor.tokenize(text, add_special_tokens=False)
+            ids = await engine.input_processor.texts.encode(text, add_special_tokens=False)
             return TokensPrompt(prompt_token_ids=ids, prompt=text)
 
         return make

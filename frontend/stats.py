@@ -40,6 +40,19 @@ class IterationStats:
     """Cores started in the place of a dead one."""
 
 
+@dataclass(slots=True)
+class TokenCounts:
+    """Tokens of the engine's requests that somebody's work came to."""
+
+    prompt: int = 0
+    generated: int = 0
+
+    def add(self, prompt: int, generated: int) -> None:
+        """One request of the engine has ended."""
+        self.prompt += prompt
+        self.generated += generated
+
+
 class StatLogger(Protocol):
     """Receives every iteration; must be quick, it runs on the event loop."""
 

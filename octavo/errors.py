@@ -19,12 +19,14 @@ class ValidationError(OctavoError, ValueError):
     Attributes:
         parameter: the field's name as the caller wrote it, or None when no single field is at fault.
         value: what was given (shortened in the message).
+        code: OpenAI's word for this kind of mistake, where it has one ("context_length_exceeded").
     """
 
-    def __init__(self, message: str, *, parameter: str | None = None, value: Any = None) -> None:
+    def __init__(self, message: str, *, parameter: str | None = None, value: Any = None, code: str | None = None) -> None:
         super().__init__(message)
         self.parameter = parameter
         self.value = value
+        self.code = code
 
 
 class ConfigError(OctavoError, ValueError):

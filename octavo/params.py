@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Sized
 from typing import Annotated, Any
 
 import msgspec
@@ -16,6 +17,14 @@ MAX_N = 16384
 MAX_LOGPROB_TOKEN_IDS = 128
 GREEDY_BELOW = 1e-5
 SMALLEST_TEMPERATURE = 0.01
+MOST_REPETITION_PENALTY = 1e6
+"""The penalty divides and multiplies logits, which must stay numbers; its inverse is the least."""
+MAX_TOKEN_IDS = 1_000_000
+"""Ids in a list, biases in a map: more than any vocabulary has."""
+MAX_STOP_CHARS = 2048
+"""Of all stop strings together: each is looked for with every token."""
+MAX_BAD_WORDS = 128
+MAX_BAD_WORDS_CHARS = 32_768
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_INT)]
 """Checked where it is decoded; who makes a Struct in Python is checked by `SamplingParams`."""
@@ -57,7 +66,7 @@ class SamplingParams(msgspec.Struct, kw_only=True):
     frequency_penalty: float = 0.0
     """Subtracted once per occurrence in the output; [-2, 2]."""
     repetition_penalty: float = 1.0
-    """Divides (multiplies, when negative) logits of tokens in prompt or output; > 0."""
+    """Divides (multiplies, when negative) logits of tokens in prompt or output; [1e-6, 1e6]."""
     temperature: float = 1.0
     """[0, 2]; 0 is greedy."""
     top_p: float = 1.0
@@ -69,7 +78,7 @@ class SamplingParams(msgspec.Struct, kw_only=True):
     seed: int | None = None
     """Makes the samples reproducible, whatever else is in the batch; -1 = None."""
     stop: str | list[str] | None = None
-    """Strings that end the output when they appear in its text."""
+    """Strings that end the output when they appear in its text; at most 2048 characters together."""
     stop_token_ids: list[int] | None = None
     ignore_eos: bool = False
     max_tokens: int | None = 16
@@ -163,7 +172,8 @@ class SamplingParams(msgspec.Struct, kw_only=True):
         _check_int("n", self.n, 1, MAX_N, low_text="must be at least 1")
         _check_float("presence_penalty", self.presence_penalty, -2.0, 2.0)
         _check_float("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
-        _check_float("repetition_penalty", self.repetition_penalty, 0.0, math.inf, open_low=True)
+        most = MOST_REPETITION_PENALTY
+        _check_float("repetition_penalty", self.repetition_penalty, 1 / most, most)
         _check_float("temperature", self.temperature, 0.0, 2.0, low_text="must be non-negative")
         _check_float("top_p", self.top_p, 0.0, 1.0, open_low=True)
         _check_int("top_k", self.top_k, 0, MAX_INT, low_text="must be 0 (disable), or at least 1")
@@ -191,8 +201,8 @@ class SamplingParams(msgspec.Struct, kw_only=True):
             _check_logit_bias(self.logit_bias)
 
     def _check_stop(self) -> None:
-        _check_strings("stop", self.stop if not isinstance(self.stop, str) else [self.stop])
-        _check_strings("bad_words", self.bad_words)
+        _check_strings("stop", self.stop if not isinstance(self.stop, str) else [self.stop], MAX_STOP_CHARS, MAX_STOP_CHARS)
+        _check_strings("bad_words", self.bad_words, MAX_BAD_WORDS, MAX_BAD_WORDS_CHARS)
         if self.stop and not self.detokenize:
             raise _bad("stop", self.stop, "needs detokenize=True")
         if self.repetition_detection is not None:
@@ -294,6 +304,7 @@ def _checked_ids(name: str, ids: Any) -> list[int] | None:
         return None
     if not isinstance(ids, list | tuple | set | frozenset):
         raise _bad(name, ids, "must be a list of token ids")
+    _check_number_of_ids(name, ids)
     for token_id in ids:
         if not isinstance(token_id, int) or isinstance(token_id, bool) or not 0 <= token_id <= MAX_INT:
             raise _bad(name, token_id, "must hold token ids (integers, at least 0)")
@@ -303,6 +314,7 @@ def _checked_ids(name: str, ids: Any) -> list[int] | None:
 def _check_logit_bias(bias: Any) -> None:
     if not isinstance(bias, dict):
         raise _bad("logit_bias", bias, "must map token ids to numbers")
+    _check_number_of_ids("logit_bias", bias)
     for token_id, value in bias.items():
         if not isinstance(token_id, int) or isinstance(token_id, bool) or not 0 <= token_id <= MAX_INT:
             raise _bad("logit_bias", token_id, "keys must be token ids (integers, at least 0)")
@@ -326,20 +338,37 @@ def _check_detection(detection: Any) -> None:
         raise _bad("repetition_detection", detection, "needs min_count >= 2")
 
 
-def _check_strings(name: str, strings: Any) -> None:
+def _check_number_of_ids(name: str, ids: Sized) -> None:
+    if len(ids) > MAX_TOKEN_IDS:
+        raise ValidationError(
+            f"{name} may hold at most {MAX_TOKEN_IDS} entries, got {len(ids)}.", parameter=name, value=len(ids)
+        )
+
+
+def _check_strings(name: str, strings: Any, most: int, most_chars: int) -> None:
     if strings is None or strings == [None]:
         return
     if not isinstance(strings, list | tuple):
         raise _bad(name, strings, "must be a list of strings")
+    if len(strings) > most:
+        raise ValidationError(
+            f"{name} may hold at most {most} strings, got {len(strings)}.", parameter=name, value=len(strings)
+        )
     for text in strings:
         if not isinstance(text, str):
             raise _bad(name, text, "must hold strings")
         if not text:
             raise ValidationError(f"{name} cannot contain an empty string.", parameter=name, value=text)
+    total = sum(map(len, strings))
+    if total > most_chars:
+        raise ValidationError(
+            f"{name} may have at most {most_chars} characters together, got {total}.", parameter=name, value=total
+        )
 
 
 def _clamped_bias(bias: dict[Any, Any]) -> dict[int, float]:
-    clamped = {}
+    clamped: dict[int, float] = {}
+    _check_number_of_ids("logit_bias", bias)
     for key, value in bias.items():
         try:
             token_id, number = int(key), float(value)

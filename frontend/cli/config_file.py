@@ -8,19 +8,24 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from octavo.config import flag_name
+from octavo.frontend.server.options import PROTECTING
 
 Fail = Callable[[str], NoReturn]
 """Ends the command with a message, as `ArgumentParser.error` does."""
 
 
 def words_from_options(options: dict[str, Any], fail: Fail) -> list[str]:
-    """Options of a file (`{"max-model-len": 4096, ...}`) as the words of a command line."""
+    """Options of a file (`{"max-model-len": 4096, ...}`) as the words of a command line.
+
+    An option without a value is one left out, unless it protects something: then it is passed on empty, to be refused.
+    """
     words: list[str] = []
     for key, value in options.items():
         flag = flag_name(str(key).lstrip("-"))
         if value is None:
-            continue
-        if isinstance(value, bool):
+            if flag[2:].replace("-", "_") in PROTECTING:
+                words.append(f"{flag}=")
+        elif isinstance(value, bool):
             words.append(flag if value else "--no-" + flag[2:])
         elif isinstance(value, list):
             words += [flag, *map(str, value)]

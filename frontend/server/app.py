@@ -11,7 +11,7 @@ from octavo.frontend.server.completions.serving import completions
 from octavo.frontend.server.generate.serving import generate
 from octavo.frontend.server.models.serving import get_model, list_models
 from octavo.frontend.server.state import STATE, ServerState
-from octavo.frontend.server.tokenize.serving import detokenize, tokenize
+from octavo.frontend.server.tokenize.serving import detokenize, tokenize, tokenizer_info
 
 ROUTES: list[tuple[str, str, Handler]] = [
     ("GET", "/health", probes.health),
@@ -29,6 +29,7 @@ ROUTES: list[tuple[str, str, Handler]] = [
     ("POST", "/generate", generate),
     ("POST", "/tokenize", tokenize),
     ("POST", "/detokenize", detokenize),
+    ("GET", "/tokenizer_info", tokenizer_info),
 ]
 
 OPEN_PATHS = frozenset({"/health", "/livez", "/readyz"})
@@ -37,14 +38,14 @@ OPEN_PATHS = frozenset({"/health", "/livez", "/readyz"})
 
 def make_app(state: ServerState) -> web.Application:
     """All routes, with and without --root-path before them."""
-    app = web.Application(client_max_size=state.options.max_body_size)
+    app = web.Application()
     app[STATE] = state
     prefixes = dict.fromkeys(("", state.options.prefix))
     for prefix in prefixes:
         for method, path, handler in ROUTES:
             if method == hdrs.METH_GET:
-                app.router.add_get(prefix + path, handler)
+                app.router.add_get(prefix + path, handler, expect_handler=middleware.expect_nothing)
             else:
-                app.router.add_route(method, prefix + path, handler)
+                app.router.add_route(method, prefix + path, handler, expect_handler=middleware.expect_nothing)
     middleware.install(app, frozenset(prefix + path for prefix in prefixes for path in OPEN_PATHS))
     return app

@@ -1,11 +1,15 @@
 """Request bodies: bytes -> the endpoint's Struct, with every misfit named.
 
+Decoding holds the interpreter, and the event loop with it, wherever it runs. So what a body may make of itself is bounded by
+counting its brackets and commas first, which is quick, and a large body is decoded in a thread.
+
 A field is served (it is in the Struct), refused (known, but this version cannot honour it), accepted without effect, or
 unknown: then the answer carries a warning header, or the request is refused with --strict-params.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -14,12 +18,23 @@ import msgspec
 from aiohttp import web
 
 from octavo.errors import ValidationError
-from octavo.frontend.server.errors import SchemaError
+from octavo.frontend.server.body_reader import read_bytes
+from octavo.frontend.server.errors import ApiError, SchemaError
 from octavo.frontend.server.record import RECORD
 from octavo.frontend.server.state import STATE
 
 T = TypeVar("T", bound=msgspec.Struct)
 
+LARGE_BODY = 64 * 1024
+"""Bytes from which a body is worked on in a thread."""
+_MARKS: tuple[tuple[bytes, int, str], ...] = (
+    (b"[", 250_000, "lists"),
+    (b"{", 250_000, "objects"),
+    (b'":', 250_000, "fields"),
+    (b",", 4_000_000, "values"),
+)
+"""What begins or parts values in JSON, and how often it may be there, in texts too: more than any model's context holds. In bytes
+such as these a megabyte can become a hundred, and take seconds."""
 _PATH = re.compile(r"`\$\.?([^`]*)`")
 _MISSING = re.compile(r"missing required field `([^`]+)`")
 _raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -54,9 +69,11 @@ class BodyType(Generic[T]):
         """The body, and the names of its unknown fields.
 
         Raises:
+            ApiError: 413, it holds more values than can be meant.
             SchemaError: no JSON, or a field is missing or of the wrong type.
             ValidationError: a field of `refused` asks for something.
         """
+        _check_number_of_values(data)
         try:
             # Skipped values are not checked for UTF-8 by the decoder.
             data.decode()
@@ -72,28 +89,40 @@ class BodyType(Generic[T]):
         value = msgspec.json.decode(raw)
         rule = self.refused[name]
         if not any(value == neutral and type(value) is type(neutral) for neutral in rule.neutral):
-            raise ValidationError(f"{name} is not supported: {rule.why}.", parameter=name, value=value)
+            message = f"{name} is not supported: {rule.why}."
+            raise ValidationError(message, parameter=name, value=value, code="unsupported_parameter")
 
 
 async def read_body(request: web.Request, body_type: BodyType[T]) -> T:
     """Read, decode and check a request's JSON body.
 
     Raises:
+        ApiError: 408, 413 or 415, see `read_bytes` and `BodyType.decode`.
         SchemaError, ValidationError: see `BodyType.decode`; also unknown fields with --strict-params.
-        web.HTTPRequestEntityTooLarge: more than --max-body-size.
     """
     options = request.app[STATE].options
-    if request.content_length is not None and request.content_length > options.max_body_size:
-        raise web.HTTPRequestEntityTooLarge(options.max_body_size, request.content_length)
     if "Content-Type" in request.headers and not _is_json(request.content_type):
-        raise SchemaError(f"the Content-Type must be application/json, got {request.content_type!r}")
-    body, unknown = body_type.decode(await request.read())
+        raise SchemaError(f"the Content-Type must be application/json, got {request.content_type[:100]!r}")
+    data = await read_bytes(request)
+    if len(data) < LARGE_BODY:
+        body, unknown = body_type.decode(data)
+    else:
+        threads = request.app[STATE].body_threads
+        body, unknown = await asyncio.get_running_loop().run_in_executor(threads, body_type.decode, data)
     if unknown:
         shown = ", ".join(_printable(name) for name in unknown[:20])
         if options.strict_params:
             raise ValidationError(f"unknown fields: {shown} (--strict-params)", parameter=unknown[0])
         request[RECORD].warnings.append(f"unknown fields: {shown}")
     return body
+
+
+def _check_number_of_values(data: bytes) -> None:
+    if len(data) < LARGE_BODY:
+        return
+    for mark, limit, what in _MARKS:
+        if data.count(mark) > limit:
+            raise ApiError(413, f"the request body holds too many {what}: {mark.decode()} may be in it {limit} times")
 
 
 def _is_json(content_type: str) -> bool:
@@ -118,4 +147,4 @@ def _schema_error(error: Exception) -> SchemaError:
     if missing := _MISSING.search(message):
         names.append(missing[1])
     parameter = ".".join(names).replace("[...]", "").strip(".") or None
-    return SchemaError(message, parameter=parameter)
+    return SchemaError(message, parameter=parameter, code="missing_required_parameter" if missing else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import hdrs, web
 
+from octavo.frontend.server.errors import ApiError
 from octavo.frontend.server.options import ServerOptions
 
 PREFLIGHT_MAX_AGE = "600"
@@ -20,11 +21,15 @@ class CorsPolicy:
         self._headers = None if "*" in options.allowed_headers else ", ".join(options.allowed_headers)
 
     def preflight(self, request: web.Request) -> web.Response | None:
-        """The answer to a browser that asks before it calls; None when this is no such question."""
+        """The answer to a browser that asks before it calls; None when this is no such question.
+
+        Raises:
+            ApiError: 403, its page's origin may not call.
+        """
         if request.method != hdrs.METH_OPTIONS or hdrs.ACCESS_CONTROL_REQUEST_METHOD not in request.headers:
             return None
         if self._allowed_origin(request) is None:
-            return web.Response(status=403, text="this origin may not call (--allowed-origins)")
+            raise ApiError(403, "this origin may not call (--allowed-origins)")
         wanted = request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS, "")
         headers = {
             hdrs.ACCESS_CONTROL_ALLOW_METHODS: self._methods,

@@ -1,15 +1,21 @@
-"""Every failure as an answer: status, headers and a body of OpenAI's shape.
+"""Every failure as an answer: status, headers and a body of OpenAI's shape, with one `type` for each status.
 
 | error | status |
 |---|---|
-| ValidationError, SchemaError | 400 |
+| ValidationError, SchemaError, malformed HTTP | 400 |
 | wrong or missing key | 401 |
+| a browser's origin that may not call | 403 |
 | unknown model or route | 404 |
+| a method that the route does not have | 405 |
+| a body that takes too long to come | 408 |
 | body too large | 413 |
+| a content encoding that is not understood | 415 |
+| an unknown Expect header | 417 |
 | QueueFullError | 429 and Retry-After |
 | RequestFailedError, anything unforeseen | 500 |
+| a transfer encoding that is not understood | 501 |
 | EngineDeadError, starting, draining | 503 and Retry-After |
-| RequestTimeoutError | 504 |
+| RequestTimeoutError | 504, not to be tried again |
 """
 
 from __future__ import annotations
@@ -19,13 +25,35 @@ import math
 from http import HTTPStatus
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from octavo.errors import EngineDeadError, OctavoError, QueueFullError, RequestFailedError, RequestTimeoutError, ValidationError
 
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_UNAVAILABLE = 5
+SERVER_NAME = "octavo"
+
+_TYPES = {
+    HTTPStatus.BAD_REQUEST: "BadRequestError",
+    HTTPStatus.UNAUTHORIZED: "AuthenticationError",
+    HTTPStatus.FORBIDDEN: "PermissionDeniedError",
+    HTTPStatus.NOT_FOUND: "NotFoundError",
+    HTTPStatus.METHOD_NOT_ALLOWED: "MethodNotAllowedError",
+    HTTPStatus.REQUEST_TIMEOUT: "RequestTimeoutError",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "RequestTooLargeError",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "UnsupportedMediaTypeError",
+    HTTPStatus.EXPECTATION_FAILED: "ExpectationFailedError",
+    HTTPStatus.TOO_MANY_REQUESTS: "RateLimitError",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "InternalServerError",
+    HTTPStatus.NOT_IMPLEMENTED: "NotImplementedError",
+    HTTPStatus.SERVICE_UNAVAILABLE: "ServiceUnavailableError",
+    HTTPStatus.GATEWAY_TIMEOUT: "TimeoutError",
+}
+"""The `type` of each status the server answers."""
+
+_CODES = {HTTPStatus.UNAUTHORIZED: "invalid_api_key", HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_exceeded"}
+"""OpenAI's words for all errors of a status; the others have a word of their own, or the status as their code."""
 
 
 class ErrorInfo(msgspec.Struct):
@@ -34,7 +62,8 @@ class ErrorInfo(msgspec.Struct):
     message: str
     type: str
     param: str | None
-    code: int
+    code: int | str
+    """OpenAI's word, where it has one; else the status."""
 
 
 class ErrorResponse(msgspec.Struct):
@@ -51,24 +80,38 @@ class ApiError(OctavoError):
     """An answer other than 2xx that the server itself decides on."""
 
     def __init__(
-        self, status: int, message: str, *, kind: str = "", param: str | None = None, retry_after: float | None = None
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        retry_after: float | None = None,
+        headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.kind = kind or HTTPStatus(status).phrase
+        self.code = code
         self.param = param
         self.retry_after = retry_after
+        self.headers = headers or {}
+
+    @property
+    def kind(self) -> str:
+        """The body's `type`."""
+        known = _TYPES.get(HTTPStatus(self.status))
+        return known or "".join(filter(str.isalpha, HTTPStatus(self.status).phrase.title())) + "Error"
 
 
 def model_not_found(model: str, served: tuple[str, ...]) -> ApiError:
     """404 for a model name that is not served here."""
     message = f"The model {model[:200]!r} does not exist; served: {', '.join(served)}."
-    return ApiError(404, message, kind="NotFoundError", param="model")
+    return ApiError(404, message, code="model_not_found", param="model")
 
 
 def unavailable(message: str) -> ApiError:
     """503: the engine is starting, draining or gone; another attempt may find it well."""
-    return ApiError(503, message, kind="ServiceUnavailableError", retry_after=RETRY_AFTER_UNAVAILABLE)
+    return ApiError(503, message, retry_after=RETRY_AFTER_UNAVAILABLE)
 
 
 def describe(error: BaseException) -> ApiError:
@@ -76,37 +119,47 @@ def describe(error: BaseException) -> ApiError:
     match error:
         case ApiError():
             return error
-        case SchemaError():
-            return ApiError(400, str(error), param=error.parameter)
         case ValidationError():
-            return ApiError(400, str(error), kind="BadRequestError", param=error.parameter)
+            return ApiError(400, str(error), code=error.code, param=error.parameter)
         case QueueFullError():
-            return ApiError(429, str(error), kind="RateLimitError", retry_after=error.retry_after)
+            return ApiError(429, str(error), retry_after=error.retry_after)
         case RequestTimeoutError():
-            return ApiError(504, str(error) or "the request timed out", kind="TimeoutError")
+            return ApiError(504, str(error) or "the request timed out")
         case EngineDeadError():
             return unavailable(str(error))
         case RequestFailedError():
-            return ApiError(500, str(error), kind="InternalServerError")
+            return ApiError(500, str(error))
         case web.HTTPException():
             return _from_http(error)
     logger.error("unexpected error while serving a request", exc_info=error)
-    return ApiError(500, "internal server error", kind="InternalServerError")
+    return ApiError(500, "internal server error")
 
 
 def error_body(error: ApiError) -> bytes:
     """The JSON body of an error."""
-    return msgspec.json.encode(ErrorResponse(ErrorInfo(str(error), error.kind, error.param, error.status)))
+    code = error.code or _CODES.get(HTTPStatus(error.status)) or error.status
+    return msgspec.json.encode(ErrorResponse(ErrorInfo(_encodable(str(error)), error.kind, error.param, code)))
 
 
 def error_response(error: ApiError) -> web.Response:
     """A whole answer, for errors before anything was sent."""
-    response = web.Response(status=error.status, body=error_body(error), content_type="application/json")
+    response = web.Response(status=error.status, body=error_body(error), content_type="application/json", headers=error.headers)
+    response.headers[hdrs.SERVER] = SERVER_NAME
+    if hdrs.CONNECTION in error.headers:
+        response.force_close()
     if error.retry_after is not None:
-        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+        response.headers[hdrs.RETRY_AFTER] = str(max(1, math.ceil(error.retry_after)))
     if error.status == HTTPStatus.UNAUTHORIZED:
-        response.headers["WWW-Authenticate"] = "Bearer"
+        response.headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
+    if error.status == HTTPStatus.GATEWAY_TIMEOUT:
+        # What took too long once does so again, and OpenAI's client would try it twice more.
+        response.headers["x-should-retry"] = "false"
     return response
+
+
+def _encodable(text: str) -> str:
+    """A message may quote what a client sent, and half of a surrogate pair has no UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _from_http(error: web.HTTPException) -> ApiError:
@@ -114,7 +167,9 @@ def _from_http(error: web.HTTPException) -> ApiError:
         case web.HTTPNotFound():
             return ApiError(404, "there is no such route")
         case web.HTTPMethodNotAllowed():
-            return ApiError(405, f"method {error.method} is not allowed; allowed: {', '.join(sorted(error.allowed_methods))}")
-        case web.HTTPRequestEntityTooLarge():
-            return ApiError(413, "the request body is larger than --max-body-size")
+            allowed = sorted(error.allowed_methods)
+            message = f"method {error.method} is not allowed; allowed: {', '.join(allowed)}"
+            return ApiError(405, message, headers={hdrs.ALLOW: ",".join(allowed)})
+        case web.HTTPExpectationFailed():
+            return ApiError(417, "the only expectation understood is Expect: 100-continue")
     return ApiError(error.status, error.reason)

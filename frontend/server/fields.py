@@ -90,7 +90,8 @@ REFUSED: dict[str, Refused] = {
 
 WITHOUT_EFFECT = frozenset(
     {
-        "user", "store", "metadata", "service_tier", "session_id", "prompt_cache_key", "safety_identifier",
+        "user", "store", "metadata", "service_tier", "session_id", "prompt_cache_key", "prompt_cache_retention",
+        "safety_identifier",
         "guided_decoding_backend", "guided_whitespace_pattern",
     }
 )  # fmt: skip

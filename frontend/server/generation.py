@@ -23,6 +23,14 @@ from octavo.params import MAX_N, SamplingParams
 if TYPE_CHECKING:
     from octavo.frontend.async_llm import AsyncLLM
 
+MAX_COPIED_IDS = 4_000_000
+"""Ids that one request may send to the core in its parameters, over all its sequences (about 20 MB)."""
+
+MAX_REPEATED_CHARS = 32_000_000
+"""Characters of its prompts that an answer may repeat."""
+_STARTED_PER_TURN = 64
+"""Prompts of one request that are given to the engine before the event loop sees to others (about 10 ms)."""
+
 Outputs = AsyncGenerator[tuple[int, RequestOutput], None]
 """(index of the prompt, what is new of it)"""
 
@@ -59,10 +67,19 @@ class Generation:
         self.num_sequences = len(prompts) * params.n
         if self.num_sequences > MAX_N:
             raise ValidationError(f"prompts times n may be at most {MAX_N}, got {self.num_sequences}.", parameter="n")
+        self._check_size(params)
         self._state = state
         self._prompts = prompts
         self._priority = body.priority or 0
         self._timeout = _timeout(body, state.options)
+
+    def _check_size(self, params: SamplingParams) -> None:
+        """Each sequence takes a copy of the lists in its parameters to the core."""
+        lists = (params.logit_bias, params.allowed_token_ids, params.stop_token_ids, params.logprob_token_ids)
+        copied = self.num_sequences * sum(map(len, filter(None, lists)))
+        if copied > MAX_COPIED_IDS:
+            message = f"token ids in the parameters times prompts times n may be at most {MAX_COPIED_IDS}, got {copied}."
+            raise ValidationError(message, parameter="n", value=params.n)
 
     async def outputs(self, engine: AsyncLLM, sink: OutputSink | None = None) -> Outputs:
         """Run all prompts; closing the generator aborts what has not ended.
@@ -77,7 +94,15 @@ class Generation:
         ids = [f"{unique}-{index}" for index in range(len(self._prompts))]
         sink = sink if len(ids) == 1 else None
         streams = [
-            engine.generate(prompt, self.params, request_id, priority=self._priority, timeout=self._timeout, sink=sink)
+            engine.generate(
+                prompt,
+                self.params,
+                request_id,
+                priority=self._priority,
+                timeout=self._timeout,
+                sink=sink,
+                counts=self.record.counts,
+            )
             for prompt, request_id in zip(self._prompts, ids, strict=True)
         ]
         with self._state.active(ids):
@@ -103,8 +128,16 @@ async def merged(streams: list[AsyncGenerator[RequestOutput, None]]) -> Outputs:
     """The items of several streams as they come; the first failure ends them all."""
     # One place a stream: a slow reader makes each stream wait, and the engine merges what comes meanwhile.
     queue: asyncio.Queue[tuple[int, RequestOutput | BaseException | None]] = asyncio.Queue(len(streams))
-    tasks = [asyncio.create_task(_pump(index, stream, queue)) for index, stream in enumerate(streams)]
-    running = len(tasks)
+    tasks: list[asyncio.Task[None]] = []
+
+    async def start() -> None:
+        for index, stream in enumerate(streams):
+            tasks.append(asyncio.create_task(_pump(index, stream, queue)))
+            if index % _STARTED_PER_TURN == _STARTED_PER_TURN - 1:
+                await asyncio.sleep(0)
+
+    starter = asyncio.create_task(start())
+    running = len(streams)
     try:
         while running:
             index, item = await queue.get()
@@ -115,9 +148,10 @@ async def merged(streams: list[AsyncGenerator[RequestOutput, None]]) -> Outputs:
             else:
                 yield index, item
     finally:
+        starter.cancel()
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(starter, *tasks, return_exceptions=True)
 
 
 async def _pump(
@@ -140,6 +174,31 @@ def token_spelling(body: GenerationFields, engine: AsyncLLM, options: ServerOpti
     """How the answer to `body` writes tokens in logprobs."""
     as_ids = options.return_tokens_as_token_ids if body.return_tokens_as_token_ids is None else body.return_tokens_as_token_ids
     return TokenSpelling(engine.tokenizer, as_ids)
+
+
+def check_repetition(what: str, size: int, num_sequences: int, limit: int = MAX_REPEATED_CHARS) -> None:
+    """Refuse an answer that would repeat a text for each of very many sequences.
+
+    Args:
+        what: what is repeated, for the message.
+        size: its characters.
+        num_sequences: how often it is.
+        limit: characters allowed.
+
+    Raises:
+        ValidationError: they are more.
+    """
+    if size * num_sequences > limit:
+        message = f"{what} times n may come to at most {limit} characters, got {size} times {num_sequences}."
+        raise ValidationError(message, parameter="n", value=num_sequences)
+
+
+def answer_weight(outputs: list[RequestOutput], params: SamplingParams) -> int:
+    """Values in a whole answer: what writing it goes over, one by one."""
+    top, prompt_top = params.logprobs or 0, params.prompt_logprobs
+    generated = sum(len(one.token_ids) + 1 for output in outputs for one in output.outputs)
+    scored = 0 if prompt_top is None else sum(len(output.prompt_token_ids) for output in outputs) * (1 + max(0, prompt_top))
+    return generated * (1 + max(0, top)) + scored
 
 
 def _request_id(body: GenerationFields, record: RequestRecord) -> str:

@@ -28,7 +28,7 @@ def open_socket(options: ServerOptions) -> socket.socket:
         return _open_unix(options.uds)
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
-            options.host or None, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            options.host, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         sock = socket.socket(family, kind, protocol)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -75,9 +75,7 @@ def ssl_context(options: ServerOptions) -> ssl.SSLContext | None:
 def warn_if_open_to_all(options: ServerOptions) -> None:
     """Everyone who reaches the port may use the model: say so where that is more than this machine."""
     if options.uds is None and not options.key_ring() and not _is_loopback(options.host):
-        logger.warning(
-            "listening on %s without --api-key: everyone who can reach this port can use the model", options.host or "*"
-        )
+        logger.warning("listening on %s without --api-key: everyone who can reach this port can use the model", options.host)
 
 
 def _open_unix(path: str) -> socket.socket:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
@@ -10,9 +11,10 @@ from aiohttp.typedefs import Handler
 from octavo.errors import QueueFullError
 from octavo.frontend.server.access_log import log_request
 from octavo.frontend.server.cors import CorsPolicy
-from octavo.frontend.server.errors import ApiError, describe, error_response
+from octavo.frontend.server.errors import SERVER_NAME, ApiError, describe, error_response
 from octavo.frontend.server.options import KeyRing
 from octavo.frontend.server.record import RECORD, REQUEST_ID_HEADER, RequestRecord, new_record
+from octavo.frontend.server.routing import unknown_route
 from octavo.frontend.server.state import STATE, ServerState
 
 WARNING_HEADER = "X-Octavo-Warning"
@@ -21,6 +23,7 @@ CLIENT_CLOSED_REQUEST = 499
 
 _CORS: web.AppKey[CorsPolicy] = web.AppKey("cors", CorsPolicy)
 _BEARER = "bearer "
+_CONTINUE = "100-continue"
 
 
 def install(app: web.Application, open_paths: frozenset[str]) -> None:
@@ -46,6 +49,10 @@ def install(app: web.Application, open_paths: frozenset[str]) -> None:
     app.middlewares.append(around)
 
 
+async def expect_nothing(_request: web.Request) -> None:
+    """In place of aiohttp's handler of Expect headers: "100 Continue" is for who may go on, which is not known yet."""
+
+
 async def _answer(request: web.Request, handler: Handler, state: ServerState, open_paths: frozenset[str]) -> web.StreamResponse:
     try:
         preflight = request.app[_CORS].preflight(request)
@@ -53,20 +60,30 @@ async def _answer(request: web.Request, handler: Handler, state: ServerState, op
             return preflight
         if state.keys and _route(request) not in open_paths:
             _check_key(request, state.keys)
+        if request.headers.get(hdrs.EXPECT, _CONTINUE).lower() != _CONTINUE:
+            raise web.HTTPExpectationFailed
         return await handler(request)
+    except web.HTTPNotFound:
+        refusal = unknown_route(request.method, request.rel_url.raw_path, _routes(request.app))
     except Exception as error:  # noqa: BLE001  (`describe` logs what is unforeseen)
         if isinstance(error, QueueFullError):
             state.metrics.count_rejection()
-        response = error_response(describe(error))
-        if isinstance(error, web.HTTPMethodNotAllowed):
-            response.headers[hdrs.ALLOW] = ",".join(sorted(error.allowed_methods))
-        return response
+        refusal = describe(error)
+    request[RECORD].reason = str(refusal)
+    return error_response(refusal)
+
+
+def _routes(app: web.Application) -> Iterator[tuple[str, str]]:
+    """Method and path of every route."""
+    for route in app.router.routes():
+        if route.resource is not None:
+            yield route.method, route.resource.canonical
 
 
 def _check_key(request: web.Request, keys: KeyRing) -> None:
     header = request.headers.get(hdrs.AUTHORIZATION, "")
     if not header.lower().startswith(_BEARER) or not keys.accepts(header[len(_BEARER) :].strip()):
-        raise ApiError(401, "a valid API key is needed: Authorization: Bearer KEY", kind="AuthenticationError")
+        raise ApiError(401, "a valid API key is needed: Authorization: Bearer KEY")
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
@@ -74,7 +91,11 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
     record = request.get(RECORD)
     if record is None:
         return
-    response.headers[hdrs.SERVER] = "octavo"
+    response.headers[hdrs.SERVER] = SERVER_NAME
+    if request.body_exists and not request.content.is_eof():
+        # Refused before it was read: the rest of it is not worth waiting for.
+        response.headers[hdrs.CONNECTION] = "close"
+        response.force_close()
     request.app[_CORS].mark(request, response)
     if request.app[STATE].options.enable_request_id_headers:
         response.headers[REQUEST_ID_HEADER] = record.request_id

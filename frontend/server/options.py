@@ -21,7 +21,9 @@ class ServerOptions:
     host: str = option("127.0.0.1", "Address to listen on; 0.0.0.0 = every interface.")
     port: int = option(8000, "TCP port; 0 = any free one.")
     uds: str | None = option(None, "Listen on this Unix socket instead of a TCP port.")
-    api_key: list[str] = option([], "Keys of which clients must send one as a bearer token; also OCTAVO_API_KEY.")
+    api_key: list[str] | None = option(
+        None, "Keys of which clients must send one as a bearer token; also OCTAVO_API_KEY. Given without a key, nothing starts."
+    )
     allowed_origins: list[str] = option([], "Origins that browsers may call from (CORS); * = any, none = no browser.")
     allowed_methods: list[str] = option(["*"], "Methods that browsers may use (CORS).")
     allowed_headers: list[str] = option(["*"], "Request headers that browsers may send (CORS).")
@@ -30,6 +32,7 @@ class ServerOptions:
     ssl_certfile: str | None = option(None, "Certificate chain file.")
     ssl_ca_certs: str | None = option(None, "CA file; clients must then show a certificate signed by it.")
     max_body_size: int = option(DEFAULT_MAX_BODY_SIZE, "Largest request body in bytes; a larger one is refused with 413.")
+    body_timeout: float = option(60.0, "Seconds a client may take to send a request's body; 0 = no limit.")
     request_timeout: float = option(0.0, "Seconds a request may take before it is ended with 504; 0 = no limit.")
     shutdown_timeout: float = option(30.0, "Seconds that running requests get to finish after SIGTERM.")
     keep_alive_timeout: float = option(75.0, "Seconds an idle connection is kept open.")
@@ -41,6 +44,7 @@ class ServerOptions:
     enable_request_id_headers: bool = option(True, "Send every answer's request id in X-Request-Id.")
     response_role: str = option("assistant", "Role of the messages that the server answers with.")
     trust_request_chat_template: bool = option(False, "Let requests bring their own chat template.")
+    enable_tokenizer_info_endpoint: bool = option(False, "Answer GET /tokenizer_info: special tokens and the chat template.")
     enable_prompt_tokens_details: bool = option(False, "Report cached prompt tokens in usage.")
     enable_force_include_usage: bool = option(False, "End every stream with usage, as if the client had asked for it.")
     enable_per_request_metrics: bool = option(False, "Report a request's timings in its answer (n = 1, not streamed).")
@@ -56,16 +60,29 @@ class ServerOptions:
                 raise ConfigError(f"{flag_name(name)} must be at least {low}, got {getattr(self, name)}")
         if self.port > 65535:
             raise ConfigError(f"--port must be at most 65535, got {self.port}")
-        if bool(self.ssl_keyfile) != bool(self.ssl_certfile):
-            raise ConfigError("--ssl-keyfile and --ssl-certfile must be given together")
-        for name in ("ssl_keyfile", "ssl_certfile", "ssl_ca_certs"):
-            path = getattr(self, name)
-            if path and not Path(path).is_file():
-                raise ConfigError(f"{flag_name(name)}: no file {path}")
-        if any(not key for key in self.api_key):
-            raise ConfigError("--api-key must not be empty")
+        if not self.host and self.uds is None:
+            raise ConfigError("--host must not be empty; 0.0.0.0 is every interface")
+        self._check_protection()
         if self.root_path and not self.root_path.startswith("/"):
             raise ConfigError(f"--root-path must begin with /, got {self.root_path!r}")
+
+    def _check_protection(self) -> None:
+        """An option that protects holds, or the server does not start: an empty one is most likely a variable that is not set."""
+        for name in ("uds", "ssl_keyfile", "ssl_certfile", "ssl_ca_certs"):
+            path = getattr(self, name)
+            if path == "":
+                raise ConfigError(f"{flag_name(name)} must not be empty; leave it out to do without")
+            if path is not None and name != "uds" and not Path(path).is_file():
+                raise ConfigError(f"{flag_name(name)}: no file {path}")
+        if (self.ssl_keyfile is None) != (self.ssl_certfile is None):
+            raise ConfigError("--ssl-keyfile and --ssl-certfile must be given together")
+        if self.ssl_ca_certs is not None and self.ssl_certfile is None:
+            raise ConfigError("--ssl-ca-certs needs --ssl-certfile: without TLS no client shows a certificate")
+        if self.api_key is not None and not self.api_key:
+            raise ConfigError("--api-key is given without a key; give one, or leave the option out to serve everybody")
+        _check_keys("--api-key", self.api_key or [])
+        if envs.API_KEY is not None:
+            _check_keys("OCTAVO_API_KEY", [envs.API_KEY])
 
     @property
     def prefix(self) -> str:
@@ -75,7 +92,7 @@ class ServerOptions:
     def key_ring(self) -> KeyRing:
         """The keys of --api-key and OCTAVO_API_KEY."""
         from_environment = envs.API_KEY
-        return KeyRing([*self.api_key, *([from_environment] if from_environment else [])])
+        return KeyRing([*(self.api_key or []), *([] if from_environment is None else [from_environment])])
 
 
 class KeyRing:
@@ -93,7 +110,19 @@ class KeyRing:
         return any(matches)
 
 
+def _check_keys(where: str, keys: list[str]) -> None:
+    """A key that no client can send protects from its owner, too."""
+    for key in keys:
+        if not key.strip():
+            raise ConfigError(f"{where} must not be empty; leave it out to serve everybody")
+        if key != key.strip() or not key.isprintable():
+            raise ConfigError(f"{where} holds blanks around a key, or characters that cannot be sent in a header")
+
+
+PROTECTING = frozenset({"api_key", "ssl_keyfile", "ssl_certfile", "ssl_ca_certs"})
+"""Options that must not be taken for left out where a configuration file gives them without a value."""
+
 _LOWEST = {
-    "port": 0, "max_body_size": 1, "request_timeout": 0, "shutdown_timeout": 0, "keep_alive_timeout": 0,
+    "port": 0, "max_body_size": 1, "body_timeout": 0, "request_timeout": 0, "shutdown_timeout": 0, "keep_alive_timeout": 0,
     "max_concurrent_requests": 0, "sse_keep_alive_interval": 0,
 }  # fmt: skip

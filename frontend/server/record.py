@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from aiohttp import web
 
+from octavo.frontend.stats import TokenCounts
 from octavo.outputs import RequestMetrics, RequestOutput
 
 REQUEST_ID_HEADER = "X-Request-Id"
@@ -23,15 +24,17 @@ class RequestRecord:
         request_id: the client's X-Request-Id (or body's request_id), else a random one.
         warnings: sent in X-Octavo-Warning.
         outcome: for requests that did not end as their status says: "disconnected", or an error in mid-stream.
+        reason: why it was refused or failed.
+        counts: tokens of all prompts that were begun, also of a client that left.
         metrics: timings of the request's first prompt.
     """
 
     request_id: str
     started: float = field(default_factory=time.monotonic)
     warnings: list[str] = field(default_factory=list)
-    num_prompt_tokens: int = 0
-    num_generation_tokens: int = 0
+    counts: TokenCounts = field(default_factory=TokenCounts)
     outcome: str = ""
+    reason: str = ""
     metrics: RequestMetrics | None = None
 
     def saw(self, output: RequestOutput) -> None:

@@ -14,9 +14,19 @@ from octavo.version import __version__
 _encode = msgspec.json.Encoder().encode
 
 
+def encoded(answer: Any) -> bytes:
+    """A Struct (or plain data) as JSON."""
+    return _encode(answer)
+
+
+def json_bytes_response(body: bytes) -> web.Response:
+    """200 with JSON that is encoded already."""
+    return web.Response(body=body, content_type="application/json")
+
+
 def json_response(answer: Any) -> web.Response:
     """200 with a Struct (or plain data) as JSON."""
-    return web.Response(body=_encode(answer), content_type="application/json")
+    return json_bytes_response(_encode(answer))
 
 
 def fingerprint(config: EngineConfig) -> str:

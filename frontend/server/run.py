@@ -17,6 +17,7 @@ from octavo.core.waiting_core import WaitingCore
 from octavo.frontend.async_llm import AsyncLLM
 from octavo.frontend.metrics import PrometheusStats
 from octavo.frontend.server.app import make_app
+from octavo.frontend.server.connection import Runner
 from octavo.frontend.server.listener import (
     BACKLOG,
     close_socket,
@@ -97,13 +98,7 @@ class _Server:
 
     async def _listen(self) -> web.AppRunner:
         """Answer probes from now on, and everything else with 503 until the engine is there."""
-        runner = web.AppRunner(
-            make_app(self._state),
-            handler_cancellation=True,
-            access_log=None,
-            keepalive_timeout=self._options.keep_alive_timeout,
-            shutdown_timeout=ANSWER_TIME,
-        )
+        runner = Runner(make_app(self._state), shutdown_timeout=ANSWER_TIME)
         await runner.setup()
         await web.SockSite(runner, self._sock, ssl_context=ssl_context(self._options), backlog=BACKLOG).start()
         logger.info("listening on %s, starting the engine", url_of(self._options, self._sock))

@@ -12,7 +12,6 @@ from octavo.frontend.input_processor import default_sampling_fields
 from octavo.frontend.server.fields import GenerationFields
 from octavo.params import RequestOutputKind, SamplingParams
 
-MAX_STOP_STRINGS = 4
 MAX_CACHE_SALT = 128
 
 _COPIED = (
@@ -20,6 +19,7 @@ _COPIED = (
     "skip_special_tokens", "spaces_between_special_tokens", "include_stop_str_in_output", "logit_bias", "allowed_token_ids",
     "bad_words", "prompt_logprobs", "logprob_token_ids", "repetition_detection", "stream_interval",
 )  # fmt: skip
+_LISTS = ("stop", "stop_token_ids", "logit_bias", "allowed_token_ids", "bad_words", "logprob_token_ids")
 
 
 def sampling_params(
@@ -44,6 +44,11 @@ def sampling_params(
     return SamplingParams.from_optional(**{**fields, "logprobs": logprobs, "output_kind": kind, **changes})
 
 
+def weight(body: GenerationFields) -> int:
+    """Entries of the request's lists: what making its parameters goes over, one by one."""
+    return sum(len(value) for name in _LISTS if (value := getattr(body, name)) is not None)
+
+
 def check_shared_rules(body: GenerationFields) -> None:
     """Rules between fields, the same on every endpoint.
 
@@ -52,8 +57,6 @@ def check_shared_rules(body: GenerationFields) -> None:
     """
     if body.stream_options is not None and not body.stream:
         raise ValidationError("stream_options needs stream=true.", parameter="stream_options")
-    if isinstance(body.stop, list) and len(body.stop) > MAX_STOP_STRINGS:
-        raise ValidationError(f"stop may hold at most {MAX_STOP_STRINGS} strings, got {len(body.stop)}.", parameter="stop")
     if body.stream and body.prompt_logprobs:
         raise ValidationError("prompt_logprobs cannot be streamed.", parameter="prompt_logprobs", value=body.prompt_logprobs)
     if body.cache_salt is not None:

@@ -6,6 +6,7 @@ import asyncio
 import enum
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,9 @@ from octavo.frontend.server.responses import fingerprint
 
 if TYPE_CHECKING:
     from octavo.frontend.async_llm import AsyncLLM
+
+
+_BODY_THREADS = 2
 
 
 class Phase(enum.Enum):
@@ -39,6 +43,8 @@ class ServerState:
         idle: set while nothing is in flight.
         created: Unix seconds of the start.
         fingerprint: `system_fingerprint` of every answer.
+        body_bytes: of requests that are being received.
+        body_threads: where large bodies are unpacked and decoded.
     """
 
     def __init__(self, options: ServerOptions, metrics: PrometheusStats) -> None:
@@ -51,6 +57,8 @@ class ServerState:
         self.in_flight = 0
         self.idle = asyncio.Event()
         self.idle.set()
+        self.body_bytes = 0
+        self.body_threads = ThreadPoolExecutor(_BODY_THREADS, thread_name_prefix="octavo-body")
         self._engine: AsyncLLM | None = None
         self._active_ids: set[str] = set()
 
@@ -86,14 +94,19 @@ class ServerState:
         return engine
 
     @contextmanager
-    def admit(self) -> Iterator[AsyncLLM]:
-        """Count one request to the model as in flight for the duration of the block.
+    def admit(self, *, queues: bool = True) -> Iterator[AsyncLLM]:
+        """Count one request as in flight for the duration of the block.
+
+        Args:
+            queues: it will wait in the engine's queue, so it is refused now where that is full, before work is done for it.
 
         Raises:
             ApiError: 503 while starting, draining or dead.
-            QueueFullError: --max-concurrent-requests are in flight.
+            QueueFullError: --max-concurrent-requests are in flight, or the engine's queue is full.
         """
         engine = self.check_accepting()
+        if queues:
+            engine.check_room()
         limit = self.options.max_concurrent_requests
         if limit and self.in_flight >= limit:
             raise QueueFullError(f"{limit} requests are in flight already (--max-concurrent-requests)")

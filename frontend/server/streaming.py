@@ -130,7 +130,7 @@ class DirectWriter:
 
 
 async def _write_error(response: web.StreamResponse, encoder: StreamEncoder, error: ApiError, record: RequestRecord) -> None:
-    record.outcome = f"{error.status} in mid-stream"
+    record.outcome, record.reason = f"{error.status} in mid-stream", str(error)
     try:
         await response.write(encoder.error(error))
     except ConnectionError:

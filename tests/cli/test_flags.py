@@ -160,6 +160,17 @@ class TestConfigFile:
         assert (engine.model, server.port, server.api_key) == ("other", 1, ["c"])
 
     @pytest.mark.parametrize(
+        "text",
+        ["api_key:", "api-key: null", "api_key: []", 'api_key: ""', 'api_key: [""]', "ssl_certfile:", 'ssl-keyfile: ""'],
+    )
+    def test_an_option_that_protects_is_not_left_out_silently(self, tmp_path: Path, text: str) -> None:
+        path = tmp_path / "options.yaml"
+        path.write_text(f"model: m\nport:\n{text}\n")
+        _, server = serve.parse(["--config", str(path)])
+        with pytest.raises(ConfigError, match=r"--api-key|--ssl-"):
+            server.check()
+
+    @pytest.mark.parametrize(
         ("text", "message"),
         [("[1, 2]", "must hold an object"), ('{"prt": 1}', "--prt"), ('{"port": "x"}', "--port"), ("{", "options.json")],
     )
@@ -174,6 +185,15 @@ class TestConfigFile:
         with pytest.raises(SystemExit):
             serve.parse(["--config", str(tmp_path / "none.yaml")])
         assert "none.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--api-key"], ["--api-key", ""], ["--api-key="], ["--api-key", "--port", "1"]])
+def test_a_key_that_is_not_there_is_refused(words: list[str]) -> None:
+    _, server = serve.parse(["m", *words])
+    with pytest.raises(ConfigError, match="--api-key"):
+        server.check()
+    _, server = serve.parse(["m"])
+    server.check()
 
 
 def test_field_of_an_unknown_type_is_refused() -> None:

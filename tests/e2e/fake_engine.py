@@ -14,6 +14,8 @@ from octavo.config import EngineArgs
 from octavo.errors import EngineDeadError, ValidationError
 from octavo.frontend.chat_template import make_chat_renderer
 from octavo.frontend.collector import OutputSink
+from octavo.frontend.input_processor import InputProcessor
+from octavo.frontend.stats import TokenCounts
 from octavo.frontend.tokenizer import load_tokenizer
 from octavo.outputs import CompletionOutput, Logprob, RequestMetrics, RequestOutput
 from octavo.params import RequestOutputKind, SamplingParams
@@ -28,6 +30,8 @@ class FakeEngine:
         delay: seconds a token.
         silence, queue_full: what `AsyncLLM` has under these names.
         fail_with: raised by `generate` after `fail_after` tokens.
+        num_said: tokens of all requests.
+        room_error: raised by `check_room`.
         aborted: ids of generators that were closed early.
     """
 
@@ -36,8 +40,9 @@ class FakeEngine:
         self.tokenizer = load_tokenizer(self.config.model)
         self.max_model_len = self.config.model.max_model_len
         threads = ThreadPoolExecutor(1)
-        self.input_processor = SimpleNamespace(threads=threads)
-        self.render_chat = make_chat_renderer(self.tokenizer, None, threads).render
+        self.input_processor = InputProcessor(self.config, self.tokenizer, self.max_model_len)
+        self.chat_renderer = make_chat_renderer(self.tokenizer, None, threads)
+        self.render_chat = self.chat_renderer.render
         self.errored = False
         self.queue_full = False
         self.silence = 0.0
@@ -45,8 +50,14 @@ class FakeEngine:
         self.delay = 0.0
         self.fail_with: Exception | None = None
         self.fail_after = 0
+        self.num_said = 0
+        self.room_error: Exception | None = None
         self.aborted: list[str] = []
         self.calls: list[SimpleNamespace] = []
+
+    def check_room(self) -> None:
+        if self.room_error is not None:
+            raise self.room_error
 
     async def check_health(self) -> None:
         if self.errored:
@@ -64,37 +75,43 @@ class FakeEngine:
         priority: int = 0,
         timeout: float | None = None,  # noqa: ASYNC109
         sink: OutputSink | None = None,
+        counts: TokenCounts | None = None,
     ) -> AsyncGenerator[RequestOutput]:
         self.calls.append(SimpleNamespace(prompt=prompt, params=params, id=request_id, priority=priority, timeout=timeout))
         ids = prompt.get("prompt_token_ids") or self.tokenizer.encode(prompt["prompt"])
         if not ids:
             raise ValidationError("The prompt must not be empty.", parameter="prompt")
         finished = False
+        metrics = RequestMetrics(arrival_time=time.monotonic(), queued_ts=1.0, scheduled_ts=1.5)
         try:
-            async for output in self._outputs(ids, params, request_id):
+            async for output in self._outputs(ids, params, request_id, metrics):
                 finished = output.finished
                 if sink is not None and not finished and sink.ready():
                     sink.put(output)
                 else:
                     yield output
         finally:
+            if counts is not None:
+                counts.add(len(ids), metrics.num_generation_tokens)
             if not finished:
                 self.aborted.append(request_id)
 
-    async def _outputs(self, prompt_ids: list[int], params: SamplingParams, request_id: str) -> AsyncGenerator[RequestOutput]:
+    async def _outputs(
+        self, prompt_ids: list[int], params: SamplingParams, request_id: str, metrics: RequestMetrics
+    ) -> AsyncGenerator[RequestOutput]:
         said = self.tokenizer.encode(TEXT)[: params.max_tokens]
         delta = params.output_kind is RequestOutputKind.DELTA
-        metrics = RequestMetrics(arrival_time=time.monotonic(), queued_ts=1.0, scheduled_ts=1.5)
         for number, token in enumerate(said):
             if self.fail_with is not None and number == self.fail_after:
                 raise self.fail_with
             if self.delay or number % 16 == 0:
                 await asyncio.sleep(self.delay)
             last = number == len(said) - 1
+            self.num_said += 1
+            metrics.num_generation_tokens += params.n
             if not delta and not last:
                 continue
             tokens = [token] if delta else said
-            metrics.num_generation_tokens = number + 1
             metrics.first_token_ts = metrics.first_token_ts or time.monotonic()
             metrics.last_token_ts = time.monotonic()
             outputs = [self._completion(index, tokens, params, last) for index in range(params.n)]

@@ -60,7 +60,7 @@ async def test_forms_of_prompts(tokenizer: Tokenizer, prompt: Any, text: str | N
         (None, "must be a string"),
         ([5] * 128, "maximum context length is 128 tokens, but the prompt has 128"),
         ("the " * 2000, "maximum context length"),
-        ("x" * 1_000_000, "cannot fit"),
+        ("x" * 1_000_000, "maximum context length is 128 tokens, so prompt may have at most 1664 characters; it has 1000000"),
     ],
 )
 async def test_bad_prompts_say_what_is_wrong(tokenizer: Tokenizer, prompt: Any, message: str) -> None:
@@ -70,13 +70,14 @@ async def test_bad_prompts_say_what_is_wrong(tokenizer: Tokenizer, prompt: Any, 
 
 async def test_a_text_that_cannot_fit_is_not_tokenized(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tokenizer, "encode", lambda *_: pytest.fail("tokenized"))
-    with pytest.raises(ValidationError, match="cannot fit"):
+    with pytest.raises(ValidationError, match="at most 1664 characters") as caught:
         await process(tokenizer, "x" * 1_000_000)
+    assert caught.value.code == "context_length_exceeded"
 
 
 async def test_long_texts_are_tokenized_like_short_ones(tokenizer: Tokenizer) -> None:
     text = "The quick brown fox " * 500
-    assert await processor(tokenizer, 8000).tokenize(text) == tokenizer.encode(text)
+    assert await processor(tokenizer, 8000).texts.encode(text) == tokenizer.encode(text)
     assert tokenizer.encode_batch([text, "Hello"]) == [tokenizer.encode(text), tokenizer.encode("Hello")]
     assert tokenizer.decode(tokenizer.encode(text)) == text
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from octavo.errors import ValidationError
 from octavo.frontend.server.chat.protocol import ChatRequest
 from octavo.frontend.server.options import ServerOptions
-from octavo.frontend.server.prompts import engine_prompt
+from octavo.frontend.server.prompts import engine_prompts
+from octavo.frontend.tokenizer_pool import CONTEXT_LENGTH_EXCEEDED
 from octavo.inputs import PromptType
 
 if TYPE_CHECKING:
@@ -47,11 +48,22 @@ async def chat_prompt(engine: AsyncLLM, body: ChatRequest, max_tokens: int | Non
         ValidationError: the model has no template, or it refuses the conversation.
     """
     text = await render(engine, body, body.messages)
-    return await engine_prompt(engine, body, text, add_special_tokens=bool(body.add_special_tokens), max_tokens=max_tokens)
+    add = bool(body.add_special_tokens)
+    [prompt] = await engine_prompts(engine, body, [text], add_special_tokens=add, max_tokens=max_tokens)
+    return prompt
 
 
 async def render(engine: AsyncLLM, body: TemplateFields, messages: list[dict[str, Any]]) -> str:
-    """The text that a conversation becomes."""
+    """The text that a conversation becomes.
+
+    Raises:
+        ValidationError: the model has no template, the template refuses the conversation, or it cannot fit the context.
+    """
+    if len(messages) > engine.max_model_len:
+        message = (
+            f"This model's maximum context length is {engine.max_model_len} tokens, but there are {len(messages)} messages."
+        )
+        raise ValidationError(message, parameter="messages", value=len(messages), code=CONTEXT_LENGTH_EXCEEDED)
     variables = dict(body.chat_template_kwargs or {})
     if body.reasoning_effort is not None:
         variables.setdefault("reasoning_effort", body.reasoning_effort)

@@ -44,6 +44,7 @@ CHAT_BODY = BodyType(
         "modalities": Refused(_TEXT_ONLY, (None, ["text"])),
         "functions": Refused("this version does not call tools", (None, [])),
         "function_call": Refused("this version does not call tools", (None, "none")),
+        "web_search_options": Refused("this server does not search the web"),
         "best_of": Refused("it is a field of /v1/completions", (None, 1)),
         "return_prompt_text": Refused("use /v1/completions with echo", (None, False)),
     },

@@ -12,13 +12,13 @@ from octavo.frontend.server.chat.logprobs import chat_logprobs
 from octavo.frontend.server.chat.prompt import chat_prompt, check_template_rules, text_of
 from octavo.frontend.server.chat.protocol import CHAT_BODY, AnswerMessage, ChatChoice, ChatRequest, ChatResponse
 from octavo.frontend.server.chat.stream import ChatStream
-from octavo.frontend.server.generation import Generation, token_spelling
+from octavo.frontend.server.generation import Generation, answer_weight, check_repetition, token_spelling
 from octavo.frontend.server.logprobs import TokenSpelling, shown_prompt_logprobs
 from octavo.frontend.server.options import ServerOptions
 from octavo.frontend.server.per_request_metrics import per_request_metrics
 from octavo.frontend.server.record import RECORD
-from octavo.frontend.server.responses import json_response
-from octavo.frontend.server.sampling import named_by_client, sampling_params
+from octavo.frontend.server.responses import encoded, json_bytes_response
+from octavo.frontend.server.sampling import named_by_client, sampling_params, weight
 from octavo.frontend.server.state import STATE
 from octavo.frontend.server.streaming import stream_response
 from octavo.frontend.server.usage import UsageCounter
@@ -37,15 +37,19 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
         model = state.check_model(body.model)
         check_rules(body, state.options)
         with named_by_client(_client_names(body)):
-            params = chat_params(body, engine.config)
+            params = await engine.input_processor.texts.run(weight(body), chat_params, body, engine.config)
             prompt = await chat_prompt(engine, body, params.max_tokens)
             generation = Generation(state, request[RECORD], "chatcmpl-", body, model, [prompt], params)
             spelling = token_spelling(body, engine, state.options)
+            check_repetition("echoed text", len(answer_role(body, state.options)[1]), params.n)
             if body.stream:
                 encoder = ChatStream(body, generation, state.options, spelling, *answer_role(body, state.options))
                 return await stream_response(request, engine, generation, encoder)
             [output] = await generation.final_outputs(engine)
-        return json_response(chat_response(body, generation, output, state.options, spelling))
+        texts, size = engine.input_processor.texts, answer_weight([output], params)
+        return json_bytes_response(
+            await texts.run(size, lambda: encoded(chat_response(body, generation, output, state.options, spelling)))
+        )
 
 
 def _client_names(body: ChatRequest) -> dict[str, str]:
@@ -70,8 +74,6 @@ def check_rules(body: ChatRequest, options: ServerOptions) -> None:
 
 
 def _check_tools(body: ChatRequest) -> None:
-    if body.tools is not None and not body.tools:
-        raise ValidationError("tools must not be empty.", parameter="tools", value=[])
     if body.tool_choice not in (None, "none") and not body.tools:
         raise ValidationError("tool_choice needs tools.", parameter="tool_choice", value=body.tool_choice)
     if body.tools and body.tool_choice != "none":
@@ -103,8 +105,6 @@ def chat_response(
     usage = UsageCounter(options.enable_prompt_tokens_details)
     usage.add_prompt(output)
     usage.completion_tokens = sum(len(choice.token_ids) for choice in output.outputs)
-    generation.record.num_prompt_tokens = usage.prompt_tokens
-    generation.record.num_generation_tokens = usage.completion_tokens
     role, echoed = answer_role(body, options)
     with_metrics = options.enable_per_request_metrics and len(output.outputs) == 1 and output.metrics is not None
     return ChatResponse(

@@ -40,7 +40,6 @@ class ChatStream:
         self._num_top = (body.top_logprobs or 0) if body.logprobs else None
         self._spelling = spelling
         self._with_ids = bool(body.return_token_ids)
-        self._record = generation.record
         self._encode = msgspec.json.Encoder().encode
         self._num_choices = generation.num_sequences
         self._opened = False
@@ -61,7 +60,6 @@ class ChatStream:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def end(self) -> bytes:
-        self._record.num_generation_tokens = self._frame.usage.completion_tokens
         return self._frame.usage_event() + SSE_END
 
     def error(self, error: ApiError) -> bytes:
@@ -71,7 +69,6 @@ class ChatStream:
         """The chunks that name each choice's role (and repeat the message to go on from)."""
         self._opened = True
         self._frame.usage.add_prompt(output)
-        self._record.num_prompt_tokens = len(output.prompt_token_ids)
         prompt_ids = output.prompt_token_ids if self._with_ids else None
         parts = []
         for index in range(self._num_choices):

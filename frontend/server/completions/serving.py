@@ -20,13 +20,13 @@ from octavo.frontend.server.completions.protocol import (
     CompletionResponse,
 )
 from octavo.frontend.server.completions.stream import CompletionStream
-from octavo.frontend.server.generation import Generation, token_spelling
+from octavo.frontend.server.generation import Generation, answer_weight, check_repetition, token_spelling
 from octavo.frontend.server.options import ServerOptions
 from octavo.frontend.server.per_request_metrics import per_request_metrics
-from octavo.frontend.server.prompts import detokenize, engine_prompt
+from octavo.frontend.server.prompts import engine_prompts
 from octavo.frontend.server.record import RECORD
-from octavo.frontend.server.responses import json_response
-from octavo.frontend.server.sampling import named_by_client, sampling_params
+from octavo.frontend.server.responses import encoded, json_bytes_response
+from octavo.frontend.server.sampling import named_by_client, sampling_params, weight
 from octavo.frontend.server.state import STATE
 from octavo.frontend.server.streaming import stream_response
 from octavo.frontend.server.usage import UsageCounter
@@ -46,21 +46,24 @@ async def completions(request: web.Request) -> web.StreamResponse:
     body = await read_body(request, COMPLETION_BODY)
     with state.admit() as engine:
         model = state.check_model(body.model)
-        prompts = split_prompts(body)
+        pool = engine.input_processor.texts
+        prompts = await pool.run(len(body.prompt), split_prompts, body)
         with named_by_client({"prompt_token_ids": "prompt", **({"n": "best_of"} if body.best_of is not None else {})}):
-            params = completion_params(body, engine.config)
+            params = await pool.run(weight(body), completion_params, body, engine.config)
             add = body.add_special_tokens is not False
-            inputs = [
-                await engine_prompt(engine, body, p, add_special_tokens=add, max_tokens=params.max_tokens) for p in prompts
-            ]
+            inputs = await engine_prompts(engine, body, prompts, add_special_tokens=add, max_tokens=params.max_tokens)
             generation = Generation(state, request[RECORD], "cmpl-", body, model, inputs, params)
             texts = [await echo_text(engine, prompt) for prompt in prompts] if body.echo else []
+            check_repetition("echoed text", sum(map(len, texts)), params.n)
             maker = ChoiceMaker(body, token_spelling(body, engine, state.options), texts, _num_answered(body))
             if body.stream:
                 encoder = CompletionStream(body, generation, state.options, maker)
                 return await stream_response(request, engine, generation, encoder)
             outputs = await generation.final_outputs(engine)
-        return json_response(completion_response(body, generation, outputs, state.options, maker))
+        size = answer_weight(outputs, params)
+        return json_bytes_response(
+            await pool.run(size, lambda: encoded(completion_response(body, generation, outputs, state.options, maker)))
+        )
 
 
 def split_prompts(body: CompletionRequest) -> list[str | list[int]]:
@@ -129,8 +132,16 @@ def check_best_of(best_of: int | None, n: int | None, stream: bool) -> int:
 
 
 async def echo_text(engine: AsyncLLM, prompt: str | list[int]) -> str:
-    """The prompt as `echo` repeats it."""
-    return prompt if isinstance(prompt, str) else await detokenize(engine, prompt)
+    """The prompt as `echo` repeats it.
+
+    Raises:
+        ValidationError: it holds what is no token id.
+    """
+    if isinstance(prompt, str):
+        return prompt
+    texts = engine.input_processor.texts
+    await texts.run(len(prompt), engine.input_processor.check_ids, "prompt", prompt)
+    return await texts.decode(prompt)
 
 
 def best_completions(output: RequestOutput, n: int) -> list[CompletionOutput]:
@@ -156,7 +167,6 @@ def completion_response(
         usage.completion_tokens += sum(map(maker.num_generated, output.outputs))
         choices += [maker.choice(len(choices) + i, output, best) for i, best in enumerate(best_completions(output, n))]
     record = generation.record
-    record.num_prompt_tokens, record.num_generation_tokens = usage.prompt_tokens, usage.completion_tokens
     with_metrics = options.enable_per_request_metrics and generation.num_sequences == 1 and record.metrics is not None
     return CompletionResponse(
         id=generation.id,

@@ -46,7 +46,6 @@ class CompletionStream:
         self._seen_prompts: set[int] = set()
         self._with_ids = bool(body.return_token_ids)
         self._only_text = not (self._with_ids or body.logprobs is not None or maker.prompt_only or self._frame.continuous)
-        self._record = generation.record
         self._encode = msgspec.json.Encoder().encode
 
     def chunk(self, index: int, output: RequestOutput, /) -> bytes:
@@ -67,8 +66,6 @@ class CompletionStream:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def end(self) -> bytes:
-        usage = self._frame.usage
-        self._record.num_prompt_tokens, self._record.num_generation_tokens = usage.prompt_tokens, usage.completion_tokens
         return self._frame.usage_event() + SSE_END
 
     def error(self, error: ApiError) -> bytes:

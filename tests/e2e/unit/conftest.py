@@ -15,6 +15,7 @@ from local_server import LocalServer, ServerMaker
 
 from octavo.frontend.metrics import PrometheusStats
 from octavo.frontend.server.app import make_app
+from octavo.frontend.server.connection import Runner
 from octavo.frontend.server.options import ServerOptions
 from octavo.frontend.server.state import ServerState
 
@@ -35,7 +36,7 @@ async def make_server(engine: FakeEngine) -> AsyncIterator[ServerMaker]:
             state = ServerState(chosen, PrometheusStats())
             if started:
                 state.started(engine)  # type: ignore[arg-type]
-            runner = web.AppRunner(make_app(state), handler_cancellation=True, access_log=None)
+            runner = Runner(make_app(state))
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -17,7 +17,7 @@ KEY = {"Authorization": "Bearer right"}
 
 @pytest.mark.parametrize("prefix", ["", "/llm"])
 async def test_every_route_but_the_probes_needs_the_key(make_server: ServerMaker, prefix: str) -> None:
-    server = await make_server(api_key=["other", "right"], root_path="/llm/")
+    server = await make_server(api_key=["other", "right"], root_path="/llm/", enable_tokenizer_info_endpoint=True)
     for method, path, _ in ROUTES:
         url = server.url + prefix + re.sub(r"\{.*\}", "tiny", path)
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "right"}, {"Authorization": "Bearer "}):
@@ -26,7 +26,8 @@ async def test_every_route_but_the_probes_needs_the_key(make_server: ServerMaker
                     assert response.status == 200, path
                 else:
                     assert response.status == 401, path
-                    assert (await response.json())["error"]["code"] == 401
+                    error = (await response.json())["error"]
+                    assert (error["type"], error["code"]) == ("AuthenticationError", "invalid_api_key")
                     assert response.headers["WWW-Authenticate"] == "Bearer"
         async with server.client.request(method, url, json={"prompt": "a"}, headers=KEY) as response:
             assert response.status not in (401, 404), path
@@ -53,11 +54,11 @@ async def test_the_key_may_come_from_the_environment(make_server: ServerMaker, m
 async def test_unknown_routes_and_methods(server: LocalServer) -> None:
     async with server.client.get(server.url + "/v1/nothing") as response:
         assert response.status == 404
-        assert (await response.json())["error"]["type"] == "Not Found"
+        assert (await response.json())["error"]["type"] == "NotFoundError"
     async with server.client.get(server.url + "/v1/completions") as response:
         assert response.status == 405
         assert response.headers["Allow"] == "POST"
-        assert (await response.json())["error"]["type"] == "Method Not Allowed"
+        assert (await response.json())["error"]["type"] == "MethodNotAllowedError"
 
 
 async def test_request_ids_come_back(server: LocalServer) -> None:
@@ -137,6 +138,14 @@ async def test_routes_answer_with_and_without_the_root_path(make_server: ServerM
     assert await server.status("/other/v1/models") == 404
 
 
+@pytest.mark.parametrize("key", ["", " ", "right\n"])
+def test_an_empty_key_in_the_environment_is_refused(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OCTAVO_API_KEY", key)
+    for options in (ServerOptions(), ServerOptions(api_key=["right"])):
+        with pytest.raises(ConfigError, match="OCTAVO_API_KEY"):
+            options.check()
+
+
 @pytest.mark.parametrize(
     ("options", "flag"),
     [
@@ -147,6 +156,16 @@ async def test_routes_answer_with_and_without_the_root_path(make_server: ServerM
         ({"ssl_keyfile": "/nowhere"}, "--ssl-keyfile"),
         ({"ssl_keyfile": "/nowhere", "ssl_certfile": "/nowhere"}, "--ssl-keyfile"),
         ({"api_key": [""]}, "--api-key"),
+        ({"api_key": []}, "--api-key"),
+        ({"api_key": ["right", " "]}, "--api-key"),
+        ({"api_key": ["right "]}, "--api-key"),
+        ({"api_key": ["ri\nght"]}, "--api-key"),
+        ({"ssl_certfile": "", "ssl_keyfile": ""}, "--ssl-"),
+        ({"ssl_ca_certs": ""}, "--ssl-ca-certs"),
+        ({"ssl_ca_certs": __file__}, "--ssl-ca-certs"),
+        ({"uds": ""}, "--uds"),
+        ({"host": ""}, "--host"),
+        ({"body_timeout": -1}, "--body-timeout"),
         ({"root_path": "llm"}, "--root-path"),
     ],
 )

@@ -30,7 +30,10 @@ BAD_SHARED: list[tuple[dict[str, Any], str]] = [
     ({"min_tokens": 9, "max_tokens": 5}, "min_tokens"),
     ({"seed": 2**63}, "seed"),
     ({"stop": [""]}, "stop"),
-    ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
+    ({"stop": ["ab" * 1000, "c" * 100]}, "stop"),
+    ({"repetition_penalty": 1e-308}, "repetition_penalty"),
+    ({"bad_words": ["w"] * 129}, "bad_words"),
+    ({"bad_words": ["word " * 10_000]}, "bad_words"),
     ({"stop": 5}, "stop"),
     ({"stop_token_ids": [-1]}, "stop_token_ids"),
     ({"logit_bias": {"x": 1}}, "logit_bias"),
@@ -77,6 +80,9 @@ BAD_CHAT: list[tuple[dict[str, Any], str]] = [
     ({"messages": "Hi"}, "messages"),
     ({"messages": [5]}, "messages[0]"),
     ({"messages": [{"content": "x"}]}, "messages[0].role"),
+    ({"messages": [{"role": "wizard", "content": "x"}]}, "messages[0].role"),
+    ({"messages": [{"role": "user", "content": "x"}] * 2049}, "messages"),
+    ({"web_search_options": {}}, "web_search_options"),
     ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
     (
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x/"}}]}]},
@@ -86,7 +92,7 @@ BAD_CHAT: list[tuple[dict[str, Any], str]] = [
     ({"top_logprobs": 2}, "top_logprobs"),
     ({"logprobs": True, "top_logprobs": -2}, "top_logprobs"),
     ({"logprobs": 3}, "logprobs"),
-    ({"tools": []}, "tools"),
+    ({"tools": [], "tool_choice": "auto"}, "tool_choice"),
     ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
     ({"tools": [{"type": "function"}], "tool_choice": "auto"}, "tools"),
     ({"tool_choice": "auto"}, "tool_choice"),
@@ -98,6 +104,15 @@ BAD_CHAT: list[tuple[dict[str, Any], str]] = [
     ({"functions": [{}]}, "functions"),
     ({"modalities": ["audio"]}, "modalities"),
     ({"best_of": 3}, "best_of"),
+    (
+        {
+            "messages": [{"role": "assistant", "content": "x" * 4000}],
+            "echo": True,
+            "n": 10_000,
+            "add_generation_prompt": False,
+        },
+        "n",
+    ),
 ]
 
 BAD_TEXT: list[tuple[dict[str, Any], str]] = [
@@ -108,6 +123,10 @@ BAD_TEXT: list[tuple[dict[str, Any], str]] = [
     ({"prompt": [1.5]}, "prompt[0]"),
     ({"prompt": ["x"] * 1025}, "prompt"),
     ({"prompt": ["x"] * 1000, "n": 17}, "n"),
+    ({"prompt": [-1], "echo": True}, "prompt"),
+    ({"prompt": "a" * 4000, "n": 10_000, "echo": True}, "n"),
+    ({"prompt": [5, 2**31 - 1], "echo": True}, "prompt"),
+    ({"prompt": ["x"] * 1000, "n": 16, "allowed_token_ids": list(range(500))}, "n"),
     ({"logprobs": -1}, "logprobs"),
     ({"logprobs": True}, "logprobs"),
     ({"best_of": 1, "n": 2}, "best_of"),
@@ -122,6 +141,8 @@ BAD_OTHERS: list[tuple[str, dict[str, Any], str]] = [
     ("/generate", {}, "prompt"),
     ("/generate", {"prompt": ["a"]}, "prompt"),
     ("/generate", {"prompt": "a", "top_p": 2}, "top_p"),
+    ("/generate", {"prompt": "a" * 4000, "n": 10_000}, "n"),
+    ("/generate", {"prompt": "a" * 400, "n": 10_000, "stream": True}, "n"),
     ("/generate", {"prompt": "a", "use_beam_search": True, "best_of": 2}, "use_beam_search"),
     ("/tokenize", {}, "prompt"),
     ("/tokenize", {"prompt": "a", "messages": []}, "prompt"),
@@ -147,7 +168,8 @@ async def check_refused(server: LocalServer, path: str, body: Any, param: str | 
     assert set(answer) == {"error"}
     error = answer["error"]
     assert set(error) == {"message", "type", "param", "code"}
-    assert error["code"] == 400
+    assert error["type"] == "BadRequestError"
+    assert error["code"] in (400, "missing_required_parameter", "unsupported_parameter", "context_length_exceeded")
     assert error["message"]
     assert error["param"] == param, (body, error)
 
@@ -182,7 +204,7 @@ async def test_what_is_no_json_object_is_refused(server: LocalServer, path: str)
     for body in BROKEN:
         status, answer = await server.post(path, body)
         assert status == 400, body[:40]
-        assert answer["error"]["type"] == "Bad Request"
+        assert answer["error"]["type"] == "BadRequestError"
     assert server.engine.calls == []
 
 

@@ -19,6 +19,7 @@ from aiohttp import web
 from octavo.errors import ConfigError
 from octavo.frontend.metrics import PrometheusStats
 from octavo.frontend.server.app import make_app
+from octavo.frontend.server.connection import Runner
 from octavo.frontend.server.listener import close_socket, open_socket, ssl_context, url_of, warn_if_open_to_all
 from octavo.frontend.server.options import ServerOptions
 from octavo.frontend.server.state import ServerState
@@ -29,7 +30,7 @@ async def listening(options: ServerOptions) -> AsyncIterator[str]:
     """A server that is still starting; yields its URL."""
     options.check()
     sock = open_socket(options)
-    runner = web.AppRunner(make_app(ServerState(options, PrometheusStats())))
+    runner = Runner(make_app(ServerState(options, PrometheusStats())))
     await runner.setup()
     await web.SockSite(runner, sock, ssl_context=ssl_context(options)).start()
     try:

@@ -1,0 +1,225 @@
+"""The one way from text to token ids and back: bounded before it begins, off the event loop, given up with its caller.
+
+A tokenizer reads a text to its end, however long, and nobody can stop it. So a text that cannot fit the model's context is
+refused by its length; one that is suspiciously long for it is counted in pieces first, and whoever leaves meanwhile ends the
+count. Long texts have a thread of their own, for others not to wait for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import cached_property, partial
+from typing import ParamSpec, TypeVar
+
+from octavo.errors import ValidationError
+from octavo.frontend.tokenizer import Tokenizer
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MOST_CHARS = 1_000_000
+"""Characters (or ids) of a text that need not fit the context, where that holds less."""
+_AT_ONCE = 2000
+"""Characters or ids that are converted on the spot (about 1 µs each); more go to a thread."""
+_LONG = 256_000
+"""Characters or ids of work for the thread of long texts."""
+_THREADS = 3
+_PIECE = 64_000
+"""Characters between two looks at whether anybody still waits."""
+_USUAL_CHARS_PER_TOKEN = 4
+_CUT_SURPLUS = 1.1
+"""Cutting a text into pieces makes a few tokens more; never a tenth more."""
+CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
+
+
+class CancelledWorkError(Exception):
+    """Nobody waits for the result any more."""
+
+
+class TokenizerPool:
+    """A model's tokenizer, shared by every request.
+
+    Args:
+        tokenizer: None with skip_tokenizer_init: all that needs one is refused then.
+        max_model_len: tokens the model's context holds.
+    """
+
+    def __init__(self, tokenizer: Tokenizer | None, max_model_len: int) -> None:
+        self._tokenizer = tokenizer
+        self._max_model_len = max_model_len
+        self._closed = threading.Event()
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="octavo-tokenizer")
+        self._long_thread = ThreadPoolExecutor(1, thread_name_prefix="octavo-long-text")
+
+    def need_tokenizer(self, parameter: str) -> Tokenizer:
+        """The tokenizer.
+
+        Raises:
+            ValidationError: there is none.
+        """
+        if self._tokenizer is None:
+            message = f"{parameter} needs a tokenizer, and this engine runs with skip_tokenizer_init: send token ids."
+            raise ValidationError(message, parameter=parameter)
+        return self._tokenizer
+
+    async def encode(
+        self, text: str, *, add_special_tokens: bool = True, parameter: str = "prompt", as_prompt: bool = True
+    ) -> list[int]:
+        """Token ids of one text.
+
+        Args:
+            text: any text.
+            add_special_tokens: add what the tokenizer adds to a prompt.
+            parameter: what errors call the text.
+            as_prompt: the ids are to be a prompt: refuse early what has far more of them than the context holds.
+
+        Raises:
+            ValidationError: there is no tokenizer; the text cannot fit the context, or is longer than both that and MOST_CHARS.
+        """
+        [ids] = await self.encode_all([text], add_special_tokens=add_special_tokens, parameter=parameter, as_prompt=as_prompt)
+        return ids
+
+    async def encode_all(
+        self, texts: Sequence[str], *, add_special_tokens: bool = True, parameter: str = "prompt", as_prompt: bool = True
+    ) -> list[list[int]]:
+        """Token ids of several texts, each as `encode` gives them."""
+        tokenizer = self.need_tokenizer(parameter)
+        if sum(map(len, texts)) <= _AT_ONCE:
+            return [tokenizer.encode(text, add_special_tokens) for text in texts]
+        await self._check_length(max(map(len, texts)), parameter, "characters", as_prompt)
+        ids: list[list[int]] = []
+        for batch in _batches(texts):
+            # One job after the other: those of other requests come between.
+            work = partial(self._encode_batch, tokenizer, batch, add_special_tokens, parameter if as_prompt else None)
+            ids += await self._cancellable(sum(map(len, batch)), work)
+        return ids
+
+    def _encode_batch(
+        self, tokenizer: Tokenizer, texts: list[str], add_special_tokens: bool, prompt: str | None, check: Callable[[], None]
+    ) -> list[list[int]]:
+        """In a thread; `prompt` is what errors call texts that must fit the context."""
+        ids = []
+        for text in texts:
+            check()
+            if prompt is not None:
+                self._check_count(tokenizer, text, prompt, check)
+            ids.append(tokenizer.encode(text, add_special_tokens))
+        return ids
+
+    async def cut_to_fit(self, text: str, *, keep_end: bool) -> str:
+        """The part of a text that all of the context's tokens can come from, however long the text: for who truncates."""
+        if len(text) <= self._max_model_len or self._tokenizer is None:
+            return text
+        limit = await self.run(_LONG, lambda: self._most_chars)
+        return text[-limit:] if keep_end else text[:limit]
+
+    async def decode(self, token_ids: Sequence[int], *, parameter: str = "prompt") -> str:
+        """Text of token ids, special tokens included.
+
+        Raises:
+            ValidationError: there is no tokenizer, or there are more ids than any text that is accepted has.
+        """
+        tokenizer = self.need_tokenizer(parameter)
+        if len(token_ids) > _AT_ONCE:
+            await self._check_length(len(token_ids), parameter, "token ids", as_prompt=False)
+        return await self.run(len(token_ids), tokenizer.decode, token_ids)
+
+    async def run(self, size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What `work` returns; in a thread when it has more to do than the event loop should.
+
+        Args:
+            size: characters or ids it goes over.
+            work: a function that may run in any thread.
+        """
+        if size <= _AT_ONCE:
+            return work(*args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._executor(size), lambda: work(*args, **kwargs))
+
+    def close(self) -> None:
+        """End the threads; what they are working on is not waited for."""
+        self._closed.set()
+        for pool in (self._threads, self._long_thread):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    @cached_property
+    def _most_chars(self) -> int:
+        """Characters of the longest text whose ids the context can hold; looks at the whole vocabulary."""
+        return self._max_model_len * self.need_tokenizer("prompt").max_chars_per_token
+
+    async def _check_length(self, length: int, parameter: str, what: str, as_prompt: bool) -> None:
+        if length <= self._max_model_len or (not as_prompt and length <= MOST_CHARS):
+            return
+        limit = await self.run(_LONG, lambda: self._most_chars)
+        if as_prompt and length > limit:
+            message = (
+                f"This model's maximum context length is {self._max_model_len} tokens, so {parameter} may have at most {limit} "
+                f"{what}; it has {length}."
+            )
+            raise ValidationError(message, parameter=parameter, value=length, code=CONTEXT_LENGTH_EXCEEDED)
+        if length > max(limit, MOST_CHARS):
+            message = f"{parameter} may have at most {max(limit, MOST_CHARS)} {what}, got {length}."
+            raise ValidationError(message, parameter=parameter, value=length)
+
+    def _check_count(self, tokenizer: Tokenizer, text: str, parameter: str, check: Callable[[], None]) -> None:
+        """Refuse a text that is clearly too long, before all of it has been tokenized.
+
+        The pieces' tokens are not those of the whole, so they only decide this; what passes is tokenized as a whole.
+        """
+        if len(text) <= max(_PIECE, _USUAL_CHARS_PER_TOKEN * self._max_model_len):
+            return
+        count = 0
+        for piece in _pieces(text):
+            check()
+            count += len(tokenizer.encode(piece, False))
+            if count > self._max_model_len * _CUT_SURPLUS + len(text) // _PIECE:
+                message = (
+                    f"This model's maximum context length is {self._max_model_len} tokens, but {parameter} has more: "
+                    f"its {len(text)} characters begin with {count} tokens."
+                )
+                raise ValidationError(message, parameter=parameter, value=len(text), code=CONTEXT_LENGTH_EXCEEDED)
+
+    async def _cancellable(self, size: int, work: Callable[[Callable[[], None]], T]) -> T:
+        """Run `work` in a thread; its argument raises once the caller has left."""
+        left = threading.Event()
+
+        def check() -> None:
+            if left.is_set() or self._closed.is_set():
+                raise CancelledWorkError
+
+        future = asyncio.get_running_loop().run_in_executor(self._executor(size), work, check)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            left.set()
+            raise
+
+    def _executor(self, size: int) -> Executor:
+        return self._long_thread if size > _LONG else self._threads
+
+
+def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
+    """The texts in order, in lists that come to about `_LONG` characters; a longer text is alone."""
+    batch: list[str] = []
+    total = 0
+    for text in texts:
+        if batch and total + len(text) > _LONG:
+            yield batch
+            batch, total = [], 0
+        batch.append(text)
+        total += len(text)
+    yield batch
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """The text in pieces of about `_PIECE` characters, cut at blanks where there are any."""
+    start = 0
+    while start < len(text):
+        end = start + _PIECE
+        if end < len(text):
+            blank = text.rfind(" ", start + _PIECE // 2, end)
+            end = blank if blank > 0 else end
+        yield text[start:end]
+        start = end
