@@ -42,6 +42,7 @@ chaos-pauses: $(VENV)/.installed-test
 
 docs: $(VENV)/.installed
 	$(VENV)/bin/python -m octavo.tools.cli_docs docs/cli.md
+	$(VENV)/bin/python -m octavo.tools.vllm_docs docs/vllm.md
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -31,7 +31,7 @@ from octavo.core.messages import (
 )
 from octavo.core.transport import Addresses
 from octavo.core.waiting_core import CORE_COMMAND, WaitingCore
-from octavo.errors import EngineDeadError, EngineStartError, OctavoError
+from octavo.errors import EngineDeadError, EngineStartError, OctavoError, ValidationError
 
 logger = logging.getLogger(__name__)
 
@@ -231,7 +231,8 @@ class CoreClient:
         Raises:
             EngineDeadError: the core is gone, or goes meanwhile.
             TimeoutError: no answer in time.
-            OctavoError: the core refused.
+            ValidationError: the core refused.
+            OctavoError: the core failed at it.
         """
         loop = self._attach_loop()
         self._check_alive()
@@ -291,7 +292,7 @@ class CoreClient:
         if future is None or future.done():
             return
         if reply.error is not None:
-            future.set_exception(OctavoError(reply.error))
+            future.set_exception((ValidationError if reply.refused else OctavoError)(reply.error))
         else:
             future.set_result(reply.value)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from octavo.config import EngineConfig
 from octavo.core.admission import RequestChecker
+from octavo.core.control import CONTROL, RestState
 from octavo.core.core_io import Disconnected, Inbox, NotSent, Stop
 from octavo.core.messages import (
     AbortRequests,
@@ -74,7 +75,8 @@ class EngineCore:
     ) -> None:
         # fixed
         self.max_model_len = served_model_len(config, executor.num_blocks)
-        self._executor = executor
+        self.config = config
+        self.executor = executor
         self._inbox = inbox
         self._send = send
         self._by_priority = config.scheduler.policy == "priority"
@@ -90,6 +92,7 @@ class EngineCore:
         self._next_sequence = 0
         self._failures = 0
         self._stopping = False
+        self.rest = RestState()
         self._last_step = time.monotonic()
 
     def run(self) -> None:
@@ -105,7 +108,7 @@ class EngineCore:
     @property
     def idle(self) -> bool:
         """Whether there is nothing to do until a message comes."""
-        return not self._in_flight and not self.scheduler.has_requests
+        return not self._in_flight and (self.rest.paused or not self.scheduler.has_requests)
 
     # ---- steps ----------------------------------------------------------------------------------------------------
 
@@ -113,11 +116,17 @@ class EngineCore:
         """Submit one more step, and process the oldest one when enough are in flight or there is nothing to submit."""
         if self.idle:
             return
-        scheduled = self._submit_next()
+        scheduled = None if self.rest.paused else self._submit_next()
         if self._in_flight and (scheduled is None or len(self._in_flight) >= self.max_in_flight):
             self._complete_oldest()
-        elif scheduled is None and self.scheduler.has_requests:
+        elif scheduled is None and self.scheduler.has_requests and not self.rest.paused:
             self._fail_all("the scheduler found nothing to do for the requests it holds")
+        self._flush()
+
+    def settle(self) -> None:
+        """Process every step in flight, without scheduling another one."""
+        while self._in_flight:
+            self._complete_oldest()
         self._flush()
 
     def _submit_next(self) -> ScheduledStep | None:
@@ -129,7 +138,7 @@ class EngineCore:
         if scheduled is None:
             return None
         try:
-            future = self._executor.submit(scheduled.step)
+            future = self.executor.submit(scheduled.step)
         except Exception as error:  # noqa: BLE001 - a step that cannot be submitted has failed
             future = Future()
             future.set_exception(error)
@@ -178,7 +187,7 @@ class EngineCore:
         self._failures += 1
         self._flush()
         try:
-            self._executor.check_health()
+            self.executor.check_health()
         except Exception as error:
             raise FatalError(f"the executor is dead: {_described(error)} (after: {message})") from error
         if self._failures >= MAX_FAILURES:
@@ -268,15 +277,18 @@ class EngineCore:
         """Before sleeping: whoever saw a busy core hears that it is idle."""
         now = time.monotonic()
         for client in self._clients.values():
-            if client.saw_busy:
+            if client.saw_busy or (self.rest.paused and self.scheduler.has_requests):
                 self._tell(client, now)
 
     def _tell(self, client: Client, now: float) -> None:
         scheduler = self.scheduler
-        stats = scheduler.counters.since(client.told, scheduler.num_running, scheduler.num_waiting, scheduler.kv.usage)
+        num_deferred = scheduler.num_waiting if self.rest.paused else 0
+        stats = scheduler.counters.since(
+            client.told, scheduler.num_running, scheduler.num_waiting, scheduler.kv.usage, num_deferred
+        )
         client.told = scheduler.counters.snapshot()
         client.told_at = now
-        client.saw_busy = scheduler.has_requests
+        client.saw_busy = scheduler.has_requests and not self.rest.paused
         updates, tokens = client.take_news()
         self._send(client.identity, CoreOutputs(updates, now, stats, tokens))
 
@@ -288,15 +300,13 @@ class EngineCore:
             return ControlReply(call.call_id, error=f"unknown method {call.method!r}; known are {', '.join(CONTROL_METHODS)}")
         try:
             return ControlReply(call.call_id, method(self, *call.args))
+        except FatalError:
+            raise
         except (ValidationError, TypeError) as error:
-            return ControlReply(call.call_id, error=str(error))
+            return ControlReply(call.call_id, error=str(error), refused=True)
         except Exception as error:
             logger.exception("control call %s failed", call.method)
             return ControlReply(call.call_id, error=_described(error))
-
-    def _reset_prefix_cache(self) -> bool:
-        self.scheduler.kv.forget_all()
-        return True
 
     def _ping(self) -> None:
         """Answered between two steps: the loop lives."""
@@ -322,7 +332,7 @@ class EngineCore:
 
 
 CONTROL_METHODS: dict[str, Callable[..., Any]] = {
-    "reset_prefix_cache": EngineCore._reset_prefix_cache,
+    **CONTROL,
     "ping": EngineCore._ping,
     "stats": EngineCore._stats,
     "check_integrity": EngineCore._check_integrity,

@@ -161,6 +161,8 @@ class SchedulerStats(msgspec.Struct, array_like=True):
     num_steps: int = 0
     num_scheduled_tokens: int = 0
     """In the last step."""
+    num_deferred: int = 0
+    """Of those waiting: they wait for something else than room, such as the end of a pause."""
 
 
 class CoreOutputs(msgspec.Struct, tag="outputs", array_like=True):
@@ -184,6 +186,8 @@ class ControlReply(msgspec.Struct, tag="reply", array_like=True):
     call_id: int
     value: Any = None
     error: str | None = None
+    refused: bool = False
+    """With an error: the call itself is at fault, not the core."""
 
 
 CoreMessage = Progress | Ready | Failed | CoreOutputs | ControlReply

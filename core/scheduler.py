@@ -116,8 +116,7 @@ class Scheduler:
         for request in live.values():
             request.num_expected = len(request.token_ids)
         if any(key in live for scheduled in later for key in scheduled.step.num_tokens):
-            while self.table.running:
-                self.table.preempt_last()
+            self.preempt_all()
         self.kv.forget_all()
 
     def fail_all(self, message: str) -> None:
@@ -125,6 +124,11 @@ class Scheduler:
         for request in list(self.table.live.values()):
             self.table.fail(request, message)
         self.kv.forget_all()
+
+    def preempt_all(self) -> None:
+        """Send every running request back to wait, without its blocks. No step may be in flight."""
+        while self.table.running:
+            self.table.preempt_last()
 
     def check_integrity(self) -> None:
         """Raises: RuntimeError: blocks are leaked or wrongly shared."""

@@ -21,7 +21,9 @@ class Counters:
     def snapshot(self) -> Counters:
         return Counters(self.prefix_queries, self.prefix_hits, self.num_preemptions, self.num_steps, self.num_scheduled_tokens)
 
-    def since(self, told: Counters, num_running: int, num_waiting: int, kv_usage: float) -> SchedulerStats:
+    def since(
+        self, told: Counters, num_running: int, num_waiting: int, kv_usage: float, num_deferred: int = 0
+    ) -> SchedulerStats:
         """The message for a client that knows the totals `told`."""
         return SchedulerStats(
             num_running=num_running,
@@ -32,4 +34,5 @@ class Counters:
             num_preemptions=self.num_preemptions - told.num_preemptions,
             num_steps=self.num_steps - told.num_steps,
             num_scheduled_tokens=self.num_scheduled_tokens,
+            num_deferred=num_deferred,
         )

@@ -6,8 +6,10 @@ import abc
 import importlib
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Any
 
 from octavo.config import EngineConfig
+from octavo.errors import ValidationError
 from octavo.executor.step import StepInput, StepOutput
 
 Progress = Callable[[str, float], None]
@@ -42,6 +44,31 @@ class Executor(abc.ABC):
         """Queue one step. The future raises what the step raised; the worker then still accepts further steps, the
         requests of the failed one having to be named in `left` of the next.
         """
+
+    def release(self, weights: bool) -> None:
+        """Give the memory of the KV cache back, and with `weights` that of the weights; no step may be submitted until both
+        are restored. The requests of later steps join anew.
+
+        Raises:
+            ValidationError: this executor cannot.
+        """
+        raise ValidationError(f"{type(self).__name__} cannot give memory back (weights={weights})")
+
+    def restore_weights(self) -> None:
+        """Load the weights again."""
+        raise ValidationError(f"{type(self).__name__} cannot load weights again")
+
+    def restore_kv_cache(self) -> None:
+        """Allocate the KV cache again, as many blocks as before."""
+        raise ValidationError(f"{type(self).__name__} cannot allocate a KV cache again")
+
+    def call_workers(self, method: str, args: list[Any], kwargs: dict[str, Any]) -> list[Any]:
+        """Have every worker do something by name; one answer a worker, of plain data.
+
+        Raises:
+            ValidationError: there is no such call, or it refuses.
+        """
+        raise ValidationError(f"the workers of {type(self).__name__} take no calls ({method}, {args}, {kwargs})")
 
     @abc.abstractmethod
     def check_health(self) -> None:

@@ -35,6 +35,9 @@ class Model(Head, Protocol):
     ) -> torch.Tensor:
         """int64 [T], int64 [T] -> hidden states [T, H] after the final norm."""
 
+    def forget_caches(self) -> None:
+        """Let go of what refers to the caches of the last step: they are given back."""
+
 
 class ModelRunner:
     """Runs steps in order, on one thread.

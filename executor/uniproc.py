@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from octavo.config import EngineConfig
 from octavo.executor.base import Executor, Progress
@@ -34,6 +34,18 @@ class UniprocExecutor(Executor):
 
     def submit(self, step: StepInput) -> Future[StepOutput]:
         return self._thread.submit(self._worker.execute, step)
+
+    def release(self, weights: bool) -> None:
+        self._thread.submit(self._worker.release, weights).result()
+
+    def restore_weights(self) -> None:
+        self._thread.submit(self._worker.restore_weights).result()
+
+    def restore_kv_cache(self) -> None:
+        self._thread.submit(self._worker.restore_kv_cache).result()
+
+    def call_workers(self, method: str, args: list[Any], kwargs: dict[str, Any]) -> list[Any]:
+        return [self._thread.submit(self._worker.call, method, args, kwargs).result()]
 
     def check_health(self) -> None:
         if not self._running:

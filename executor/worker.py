@@ -9,16 +9,18 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
 from octavo.config import EngineConfig
-from octavo.errors import ConfigError
+from octavo.errors import ConfigError, ValidationError
 from octavo.executor.base import Progress
 from octavo.executor.kv_cache import allocate_kv_cache, plan_kv_cache
 from octavo.executor.memory import available_bytes
 from octavo.executor.model_runner import Model, ModelRunner
 from octavo.executor.step import NewRequest, StepInput, StepOutput
+from octavo.executor.worker_calls import WORKER_CALLS, Profiler
 from octavo.kernels import ops
 from octavo.params import SamplingSpec
 
@@ -33,6 +35,8 @@ class Worker:
     def __init__(self, config: EngineConfig) -> None:
         self._config = config
         self._device = torch.device(config.device.type)
+        self.profiler = Profiler()
+        self._model: Model | None = None
         self._runner: ModelRunner | None = None
         self.num_blocks = 0
         self.max_model_len = config.model.max_model_len
@@ -46,8 +50,9 @@ class Worker:
         progress("device", 0.0)
         self._set_up_device()
         free = available_bytes(self._device)
-        model = self._load_model(progress)
-        self._make_runner(model, free, progress)
+        self._model = model = self._load_model(progress)
+        self._size_kv_cache(model, free, progress)
+        self.restore_kv_cache()
         self._warm_up(progress)
 
     def execute(self, step: StepInput) -> StepOutput:
@@ -62,7 +67,53 @@ class Worker:
 
     def shutdown(self) -> None:
         """Give model and cache back. May be called twice."""
+        self._model = None
         self._runner = None
+        self._collect()
+
+    def release(self, weights: bool) -> None:
+        """Give the KV cache back, and with `weights` the model."""
+        self._runner = None
+        if self._model is not None:
+            self._model.forget_caches()
+        if weights:
+            self._model = None
+        gc.unfreeze()  # what start-up made is among it
+        self._collect()
+        gc.freeze()
+
+    def restore_weights(self) -> None:
+        """Load the model again."""
+        self._model = self._load_model(lambda _phase, _fraction: None)
+
+    def restore_kv_cache(self) -> None:
+        """Allocate the cache, and make the runner that uses it.
+
+        Raises:
+            RuntimeError: there is no model.
+        """
+        if self._model is None:
+            raise RuntimeError("the worker has no model")
+        caches = allocate_kv_cache(self._config, self._model.cache_layers, self.num_blocks, self._device)
+        self._runner = ModelRunner(self._config, self._model, caches, self._device, self.max_model_len)
+
+    def call(self, method: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """Do one of `WORKER_CALLS`.
+
+        Raises:
+            ValidationError: there is no such call, or it refuses.
+        """
+        function = WORKER_CALLS.get(method)
+        if function is None:
+            raise ValidationError(f"workers know no method {method!r}; known are {', '.join(WORKER_CALLS)}")
+        return function(self, *args, **kwargs)
+
+    @property
+    def config(self) -> EngineConfig:
+        """What it was made with."""
+        return self._config
+
+    def _collect(self) -> None:
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
@@ -84,14 +135,12 @@ class Worker:
         model: Model = load_model(self._config, self._device, lambda fraction: progress("weights", fraction))
         return model
 
-    def _make_runner(self, model: Model, free_before: int, progress: Progress) -> None:
+    def _size_kv_cache(self, model: Model, free_before: int, progress: Progress) -> None:
         progress("kv_cache", 0.0)
         gc.collect()
         available = available_bytes(self._device)
         plan = plan_kv_cache(self._config, model.cache_layers, available, max(0, free_before - available))
-        caches = allocate_kv_cache(self._config, model.cache_layers, plan.num_blocks, self._device)
         self.num_blocks, self.max_model_len = plan.num_blocks, plan.max_model_len
-        self._runner = ModelRunner(self._config, model, caches, self._device, plan.max_model_len)
         logger.info(
             "KV cache: %d blocks of %d tokens, %.2f GiB",
             plan.num_blocks,

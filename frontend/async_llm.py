@@ -13,6 +13,8 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+import msgspec
+
 from octavo.config import EngineArgs, EngineConfig
 from octavo.core.messages import EngineRequest, Progress, Ready
 from octavo.core.waiting_core import WaitingCore
@@ -28,6 +30,7 @@ from octavo.frontend.admission import Admission
 from octavo.frontend.chat_template import make_chat_renderer
 from octavo.frontend.collector import OutputSink
 from octavo.frontend.core_watch import CoreWatch
+from octavo.frontend.engine_control import EngineControl
 from octavo.frontend.fan_out import FanOut
 from octavo.frontend.input_processor import InputProcessor, ProcessedInput, check_unicode, default_sampling_params
 from octavo.frontend.log_stats import LoggingStatLogger
@@ -35,8 +38,10 @@ from octavo.frontend.output_processor import FollowUp, OutputProcessor
 from octavo.frontend.recovery import Recovery, fingerprint
 from octavo.frontend.request_state import RequestState
 from octavo.frontend.stats import StatLogger, TokenCounts
+from octavo.frontend.tokenization import tokenized_prompt
 from octavo.frontend.tokenizer import Tokenizer, load_tokenizer
 from octavo.inputs import PromptType
+from octavo.not_served import ASYNC_LLM_METHODS, check_arguments, refusing
 from octavo.outputs import RequestOutput
 from octavo.params import SamplingParams
 
@@ -45,7 +50,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_RESTART_POLL = 0.05
 _TEMPLATE_THREADS = 4
 
 OnProgress = Callable[[Progress], None]
@@ -59,13 +63,14 @@ class _Arrival:
     aborted: bool = False
 
 
-class AsyncLLM:
+@refusing(ASYNC_LLM_METHODS)
+class AsyncLLM(EngineControl):
     """One engine: the core process and the frontend's half of every request. Used from one event loop.
 
     Make one with `from_engine_args`. It ends with `shutdown`, or with the block in `with` / `async with`.
 
     Attributes:
-        config: the resolved configuration.
+        config: the resolved configuration, with the length that the core serves.
         tokenizer: None with skip_tokenizer_init.
         input_processor: checks and converts requests; its `texts` is for callers that need token ids.
         chat_renderer: turns conversations into prompts.
@@ -80,7 +85,8 @@ class AsyncLLM:
         ready: Ready,
         stat_loggers: Sequence[StatLogger] = (),
     ) -> None:
-        self.config = config
+        super().__init__()
+        self.config = _as_served(config, ready)
         self.tokenizer = tokenizer
         self.ready = ready
         self.input_processor = InputProcessor(config, tokenizer, ready.max_model_len)
@@ -92,6 +98,7 @@ class AsyncLLM:
         self._recovery = Recovery(config.scheduler.max_num_seqs)
         self._watch = CoreWatch(lambda: self._client.call("ping", timeout=None))
         self._admission = Admission(config.scheduler, lambda: self._client.backlog if self._watch.silence else 0)
+        self._stat_loggers = stat_loggers
         self._outputs = OutputProcessor(self._admission, stat_loggers, config.scheduler.max_num_seqs)
         self._ids = itertools.count()
         self._arriving: list[_Arrival] = []
@@ -145,6 +152,8 @@ class AsyncLLM:
             client.close()
             raise
 
+    from_vllm_config = from_config
+
     @property
     def max_model_len(self) -> int:
         """Most tokens of prompt and output together."""
@@ -194,6 +203,8 @@ class AsyncLLM:
         timeout: float | None = None,  # noqa: ASYNC109
         sink: OutputSink | None = None,
         counts: TokenCounts | None = None,
+        tokenization_kwargs: Mapping[str, Any] | None = None,
+        **others: Any,
     ) -> AsyncGenerator[RequestOutput]:
         """Generate from one prompt; yields outputs of the kind that `sampling_params.output_kind` says.
 
@@ -209,6 +220,8 @@ class AsyncLLM:
             sink: while the caller waits for the next item, outputs go here instead, as long as it is ready. The last one,
                 and those that come while it is not ready (merged), are yielded.
             counts: the request's tokens are added to it when it ends, however it ends.
+            tokenization_kwargs: see `tokenization.parse_tokenization`.
+            others: vLLM's further arguments, which must stay unset (`not_served.ARGUMENTS`) or only label the request.
 
         Raises:
             ValidationError: prompt or parameters are not allowed (before the first item).
@@ -218,15 +231,10 @@ class AsyncLLM:
             EngineDeadError: the engine is gone.
         """
         arrival_time = time.monotonic()
-        arrival = _Arrival(request_id)
-        self._arriving.append(arrival)
-        try:
-            state = await self._prepare(prompt, sampling_params, request_id, priority, arrival_time)
-        finally:
-            self._arriving.remove(arrival)
-        self._start(state)
-        if arrival.aborted:
-            self._client.abort(self._outputs.abort(state))
+        check_arguments("generate", others)
+        if tokenization_kwargs:
+            prompt = await tokenized_prompt(self.input_processor, prompt, tokenization_kwargs, sampling_params)
+        state = await self._submit(prompt, sampling_params, request_id, priority, arrival_time)
         timer = None
         try:
             timer = self._start_timer(state, arrival_time, timeout)
@@ -251,38 +259,6 @@ class AsyncLLM:
                 arrival.aborted |= arrival.request_id == one
             for state in self._outputs.find(one):
                 self._abort_in_core(self._outputs.abort(state))
-
-    async def check_health(self) -> None:
-        """Return if the engine works.
-
-        Raises:
-            EngineDeadError: it does not.
-        """
-        self._ensure_running()
-
-    def check_room(self) -> None:
-        """Return if a new request may wait for its turn; to be asked before work is done for one.
-
-        Raises:
-            QueueFullError: too much is waiting already.
-            EngineDeadError: the engine is gone.
-        """
-        self._ensure_running()
-        self._admission.check()
-
-    async def reset_prefix_cache(self) -> bool:
-        """Forget cached prefixes; False when running requests keep that from being done."""
-        self._ensure_running()
-        return bool(await self._call("reset_prefix_cache"))
-
-    async def core_stats(self) -> dict[str, Any]:
-        """The core's own numbers, asked for now."""
-        self._ensure_running()
-        return dict(await self._call("stats"))
-
-    def get_tokenizer(self) -> Tokenizer | None:
-        """The model's tokenizer; None with skip_tokenizer_init."""
-        return self.tokenizer
 
     async def render_chat(self, messages: Sequence[Mapping[str, Any]], /, **options: Any) -> str:
         """The prompt text of a conversation; tokenize it with add_special_tokens=False. Options: `ChatTemplate.render`'s, and
@@ -329,11 +305,28 @@ class AsyncLLM:
     ) -> None:
         await asyncio.to_thread(self.shutdown)
 
+    async def _submit(
+        self, prompt: PromptType, params: SamplingParams, request_id: str, priority: int, arrival_time: float
+    ) -> RequestState:
+        """Check, count and send a request; one that is aborted meanwhile has ended when this returns."""
+        arrival = _Arrival(request_id)
+        self._arriving.append(arrival)
+        try:
+            state = await self._prepare(prompt, params, request_id, priority, arrival_time)
+        finally:
+            self._arriving.remove(arrival)
+        self._start(state)
+        if arrival.aborted:
+            self._client.abort(self._outputs.abort(state))
+        return state
+
     async def _prepare(
         self, prompt: PromptType, params: SamplingParams, request_id: str, priority: int, arrival_time: float
     ) -> RequestState:
         self._ensure_running()
         _check_identity(request_id, priority)
+        if not self.accepting.is_set():
+            await self.accepting.wait()
         self._admission.check()
         processed = await self.input_processor.process(prompt, params)
         self._ensure_running()
@@ -375,18 +368,6 @@ class AsyncLLM:
     @property
     def _client(self) -> CoreClient:
         return self._supervisor.client
-
-    async def _call(self, method: str) -> Any:
-        """A control call; while there is no core it waits for the next one."""
-        while True:
-            if not self.restarting:
-                try:
-                    return await self._client.call(method)
-                except EngineDeadError:
-                    if not self._supervisor.may_restart:
-                        raise
-            await asyncio.sleep(_RESTART_POLL)
-            self._ensure_running()
 
     def _start(self, state: RequestState) -> None:
         """Count a request and send it, in one step that undoes itself when any of it fails.
@@ -492,6 +473,7 @@ class AsyncLLM:
             self._refuse(blamed)
         self._outputs.core_died()
         self.ready = await self._supervisor.start()
+        await self._rest_again()
         self._outputs.core_restarted()
         logger.warning(
             "engine core %d took its place after %.2f s; %d requests go on",
@@ -524,6 +506,12 @@ class AsyncLLM:
             self._pump.cancel()
             self._pump = None
         self._outputs.fail_all(str(self.dead_error))
+
+
+def _as_served(config: EngineConfig, ready: Ready) -> EngineConfig:
+    """The configuration with what the core made of it: a length that fits the cache."""
+    model = msgspec.structs.replace(config.model, max_model_len=ready.max_model_len)
+    return msgspec.structs.replace(config, model=model)
 
 
 def _offer(state: RequestState, sink: OutputSink) -> bool:

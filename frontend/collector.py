@@ -56,6 +56,17 @@ class Collector:
             self._error = error
         self.notify()
 
+    def poll(self) -> bool:
+        """Whether there is something to take; it counts as taken.
+
+        Raises:
+            Exception: the one given to `fail`.
+        """
+        if self._error is not None:
+            raise self._error
+        ready, self._ready = self._ready, False
+        return ready
+
     async def wait(self, offer: Callable[[], bool] | None = None) -> None:
         """Return when there is something to take.
 

@@ -14,26 +14,17 @@ from octavo.config import EngineConfig, ModelConfig
 from octavo.errors import ValidationError
 from octavo.frontend.tokenizer import Tokenizer
 from octavo.frontend.tokenizer_pool import CONTEXT_LENGTH_EXCEEDED, TokenizerPool
+from octavo.generation_config import sampling_defaults
 from octavo.inputs import PromptType
+from octavo.not_served import PROMPT_KEYS, refusal
 from octavo.params import MAX_BAD_WORDS, SamplingParams, SamplingSpec
 
 MAX_BAD_WORD_SEQUENCES = MAX_BAD_WORDS
 
-_GENERATION_FIELDS = {
-    "repetition_penalty": "repetition_penalty",
-    "temperature": "temperature",
-    "top_k": "top_k",
-    "top_p": "top_p",
-    "min_p": "min_p",
-    "max_new_tokens": "max_tokens",
-}
-"""Keys of generation_config.json that are sampling defaults, and their names here."""
-
 
 def default_sampling_fields(config: EngineConfig) -> dict[str, Any]:
     """Sampling defaults of the model (generation_config.json and its overrides), by SamplingParams field."""
-    given = config.model.generation_config
-    return {field: given[key] for key, field in _GENERATION_FIELDS.items() if given.get(key) is not None}
+    return sampling_defaults(config.model.generation_config)
 
 
 def default_sampling_params(config: EngineConfig) -> SamplingParams:
@@ -186,16 +177,9 @@ class InputProcessor:
             raise ValidationError(message, parameter=field, value=allowed)
 
     def _num_logprobs(self, params: SamplingParams) -> int | None:
+        """With logprob_token_ids, any `logprobs` only says that they are wanted."""
         ids = params.logprob_token_ids
-        if ids is None:
-            return self._resolved_logprobs("sample", params.logprobs)
-        if params.logprobs is not None and params.logprobs != len(ids):
-            raise ValidationError(
-                f"logprobs must be the number of logprob_token_ids ({len(ids)}) when both are given, got {params.logprobs}.",
-                parameter="logprobs",
-                value=params.logprobs,
-            )
-        return len(ids)
+        return self._resolved_logprobs("sample", params.logprobs) if ids is None else len(ids)
 
     def _resolved_logprobs(self, kind: str, wanted: int | None) -> int | None:
         """-1 means the vocabulary; at most max_logprobs."""
@@ -244,6 +228,10 @@ def _prompt_parts(prompt: Any) -> _PromptParts:
             parameter="prompt",
         )
     unknown = set(prompt) - {"prompt", "prompt_token_ids", "cache_salt"}
+    for key in unknown & PROMPT_KEYS.keys():
+        if prompt[key] is not None:
+            raise refusal(key, PROMPT_KEYS)
+        unknown.remove(key)
     if unknown:
         raise ValidationError(f"Unknown keys in the prompt: {', '.join(sorted(map(str, unknown)))}.", parameter="prompt")
     text, ids, salt = prompt.get("prompt"), prompt.get("prompt_token_ids"), prompt.get("cache_salt")

@@ -6,22 +6,31 @@ import itertools
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from octavo.config import EngineArgs, EngineConfig
 from octavo.errors import EngineDeadError, ValidationError
 from octavo.frontend.async_llm import AsyncLLM
 from octavo.frontend.batch import Job, OnError, run_batch
+from octavo.frontend.enqueued import EnqueuedBatches
 from octavo.frontend.loop_thread import LoopThread
 from octavo.frontend.progress_bar import BatchBar, UseTqdm
-from octavo.frontend.tokenizer import Tokenizer
-from octavo.inputs import PromptType, TokensPrompt
+from octavo.frontend.tokenization import Tokenization, parse_tokenization, tokenized
+from octavo.inputs import PromptType
+from octavo.metrics import Metric
+from octavo.not_served import LLM_METHODS, check_arguments, refusing
 from octavo.outputs import RequestOutput
 from octavo.params import RequestOutputKind, SamplingParams
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from octavo.frontend.metrics import PrometheusStats
 
 Conversation = Sequence[Mapping[str, Any]]
 
 
+@refusing(LLM_METHODS)
 class LLM:
     """An engine for batches.
 
@@ -43,11 +52,15 @@ class LLM:
         kwargs.setdefault("disable_log_stats", True)
         args = EngineArgs.from_kwargs(model=model, **kwargs)
         args.max_num_queued_reqs, args.max_num_queued_tokens = 0, None
-        self._engine = AsyncLLM.from_engine_args(args)
+        self._metrics = None if args.disable_log_stats else _new_metrics()
+        self._engine = AsyncLLM.from_engine_args(args, stat_loggers=[self._metrics] if self._metrics else [])
+        if self._metrics is not None:
+            self._metrics.set_engine(self._engine.config, self._engine.ready)
         self._thread = LoopThread("octavo-llm")
         self._ids = itertools.count()
+        self._enqueued = EnqueuedBatches()
         # Runs at close(), when the object goes, or when the interpreter ends; must not hold the object itself.
-        self._finalizer = weakref.finalize(self, _close, self._engine, self._thread)
+        self._finalizer = weakref.finalize(self, close_engine, self._engine, self._thread)
 
     @classmethod
     def from_engine_args(cls, engine_args: EngineArgs) -> Self:
@@ -66,7 +79,10 @@ class LLM:
         sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
         use_tqdm: UseTqdm = True,
+        lora_request: None = None,
         priority: int | Sequence[int] | None = None,
+        tokenization_kwargs: Mapping[str, Any] | None = None,
+        mm_processor_kwargs: None = None,
         on_error: OnError = "raise",
     ) -> list[RequestOutput]:
         """Generate from prompts; Ctrl-C aborts the batch and leaves the engine usable.
@@ -75,33 +91,40 @@ class LLM:
             prompts: one prompt or a list: texts, lists of token ids, or dicts.
             sampling_params: for all, or one for each; None = the model's defaults.
             use_tqdm: show a progress bar (or what to call for one).
+            lora_request: must be None: there are no adapters.
             priority: for all, or one for each; lower goes first, with scheduling_policy "priority".
+            tokenization_kwargs: `add_special_tokens`, `truncate_prompt_tokens`, `truncation_side`.
+            mm_processor_kwargs: must be None: prompts are text.
             on_error: "raise" ends the batch with the first error; "return" gives that prompt an output whose `error` is set.
 
         Returns:
             One output a prompt, in the order of the prompts.
 
         Raises:
-            ValidationError: a prompt or parameter is not allowed.
-            ValueError: a list has not the length of the prompts.
+            ValidationError: a prompt or parameter is not allowed, or a list has not the length of the prompts.
             EngineDeadError: the engine is gone.
         """
-        return self._run(_as_prompts(prompts), sampling_params, priority, use_tqdm, on_error)
+        check_arguments("generate", {"lora_request": lora_request, "mm_processor_kwargs": mm_processor_kwargs})
+        how = parse_tokenization(tokenization_kwargs) if tokenization_kwargs else None
+        return self._run(self._jobs(_as_prompts(prompts), sampling_params, priority, how), use_tqdm, on_error)
 
     def chat(
         self,
         messages: Conversation | Sequence[Conversation],
         sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
         use_tqdm: UseTqdm = True,
-        *,
+        lora_request: None = None,
         priority: int | Sequence[int] | None = None,
         chat_template: str | None = None,
         chat_template_content_format: str = "auto",
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
         tools: Sequence[Mapping[str, Any]] | None = None,
-        documents: Sequence[Mapping[str, Any]] | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
+        tokenization_kwargs: Mapping[str, Any] | None = None,
+        mm_processor_kwargs: None = None,
+        *,
+        documents: Sequence[Mapping[str, Any]] | None = None,
         on_error: OnError = "raise",
     ) -> list[RequestOutput]:
         """Generate the next turn of conversations; the template writes the prompt.
@@ -110,42 +133,147 @@ class LLM:
             messages: one conversation (a list of OpenAI's message dicts), or a list of them.
             sampling_params: see `generate`.
             use_tqdm: see `generate`.
+            lora_request: see `generate`.
             priority: see `generate`.
             chat_template: text of a template instead of the model's.
             chat_template_content_format: "string", "openai", or "auto" to find out.
             add_generation_prompt: end the prompt with what begins the assistant's turn.
             continue_final_message: leave the last message open, to be continued.
             tools: function schemas for the template.
-            documents: documents for the template.
             chat_template_kwargs: more variables for the template.
+            tokenization_kwargs: see `generate`; the template writes special tokens, so none are added.
+            mm_processor_kwargs: see `generate`.
+            documents: documents for the template.
             on_error: see `generate`.
 
         Raises:
             ValidationError: a conversation is malformed, or the template refuses it.
         """
-        options = {
-            "chat_template": chat_template,
-            "content_format": chat_template_content_format,
-            "add_generation_prompt": add_generation_prompt,
-            "continue_final_message": continue_final_message,
-            "tools": tools,
-            "documents": documents,
-            **(chat_template_kwargs or {}),
-        }
-        prompts = [self._chat_prompt(conversation, options) for conversation in _as_conversations(messages)]
-        return self._run(prompts, sampling_params, priority, use_tqdm, on_error)
+        jobs = self._chat_jobs(
+            messages,
+            sampling_params,
+            priority,
+            lora_request=lora_request,
+            chat_template=chat_template,
+            chat_template_content_format=chat_template_content_format,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=continue_final_message,
+            tools=tools,
+            chat_template_kwargs=chat_template_kwargs,
+            tokenization_kwargs=tokenization_kwargs,
+            mm_processor_kwargs=mm_processor_kwargs,
+            documents=documents,
+        )
+        return self._run(jobs, use_tqdm, on_error)
 
-    def get_tokenizer(self) -> Tokenizer | None:
-        """The model's tokenizer; None with skip_tokenizer_init."""
+    def enqueue(
+        self,
+        prompts: PromptType | Sequence[PromptType],
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        use_tqdm: UseTqdm = True,  # noqa: ARG002  (submitting takes no time worth showing)
+        lora_request: None = None,
+        priority: int | Sequence[int] | None = None,
+        tokenization_kwargs: Mapping[str, Any] | None = None,
+        mm_processor_kwargs: None = None,
+    ) -> list[str]:
+        """Like `generate`, but returns at once; `wait_for_completion` gives the outputs.
+
+        Returns:
+            The requests' ids, in the order of the prompts.
+        """
+        check_arguments("enqueue", {"lora_request": lora_request, "mm_processor_kwargs": mm_processor_kwargs})
+        how = parse_tokenization(tokenization_kwargs) if tokenization_kwargs else None
+        return self._start(self._jobs(_as_prompts(prompts), sampling_params, priority, how))
+
+    def enqueue_chat(
+        self,
+        messages: Conversation | Sequence[Conversation],
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        use_tqdm: UseTqdm = True,  # noqa: ARG002
+        priority: int | Sequence[int] | None = None,
+        **options: Any,
+    ) -> list[str]:
+        """Like `chat`, whose `options` it takes, but returns at once; see `enqueue`."""
+        return self._start(self._chat_jobs(messages, sampling_params, priority, **options))
+
+    def wait_for_completion(self, *, use_tqdm: UseTqdm = True) -> list[RequestOutput]:
+        """Wait for all that was enqueued; the outputs in that order.
+
+        Raises:
+            ValidationError: one of the prompts or parameters is not allowed. The others are lost, as with `generate`.
+            EngineDeadError: the engine is gone.
+        """
+        batches, self._enqueued = self._enqueued, EnqueuedBatches()
+        with BatchBar(batches.num_requests, use_tqdm) as bar:
+            return self._call(batches.wait(bar.update))
+
+    def get_tokenizer(self) -> PreTrainedTokenizerBase | None:
+        """The model's tokenizer as transformers has it; None with skip_tokenizer_init."""
         return self._engine.get_tokenizer()
 
     def get_default_sampling_params(self) -> SamplingParams:
         """Sampling parameters with the model's defaults (generation_config.json); a new object each time."""
         return self._engine.get_default_sampling_params()
 
-    def reset_prefix_cache(self) -> bool:
-        """Forget cached prefixes; False when running requests keep that from being done."""
-        return self._call(self._engine.reset_prefix_cache())
+    def get_world_size(self, include_dp: bool = True) -> int:  # noqa: ARG002  (as vLLM has it)
+        """Devices that hold the model."""
+        return 1
+
+    def get_metrics(self) -> list[Metric]:
+        """Every metric as it stands, with the names that /metrics has.
+
+        Raises:
+            ValidationError: statistics are off, which is the default here; say disable_log_stats=False.
+        """
+        if self._metrics is None:
+            raise ValidationError("get_metrics() needs LLM(..., disable_log_stats=False).", parameter="disable_log_stats")
+        from octavo.frontend.metrics_snapshot import snapshot
+
+        return snapshot(self._metrics)
+
+    def reset_prefix_cache(self, reset_running_requests: bool = False, reset_connector: bool = False) -> bool:
+        """Forget cached prefixes; see `AsyncLLM.reset_prefix_cache`."""
+        return self._call(self._engine.reset_prefix_cache(reset_running_requests, reset_connector))
+
+    def reset_mm_cache(self) -> None:
+        """Nothing to do: the model takes text only."""
+        self._call(self._engine.reset_mm_cache())
+
+    def sleep(self, level: int = 1, mode: str = "abort") -> None:
+        """Pause, and give memory back; see `AsyncLLM.sleep`."""
+        self._call(self._engine.sleep(level, mode))
+
+    def wake_up(self, tags: Sequence[str] | None = None) -> None:
+        """Take back what `sleep` gave, and go on; see `AsyncLLM.wake_up`."""
+        self._call(self._engine.wake_up(tags))
+
+    def is_sleeping(self) -> bool:
+        """Whether memory was given back and not taken again."""
+        return self._call(self._engine.is_sleeping())
+
+    def release_kv_cache_memory(self) -> None:
+        """Give the KV cache's memory back; `wake_up` takes it again."""
+        self._call(self._engine.release_kv_cache_memory())
+
+    def collective_rpc(
+        self,
+        method: str | Callable[..., Any],
+        timeout: float | None = None,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> list[Any]:
+        """Have every worker do something by name; see `AsyncLLM.collective_rpc`."""
+        return self._call(self._engine.collective_rpc(method, timeout, args, kwargs))
+
+    def start_profile(self, profile_prefix: str | None = None) -> None:
+        """Begin a profile of the workers; see `AsyncLLM.start_profile`."""
+        self._call(self._engine.start_profile(profile_prefix))
+
+    def stop_profile(self) -> list[str]:
+        """End the profile; the paths of the traces, one a worker."""
+        return self._call(self._engine.stop_profile())
 
     def close(self) -> None:
         """Stop the engine and give its memory back. May be called again."""
@@ -157,46 +285,93 @@ class LLM:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _run(
-        self,
-        prompts: Sequence[Any],
-        sampling_params: SamplingParams | Sequence[SamplingParams] | None,
-        priority: int | Sequence[int] | None,
-        use_tqdm: UseTqdm,
-        on_error: OnError,
-    ) -> list[RequestOutput]:
+    def _run(self, jobs: Sequence[Job], use_tqdm: UseTqdm, on_error: OnError) -> list[RequestOutput]:
         if on_error not in ("raise", "return"):
             raise ValidationError(
                 f"on_error must be 'raise' or 'return', got {on_error!r}.", parameter="on_error", value=on_error
             )
-        params = self.get_default_sampling_params() if sampling_params is None else sampling_params
-        all_params = _one_each("sampling_params", params, len(prompts))
-        priorities = _one_each("priority", priority or 0, len(prompts))
-        jobs = [
-            Job(prompt, _final_only(one), str(next(self._ids)), rank)
-            for prompt, one, rank in zip(prompts, all_params, priorities, strict=True)
-        ]
         with BatchBar(len(jobs), use_tqdm) as bar:
             return self._call(run_batch(self._engine, jobs, on_error, bar.update))
 
+    def _start(self, jobs: Sequence[Job]) -> list[str]:
+        self._check_open()
+        self._enqueued.add(self._engine, jobs, self._thread)
+        return [job.request_id for job in jobs]
+
+    def _jobs(
+        self,
+        prompts: Sequence[Any],
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None,
+        priority: int | Sequence[int] | None,
+        how: Tokenization | None,
+    ) -> list[Job]:
+        params = self.get_default_sampling_params() if sampling_params is None else sampling_params
+        all_params = _one_each("sampling_params", params, len(prompts))
+        priorities = _one_each("priority", 0 if priority is None else priority, len(prompts))
+        jobs = []
+        for prompt, one, rank in zip(prompts, all_params, priorities, strict=True):
+            final = _final_only(one)
+            source = prompt if how is None else self._tokenized_prompt(prompt, how, final.max_tokens)
+            jobs.append(Job(source, final, str(next(self._ids)), rank))
+        return jobs
+
+    def _chat_jobs(
+        self,
+        messages: Conversation | Sequence[Conversation],
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None,
+        priority: int | Sequence[int] | None,
+        *,
+        lora_request: None = None,
+        mm_processor_kwargs: None = None,
+        tokenization_kwargs: Mapping[str, Any] | None = None,
+        chat_template_content_format: str = "auto",
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> list[Job]:
+        check_arguments("chat", {"lora_request": lora_request, "mm_processor_kwargs": mm_processor_kwargs})
+        how = parse_tokenization(tokenization_kwargs or {}, add_special_tokens=False)
+        variables = {"content_format": chat_template_content_format, **options, **(chat_template_kwargs or {})}
+        prompts = [self._chat_prompt(conversation, variables) for conversation in _as_conversations(messages)]
+        return self._jobs(prompts, sampling_params, priority, how)
+
+    def _tokenized_prompt(self, prompt: Any, how: Tokenization, max_tokens: int | None) -> Callable[[], Awaitable[PromptType]]:
+        processor = self._engine.input_processor
+
+        async def make() -> PromptType:
+            made = await prompt() if callable(prompt) else prompt
+            return await tokenized(processor, made, how, max_tokens)
+
+        return make
+
     def _call(self, coroutine: Any) -> Any:
-        if not self._finalizer.alive:
+        try:
+            self._check_open()
+        except EngineDeadError:
             coroutine.close()
-            raise EngineDeadError("this LLM has been closed")
+            raise
         return self._thread.call(coroutine)
+
+    def _check_open(self) -> None:
+        if not self._finalizer.alive:
+            raise EngineDeadError("this LLM has been closed")
 
     def _chat_prompt(self, messages: Conversation, options: Mapping[str, Any]) -> Callable[[], Awaitable[PromptType]]:
         engine = self._engine
 
         async def make() -> PromptType:
-            text = await engine.render_chat(messages, **options)
-            ids = await engine.input_processor.texts.encode(text, add_special_tokens=False)
-            return TokensPrompt(prompt_token_ids=ids, prompt=text)
+            return await engine.render_chat(messages, **options)
 
         return make
 
 
-def _close(engine: AsyncLLM, thread: LoopThread) -> None:
+def _new_metrics() -> PrometheusStats:
+    from octavo.frontend.metrics import PrometheusStats
+
+    return PrometheusStats()
+
+
+def close_engine(engine: AsyncLLM, thread: LoopThread) -> None:
+    """Stop an engine, then the event loop it ran on."""
     engine.shutdown()
     thread.close()
 
@@ -231,5 +406,6 @@ def _one_each(name: str, value: Any, number: int) -> list[Any]:
     if not isinstance(value, Sequence):
         return [value] * number
     if len(value) != number:
-        raise ValueError(f"{name} has {len(value)} entries for {number} prompts; give one for each, or one for all")
+        message = f"{name} has {len(value)} entries for {number} prompts; give one for each, or one for all."
+        raise ValidationError(message, parameter=name, value=len(value))
     return list(value)

@@ -40,10 +40,12 @@ class LoggingStatLogger:
             self._preemptions += scheduler.num_preemptions
         now = time.monotonic()
         if now - self._last_log >= self._interval:
-            self._log(now)
+            self.log(now)
 
-    def _log(self, now: float) -> None:
-        seconds = now - self._last_log
+    def log(self, now: float | None = None) -> None:
+        """Write the line for the time since the last one."""
+        now = time.monotonic() if now is None else now
+        seconds = max(now - self._last_log, 1e-9)
         parts = [
             f"prompt {self._prompt_tokens / seconds:.1f} tokens/s",
             f"generation {self._generation_tokens / seconds:.1f} tokens/s",

@@ -2,91 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import repeat
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 from octavo.executor.step import TokenLogprobs
-from octavo.outputs import Logprob, LogprobsOnePosition
+from octavo.flat_logprobs import FlatLogprobs
+from octavo.outputs import Logprob
 
 TokenText = Callable[[int], str]
-
-
-class FlatLogprobs(Sequence[Any]):
-    """Logprobs of many positions in six flat lists; reads like a list of dicts, costs no object a token.
-
-    Position `i` has the entries `start_indices[i]` to `end_indices[i]` (exclusive) of the other lists; none = None.
-    """
-
-    __slots__ = ("decoded_tokens", "end_indices", "logprobs", "ranks", "start_indices", "token_ids")
-
-    def __init__(self) -> None:
-        self.start_indices: list[int] = []
-        self.end_indices: list[int] = []
-        self.token_ids: list[int] = []
-        self.logprobs: list[float] = []
-        self.ranks: list[int | None] = []
-        self.decoded_tokens: list[str | None] = []
-
-    def append(self, position: LogprobsOnePosition | None) -> None:
-        """Add one position."""
-        self.start_indices.append(len(self.token_ids))
-        for token_id, entry in (position or {}).items():
-            self.token_ids.append(token_id)
-            self.logprobs.append(entry.logprob)
-            self.ranks.append(entry.rank)
-            self.decoded_tokens.append(entry.decoded_token)
-        self.end_indices.append(len(self.token_ids))
-
-    def extend(self, positions: Iterable[LogprobsOnePosition | None]) -> None:
-        """Add several positions."""
-        if not isinstance(positions, FlatLogprobs):
-            for position in positions:
-                self.append(position)
-            return
-        offset = len(self.token_ids)
-        self.start_indices += [start + offset for start in positions.start_indices]
-        self.end_indices += [end + offset for end in positions.end_indices]
-        self.token_ids += positions.token_ids
-        self.logprobs += positions.logprobs
-        self.ranks += positions.ranks
-        self.decoded_tokens += positions.decoded_tokens
-
-    def append_row(self, row: _Row, token_text: TokenText | None) -> None:
-        """Add one position without making objects for it."""
-        self.start_indices.append(len(self.token_ids))
-        self.token_ids += row.token_ids
-        self.logprobs += row.logprobs
-        self.ranks += row.ranks
-        self.decoded_tokens += map(token_text, row.token_ids) if token_text else [None] * len(row.token_ids)
-        self.end_indices.append(len(self.token_ids))
-
-    def __len__(self) -> int:
-        return len(self.start_indices)
-
-    @overload
-    def __getitem__(self, index: int) -> LogprobsOnePosition | None: ...
-    @overload
-    def __getitem__(self, index: slice) -> FlatLogprobs: ...
-    def __getitem__(self, index: int | slice) -> LogprobsOnePosition | FlatLogprobs | None:
-        if isinstance(index, slice):
-            part = FlatLogprobs()
-            part.extend([self[i] for i in range(*index.indices(len(self)))])
-            return part
-        start, end = self.start_indices[index], self.end_indices[index]
-        if start == end:
-            return None
-        return {self.token_ids[i]: Logprob(self.logprobs[i], self.ranks[i], self.decoded_tokens[i]) for i in range(start, end)}
-
-    def __iter__(self) -> Iterator[LogprobsOnePosition | None]:
-        return (self[i] for i in range(len(self)))
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, FlatLogprobs | list):
-            return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
-        return NotImplemented
-
-    __hash__ = None  # type: ignore[assignment]
 
 
 def extend_positions(
@@ -108,7 +32,8 @@ def extend_positions(
     """
     for row in _rows(arrays, explicit_ids, num_rows):
         if isinstance(target, FlatLogprobs):
-            target.append_row(row, token_text)
+            texts = map(token_text, row.token_ids) if token_text else repeat(None)
+            target.append_fast(row.token_ids, row.logprobs, row.ranks, texts)
         else:
             texts = map(token_text, row.token_ids) if token_text else repeat(None)
             target.append(dict(zip(row.token_ids, map(Logprob, row.logprobs, row.ranks, texts), strict=True)))

@@ -7,13 +7,14 @@ objects only when somebody asks for /metrics.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from octavo.core.messages import SchedulerStats
+from octavo.config import EngineConfig
+from octavo.core.messages import Ready, SchedulerStats
 from octavo.frontend.stats import FinishedRequest, IterationStats
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -80,6 +81,8 @@ class PrometheusStats(Collector):
         self._gauges = SchedulerStats(num_running=0, num_waiting=0, kv_usage=0.0)
         self._counts = dict.fromkeys(_COUNTERS, 0)
         self._finished = dict.fromkeys(("stop", "length", "abort", "error", "repetition"), 0)
+        self._cache_config: dict[str, str] = {}
+        self._sleep_level = 0
         self._http: dict[tuple[str, str, int], int] = {}
         self._ttft = Histogram("time_to_first_token_seconds", "From arrival to the first token.", TTFT_BUCKETS)
         self._itl = Histogram("inter_token_latency_seconds", "Between two tokens of a sequence.", TOKEN_BUCKETS)
@@ -93,7 +96,7 @@ class PrometheusStats(Collector):
         self._output_len = Histogram("request_generation_tokens", "Generated tokens a request.", LENGTH_BUCKETS)
         self._max_tokens = Histogram("request_params_max_tokens", "max_tokens asked for.", LENGTH_BUCKETS)
         self._n = Histogram("request_params_n", "n asked for.", N_BUCKETS)
-        self._step_tokens = Histogram("iteration_tokens_total", "Tokens a step.", STEP_BUCKETS)
+        self._step_tokens = Histogram("iteration_tokens_total", "Prompt and generated tokens a step.", STEP_BUCKETS)
         self._preemptions = Histogram("request_num_preemptions", "Preemptions a request.", PREEMPTION_BUCKETS)
         self._histograms = [value for value in vars(self).values() if isinstance(value, Histogram)]
         self.registry.register(self)
@@ -108,12 +111,14 @@ class PrometheusStats(Collector):
             counts["num_preemptions"] += scheduler.num_preemptions
             counts["prefix_cache_queries"] += scheduler.prefix_queries
             counts["prefix_cache_hits"] += scheduler.prefix_hits
-            if scheduler.num_steps:
-                self._step_tokens.observe(scheduler.num_scheduled_tokens)
         counts["prompt_tokens"] += iteration.num_prompt_tokens
         counts["prompt_tokens_cached"] += iteration.num_cached_tokens
         counts["core_restarts"] += iteration.core_restarts
         counts["generation_tokens"] += iteration.num_generation_tokens
+        # By vLLM's count: a prompt's tokens in the step that gives its first token, however many steps it took.
+        num_tokens = iteration.num_prompt_tokens + iteration.num_generation_tokens
+        if num_tokens:
+            self._step_tokens.observe(num_tokens)
         self._ttft.observe_all(iteration.time_to_first_token)
         self._itl.observe_all(iteration.inter_token_latency)
         for request in iteration.finished:
@@ -139,6 +144,24 @@ class PrometheusStats(Collector):
             if num_gaps > 0:
                 self._tpot.observe(decode / num_gaps)
 
+    def set_engine(self, config: EngineConfig, ready: Ready) -> None:
+        """The engine is up: what it serves, and with which cache."""
+        self.model_name = config.model.served_model_names[0]
+        cache = config.cache
+        self._cache_config = {
+            "block_size": str(cache.block_size),
+            "cache_dtype": cache.dtype,
+            "enable_prefix_caching": str(cache.enable_prefix_caching),
+            "gpu_memory_utilization": str(cache.memory_utilization),
+            "kv_cache_memory_bytes": str(cache.memory_bytes),
+            "num_gpu_blocks": str(ready.num_blocks),
+            "num_gpu_blocks_override": str(cache.num_blocks),
+        }
+
+    def record_sleep_state(self, level: int) -> None:
+        """The engine sleeps since now, or is awake (level 0)."""
+        self._sleep_level = level
+
     def count_http(self, method: str, route: str, status: int) -> None:
         """One HTTP request was answered."""
         key = (method, route, status)
@@ -160,6 +183,7 @@ class PrometheusStats(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._gauge_families()
+        yield from self._state_families()
         for name, help_text in _COUNTERS.items():
             counter = CounterMetricFamily(PREFIX + name, help_text, labels=["model_name"])
             counter.add_metric([self.model_name], self._counts[name])
@@ -187,6 +211,29 @@ class PrometheusStats(Collector):
             gauge = GaugeMetricFamily(PREFIX + name, help_text, labels=["model_name"])
             gauge.add_metric([self.model_name], value)
             yield gauge
+
+    def _state_families(self) -> Iterator[Metric]:
+        """Gauges with labels of their own."""
+        gauges = self._gauges
+        reasons = {"capacity": gauges.num_waiting - gauges.num_deferred, "deferred": gauges.num_deferred}
+        yield self._labelled("num_requests_waiting_by_reason", "Sequences waiting, by what for.", "reason", reasons)
+        states = {
+            "awake": self._sleep_level == 0,
+            "weights_offloaded": self._sleep_level == 1,
+            "discard_all": self._sleep_level == 2,
+        }
+        yield self._labelled("engine_sleep_state", "1 = the state the engine is in.", "sleep_state", states)
+        if self._cache_config:
+            labels = {"model_name": self.model_name, **self._cache_config}
+            info = GaugeMetricFamily(PREFIX + "cache_config_info", "How the KV cache is set up; always 1.", labels=list(labels))
+            info.add_metric(list(labels.values()), 1)
+            yield info
+
+    def _labelled(self, name: str, help_text: str, label: str, values: Mapping[str, float]) -> Metric:
+        family = GaugeMetricFamily(PREFIX + name, help_text, labels=["model_name", label])
+        for key, value in values.items():
+            family.add_metric([self.model_name, key], value)
+        return family
 
 
 _COUNTERS = {

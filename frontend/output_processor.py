@@ -43,6 +43,9 @@ class FollowUp:
 class OutputProcessor:
     """Knows every unfinished sequence by its id in the core.
 
+    Attributes:
+        idle: set while there is no unfinished request.
+
     Args:
         admission: told of every sequence that starts, is scheduled, ends.
         stat_loggers: get every iteration's measures.
@@ -59,6 +62,13 @@ class OutputProcessor:
         self._changed: deque[RequestState] = deque()
         """Those with news that their consumers have not heard of."""
         self._iteration = IterationStats()
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+    @property
+    def request_ids(self) -> list[str]:
+        """The callers' ids of unfinished requests."""
+        return list(self._by_caller_id)
 
     @property
     def num_unfinished(self) -> int:
@@ -71,6 +81,7 @@ class OutputProcessor:
         Returns:
             The core's requests to send now.
         """
+        self.idle.clear()
         self._by_caller_id.setdefault(state.request_id, []).append(state)
         self._requests[state.internal_id] = state
         return [self.start_next(state) for _ in range(min(state.params.n, self._max_window))]
@@ -261,6 +272,8 @@ class OutputProcessor:
         """Drop a request and uncount its sequences."""
         if self._requests.pop(state.internal_id, None) is None:
             return []
+        if not self._requests:
+            self.idle.set()
         same_id = self._by_caller_id[state.request_id]
         same_id.remove(state)
         if not same_id:

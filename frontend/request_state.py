@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from octavo.core.messages import EventKind, RequestUpdate
 from octavo.executor.step import TokenLogprobs
+from octavo.flat_logprobs import FlatLogprobs
 from octavo.frontend.collector import Collector
 from octavo.frontend.fan_out import FanOut
-from octavo.frontend.logprobs import FlatLogprobs, extend_positions
+from octavo.frontend.logprobs import extend_positions
 from octavo.frontend.sequence_output import SequenceOutput
 from octavo.frontend.tokenizer import Tokenizer
 from octavo.outputs import LogprobsOnePosition, PromptLogprobs, RequestMetrics, RequestOutput

@@ -12,8 +12,11 @@ from octavo.version import __version__
 
 if TYPE_CHECKING:
     from octavo.config import EngineArgs as EngineArgs
+    from octavo.executor.models.model_registry import ModelRegistry as ModelRegistry
+    from octavo.flat_logprobs import FlatLogprobs as FlatLogprobs
     from octavo.frontend.async_llm import AsyncLLM as AsyncLLM
     from octavo.frontend.llm import LLM as LLM
+    from octavo.frontend.llm_engine import LLMEngine as LLMEngine
     from octavo.inputs import PromptType as PromptType
     from octavo.inputs import TextPrompt as TextPrompt
     from octavo.inputs import TokensPrompt as TokensPrompt
@@ -23,14 +26,20 @@ if TYPE_CHECKING:
     from octavo.params import RequestOutputKind as RequestOutputKind
     from octavo.params import SamplingParams as SamplingParams
 
+    AsyncEngineArgs = EngineArgs
+    AsyncLLMEngine = AsyncLLM
+
 _HOMES = {
     "AsyncEngineArgs": ("octavo.config", "EngineArgs"),
     "AsyncLLM": ("octavo.frontend.async_llm", "AsyncLLM"),
     "AsyncLLMEngine": ("octavo.frontend.async_llm", "AsyncLLM"),
     "CompletionOutput": ("octavo.outputs", "CompletionOutput"),
     "EngineArgs": ("octavo.config", "EngineArgs"),
+    "FlatLogprobs": ("octavo.flat_logprobs", "FlatLogprobs"),
     "LLM": ("octavo.frontend.llm", "LLM"),
+    "LLMEngine": ("octavo.frontend.llm_engine", "LLMEngine"),
     "Logprob": ("octavo.outputs", "Logprob"),
+    "ModelRegistry": ("octavo.executor.models.model_registry", "ModelRegistry"),
     "PromptType": ("octavo.inputs", "PromptType"),
     "RequestOutput": ("octavo.outputs", "RequestOutput"),
     "RequestOutputKind": ("octavo.params", "RequestOutputKind"),
@@ -44,6 +53,10 @@ __all__ = ["__version__", *_HOMES]  # noqa: PLE0604  (the keys are strings)
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
+        from octavo.not_served import NAMES, refusal
+
+        if name in NAMES:  # an ImportError, for an AttributeError's words get lost in `from octavo import ...`
+            raise ImportError(str(refusal(name, NAMES)))
         raise AttributeError(f"module 'octavo' has no attribute {name!r}")
     module, attribute = _HOMES[name]
     return getattr(importlib.import_module(module), attribute)

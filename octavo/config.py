@@ -6,9 +6,9 @@ Each option is one field of `EngineArgs` with its help text: the command line, `
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
-import logging
 import os
 import re
 from dataclasses import dataclass, field
@@ -18,9 +18,9 @@ from typing import Any, Literal
 import msgspec
 
 from octavo.errors import ConfigError
+from octavo.foreign_args import FOREIGN_ARGS, check_foreign
+from octavo.generation_config import check_overrides
 from octavo.model_source import DEFAULT_MODEL, ModelFiles, find_model
-
-logger = logging.getLogger(__name__)
 
 LogprobsMode = Literal["raw_logprobs", "processed_logprobs", "raw_logits", "processed_logits"]
 
@@ -210,11 +210,36 @@ class EngineArgs:
         for name, value in kwargs.items():
             if name in known:
                 given[name] = value
-            elif name in ACCEPTED_WITHOUT_EFFECT:
-                check_without_effect(name, value)
+            elif name in FOREIGN_ARGS:
+                check_foreign(name, value)
             else:
                 raise TypeError(f"unknown engine argument {name!r}")
         return cls(**given)
+
+    @staticmethod
+    def add_cli_args(parser: argparse.ArgumentParser, async_args_only: bool = False) -> argparse.ArgumentParser:
+        """Add a flag for every field to a program's own parser, with the fields' defaults; vLLM's flags are accepted too.
+
+        Args:
+            parser: changed, and returned.
+            async_args_only: add nothing: no option here is only an AsyncLLM's.
+        """
+        from octavo.flags import add_flags, add_foreign
+
+        if not async_args_only:
+            add_flags(parser, EngineArgs, "engine options", with_defaults=True)
+            add_foreign(parser)
+        return parser
+
+    @classmethod
+    def from_cli_args(cls, args: argparse.Namespace) -> EngineArgs:
+        """Make one from parsed arguments; what is no engine argument is the program's own and left alone.
+
+        Raises:
+            ConfigError: a value that this version cannot honour.
+        """
+        known = {*FOREIGN_ARGS, *(f.name for f in dataclasses.fields(cls))}
+        return cls.from_kwargs(**{name: value for name, value in vars(args).items() if name in known})
 
     def create_engine_config(self) -> EngineConfig:
         """Resolve the model's files (downloading if need be) and every default.
@@ -250,6 +275,9 @@ class EngineArgs:
                 raise ConfigError(f"{flag_name(f.name)} must be one of {', '.join(choices)}, got {value!r}")
         if self.gpu_memory_utilization is not None and not 0.0 < self.gpu_memory_utilization <= 1.0:
             raise ConfigError(f"--gpu-memory-utilization must be in (0, 1], got {self.gpu_memory_utilization}")
+        if not isinstance(self.hf_overrides, dict):
+            kind = type(self.hf_overrides).__name__
+            raise ConfigError(f"--hf-overrides must be an object that is merged into config.json, got a {kind}")
         for name, low in _LOWEST.items():
             value = getattr(self, name)
             if value is not None and value < low:
@@ -309,6 +337,7 @@ class EngineArgs:
             if not path.is_file():
                 raise ConfigError(f"--generation-config: no file {path}")
             base = json.loads(path.read_text())
+        check_overrides(self.override_generation_config)
         return _merged(base, self.override_generation_config)
 
     def _dtype(self, text: dict[str, Any], config: dict[str, Any], device: str) -> str:
@@ -373,33 +402,6 @@ _LOWEST = {
     "num_threads": 1, "max_num_queued_reqs": 0, "max_num_queued_tokens": 1, "long_prefill_token_threshold": 0, "max_logprobs": -1,
     "max_core_restarts": 0,
 }  # fmt: skip
-
-ACCEPTED_WITHOUT_EFFECT: dict[str, str] = {
-    "trust_remote_code": "Octavo runs no code from a model's repository",
-    "enforce_eager": "there is nothing to compile",
-    "disable_custom_all_reduce": "there is one device",
-    "swap_space": "preempted requests are recomputed",
-    "num_scheduler_steps": "steps are scheduled ahead by --async-scheduling",
-    "multi_step_stream_outputs": "use --stream-interval",
-    "disable_async_output_proc": "outputs are always processed beside the step",
-    "tokenizer_mode": "the fast tokenizer is always used",
-    "task": "the task follows from the model",
-    "runner": "the task follows from the model",
-    "convert": "the task follows from the model",
-}
-"""Arguments of vLLM's, old and new, that change nothing here and may be left as they are; and why."""
-
-_ONLY_VALUE = {"tensor_parallel_size": 1, "pipeline_parallel_size": 1, "data_parallel_size": 1}
-ACCEPTED_WITHOUT_EFFECT.update(dict.fromkeys(_ONLY_VALUE, "this version has one device"))
-
-
-def check_without_effect(name: str, value: Any) -> None:
-    """Say that an argument changes nothing, or refuse a value that would have to change something."""
-    if name in _ONLY_VALUE:
-        if value != _ONLY_VALUE[name]:
-            raise ConfigError(f"{flag_name(name)} must be {_ONLY_VALUE[name]} in this version, got {value!r}")
-        return
-    logger.warning("%s has no effect: %s", flag_name(name), ACCEPTED_WITHOUT_EFFECT[name])
 
 
 def flag_name(field_name: str) -> str:

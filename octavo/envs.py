@@ -60,6 +60,10 @@ TABLE: dict[str, EnvVar] = {
     "LOG_STATS_INTERVAL": EnvVar(float, lambda: 10.0, "Seconds between two lines of statistics in the log."),
     "NUM_THREADS": EnvVar(int, lambda: None, "Compute threads; unset = the processors this process may use."),
     "OFFLINE": EnvVar(_flag, lambda: False, "1 = never ask the model hub or a package index."),
+    "PROFILER_DIR": EnvVar(Path, lambda: None, "Folder for the traces of /start_profile; unset = no profiles."),
+    "SERVER_DEV_MODE": EnvVar(
+        _flag, lambda: False, "1 = the server also answers /sleep, /pause, /collective_rpc and the like."
+    ),
     "START_TIMEOUT": EnvVar(float, lambda: 600.0, "Seconds the engine core may take to become ready."),
     "STEP_TIMEOUT": EnvVar(
         float, lambda: 300.0, "Seconds in which no step of the engine ends, with work running, before /livez fails."

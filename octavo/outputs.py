@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(slots=True)
@@ -44,6 +44,24 @@ class CompletionOutput:
     finish_reason: str | None = None
     stop_reason: int | str | None = None
 
+    # What vLLM's outputs hold beside these, and this version does not make. No fields: one of these objects is made a token.
+    routed_experts = None
+    lora_request = None
+    sampling_mask = None
+    spec_decode_metrics = None
+    weight_versions = None
+
+    def extend(self, later: CompletionOutput) -> None:
+        """Append what is new of the same sequence: `later` must be a delta."""
+        self.text += later.text
+        self.token_ids = [*self.token_ids, *later.token_ids]
+        if later.logprobs:
+            merged = [] if self.logprobs is None else self.logprobs[:]
+            merged.extend(later.logprobs)  # type: ignore[attr-defined]
+            self.logprobs = merged
+        self.cumulative_logprob = later.cumulative_logprob
+        self.finish_reason, self.stop_reason = later.finish_reason, later.stop_reason
+
     def finished(self) -> bool:
         return self.finish_reason is not None
 
@@ -59,6 +77,9 @@ class RequestMetrics:
     last_token_ts: float = 0.0
     num_generation_tokens: int = 0
     num_preemptions: int = 0
+
+    is_corrupted = False
+    """A request whose logits are not finite fails instead."""
 
     @property
     def first_token_latency(self) -> float:
@@ -84,4 +105,36 @@ class RequestOutput:
     num_cached_tokens: int = 0
     metrics: RequestMetrics | None = None
     error: Exception | None = None
-    lora_request: None = field(default=None, repr=False)
+
+    # What vLLM's outputs hold beside these, and this version does not make.
+    lora_request = None
+    encoder_prompt = None
+    encoder_prompt_token_ids = None
+    prompt_token_id_logprobs = None
+    kv_transfer_params = None
+    ec_transfer_params = None
+
+    @property
+    def num_cache_creation_tokens(self) -> int:
+        """Prompt tokens that were not in the prefix cache."""
+        return len(self.prompt_token_ids) - self.num_cached_tokens
+
+    def add(self, next_output: RequestOutput, aggregate: bool) -> None:
+        """Take in a later output of the same request.
+
+        Args:
+            next_output: the later one.
+            aggregate: append its sequences' news (deltas); else they replace what is there (everything so far).
+        """
+        self.finished |= next_output.finished
+        self.prompt_logprobs = next_output.prompt_logprobs or self.prompt_logprobs
+        self.metrics = next_output.metrics or self.metrics
+        places = {completion.index: place for place, completion in enumerate(self.outputs)}
+        for later in next_output.outputs:
+            place = places.get(later.index)
+            if place is None:
+                self.outputs.append(later)
+            elif aggregate:
+                self.outputs[place].extend(later)
+            else:
+                self.outputs[place] = later

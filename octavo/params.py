@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import msgspec
 
 from octavo.errors import ValidationError
+from octavo.not_served import SAMPLING_FIELDS, refusal
 
 MAX_INT = 2**31 - 1
 """No count or id here is larger."""
@@ -44,12 +45,6 @@ class RepetitionDetection(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     max_pattern_size: Count = 0
     min_pattern_size: Count = 0
     min_count: Count = 0
-
-
-_UNSERVED = (
-    "structured_outputs", "prompt_logprob_token_ids", "prompt_logprob_start", "thinking_token_budget",
-    "trace_decode_token_ids", "watermarking",
-)  # fmt: skip
 
 
 class SamplingParams(msgspec.Struct, kw_only=True):
@@ -91,7 +86,7 @@ class SamplingParams(msgspec.Struct, kw_only=True):
     prompt_logprob_token_ids: list[list[int]] | None = None
     prompt_logprob_start: int | None = None
     logprob_token_ids: list[int] | None = None
-    """Token ids whose log-probabilities to return instead of the top ones; at most 128."""
+    """Token ids whose log-probabilities to return beside the sampled token's, instead of the top ones; at most 128."""
     flat_logprobs: bool = False
     """Return logprobs as one `FlatLogprobs` instead of a list of dicts."""
     detokenize: bool = True
@@ -161,10 +156,9 @@ class SamplingParams(msgspec.Struct, kw_only=True):
             self.output_kind = RequestOutputKind(self.output_kind)
 
     def _check_unserved(self) -> None:
-        for name in _UNSERVED:
-            value = getattr(self, name)
-            if value is not None:
-                raise _bad(name, value, "is not supported by this version")
+        for name in SAMPLING_FIELDS:
+            if getattr(self, name) is not None:
+                raise refusal(name, SAMPLING_FIELDS)
         if self.routed_experts_prompt_start != 0:
             raise _bad("routed_experts_prompt_start", self.routed_experts_prompt_start, "must be 0")
 

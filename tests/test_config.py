@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import logging
@@ -13,7 +14,6 @@ import pytest
 
 from octavo import envs
 from octavo.config import (
-    ACCEPTED_WITHOUT_EFFECT,
     EngineArgs,
     EngineConfig,
     available_cpus,
@@ -22,6 +22,8 @@ from octavo.config import (
     parse_length,
 )
 from octavo.errors import ConfigError
+from octavo.foreign_args import FOREIGN_ARGS, check_foreign
+from octavo.frontend.input_processor import default_sampling_params
 
 
 def make(model: Path, **options: Any) -> EngineConfig:
@@ -188,17 +190,92 @@ def test_unknown_argument() -> None:
         EngineArgs.from_kwargs(max_modle_len=5)
 
 
-def test_arguments_without_effect_say_so(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING, logger="octavo.config")
-    args = EngineArgs.from_kwargs(model="m", trust_remote_code=True, tensor_parallel_size=1)
-    assert args == EngineArgs(model="m")
-    assert "--trust-remote-code has no effect" in caplog.text
+def test_arguments_without_effect_say_so_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    caplog.set_level(logging.WARNING, logger="octavo.foreign_args")
+    monkeypatch.setattr("octavo.foreign_args._told", set())
+    foreign = {"compilation_config": 3, "attention_backend": "FLASH_ATTN", "optimization_level": 2, "enforce_eager": False}
+    for _ in range(2):
+        args = EngineArgs.from_kwargs(model="m", trust_remote_code=True, tensor_parallel_size=1, **foreign)
+        assert args == EngineArgs(model="m")
+    assert caplog.text.count("--trust-remote-code has no effect") == 1
+    assert caplog.text.count("has no effect") == 4, "one line each; enforce_eager=False asks for nothing"
 
 
-@pytest.mark.parametrize(("name", "value"), [("tensor_parallel_size", 2), ("data_parallel_size", 2)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("tensor_parallel_size", 2),
+        ("data_parallel_size", 2),
+        ("enable_lora", True),
+        ("runner", "pooling"),
+        ("speculative_config", {"method": "ngram"}),
+        ("cpu_offload_gb", 4),
+        ("logits_processors", ["x:Y"]),
+    ],
+)
 def test_what_cannot_be_honoured_is_refused(name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match="--" + name.replace("_", "-")):
         EngineArgs.from_kwargs(**{name: value})
+
+
+def test_every_foreign_argument_may_ask_for_nothing() -> None:
+    for name in FOREIGN_ARGS:
+        check_foreign(name, None)
+
+
+def test_own_parser_gets_the_flags_and_gives_them_back(tiny_model_dir: Path) -> None:
+    parser = EngineArgs.add_cli_args(argparse.ArgumentParser())
+    parser.add_argument("--max-tokens", type=int, default=5)
+    parser.set_defaults(model=str(tiny_model_dir))
+    given = parser.parse_args(["--max-model-len", "64", "--tensor-parallel-size", "1", "--no-enable-prefix-caching"])
+    assert (given.max_num_seqs, given.max_tokens, given.block_size) == (None, 5, None), "defaults are in the namespace"
+    args = EngineArgs.from_cli_args(given)
+    assert args == EngineArgs(model=str(tiny_model_dir), max_model_len=64, enable_prefix_caching=False)
+    assert args.create_engine_config().model.max_model_len == 64
+    with pytest.raises(ConfigError, match="--tensor-parallel-size is not supported"):
+        EngineArgs.from_cli_args(parser.parse_args(["-tp", "2"]))
+    plain = argparse.ArgumentParser()
+    assert EngineArgs.add_cli_args(plain, async_args_only=True).parse_args([]) == argparse.Namespace()
+
+
+def test_defaults_of_lists_and_objects_are_each_parsers_own() -> None:
+    for _ in range(2):
+        parser = EngineArgs.add_cli_args(argparse.ArgumentParser())
+        given = parser.parse_args(["--served-model-name", "a", "--hf-overrides", '{"x": 1}'])
+        assert (given.served_model_name, given.hf_overrides) == (["a"], {"x": 1})
+
+
+def test_generation_config_sets_penalties_and_special_tokens(tiny_model_dir: Path) -> None:
+    overrides = {"presence_penalty": 0.5, "frequency_penalty": -0.25, "skip_special_tokens": False, "max_new_tokens": 7}
+    config = EngineArgs(model=str(tiny_model_dir), override_generation_config=overrides).create_engine_config()
+    params = default_sampling_params(config)
+    assert (params.presence_penalty, params.frequency_penalty) == (0.5, -0.25)
+    assert (params.skip_special_tokens, params.max_tokens) == (False, 7)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        ({"temprature": 1.0}, "unknown key 'temprature'; did you mean 'temperature'"),
+        ({"max_tokens": 5}, "did you mean 'max_new_tokens'"),
+        ({"zzz": 5}, "known are .*temperature"),
+        ({"top_p": 2}, r"top_p must be in \(0, 1\]"),
+    ],
+)
+def test_override_that_would_do_nothing_is_refused(tiny_model_dir: Path, overrides: dict[str, Any], problem: str) -> None:
+    args = EngineArgs(model=str(tiny_model_dir), override_generation_config=overrides)
+    with pytest.raises(ConfigError, match=f"--override-generation-config: .*{problem}"):
+        args.create_engine_config()
+
+
+def test_override_known_to_do_nothing_is_logged(tiny_model_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    EngineArgs(model=str(tiny_model_dir), override_generation_config={"do_sample": True}).create_engine_config()
+    assert "do_sample has no effect" in caplog.text
+
+
+def test_overrides_of_the_config_are_an_object() -> None:
+    with pytest.raises(ConfigError, match=r"--hf-overrides must be an object.*got a function"):
+        EngineArgs(hf_overrides=lambda config: config).create_engine_config()  # type: ignore[arg-type]
 
 
 def test_quantization_is_for_a_cpu(tiny_model_dir: Path) -> None:
@@ -210,7 +287,7 @@ def test_quantization_is_for_a_cpu(tiny_model_dir: Path) -> None:
 
 
 def test_no_option_is_both_known_and_without_effect() -> None:
-    assert not {field.name for field in dataclasses.fields(EngineArgs)} & set(ACCEPTED_WITHOUT_EFFECT)
+    assert not {field.name for field in dataclasses.fields(EngineArgs)} & set(FOREIGN_ARGS)
 
 
 def test_every_option_has_help() -> None:

@@ -12,7 +12,7 @@ import pytest
 from octavo import envs
 from octavo.frontend.cli import serve
 from octavo.frontend.server.app import ROUTES
-from octavo.tools import bench_latency, bench_perplexity, bench_serve, bench_throughput, cli_docs
+from octavo.tools import bench_latency, bench_perplexity, bench_serve, bench_throughput, cli_docs, vllm_docs
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("octavo", "frontend", "core", "executor", "kernels", "plugins", "tools")
@@ -47,6 +47,10 @@ def code(page: Path, language: str) -> list[str]:
 
 def test_cli_page_is_up_to_date() -> None:
     assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == cli_docs.page(), "run: make docs"
+
+
+def test_vllm_page_is_up_to_date() -> None:
+    assert (ROOT / "docs" / "vllm.md").read_text(encoding="utf-8") == vllm_docs.page(), "run: make docs"
 
 
 def test_architecture_names_what_exists() -> None:

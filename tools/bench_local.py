@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from octavo.config import option
-from octavo.frontend.cli.flags import Parser, add_flags
+from octavo.flags import Parser, add_flags
 from octavo.model_source import DEFAULT_MODEL
 from octavo.tools import bench_serve
 from octavo.tools.server_process import free_port

@@ -15,7 +15,7 @@ import aiohttp
 from tqdm import tqdm
 
 from octavo.errors import ConfigError
-from octavo.frontend.cli.flags import Parser, add_flags, split
+from octavo.flags import Parser, add_flags, split
 from octavo.tools.arrivals import ArrivalOptions, arrival_times
 from octavo.tools.bench_serve_options import SAMPLING, BenchServeOptions, Load, loads, pair
 from octavo.tools.client import ENDPOINTS, RequestResult, Target, list_models, make_session, send

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from octavo.config import EngineArgs, option
 from octavo.errors import ConfigError
-from octavo.frontend.cli.flags import Parser, add_flags, add_without_effect, split
+from octavo.flags import Parser, add_flags, add_foreign, split
 from octavo.tools.bench_serve_options import numbers
 from octavo.tools.plot import check_plot_path, write_charts
 from octavo.tools.step_report import (
@@ -80,7 +80,7 @@ def make_parser() -> Parser:
     )
     add_flags(parser, StepOptions, "benchmark options")
     add_flags(parser, EngineArgs, "engine options")
-    add_without_effect(parser)
+    add_foreign(parser)
     return parser
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from octavo.config import EngineArgs, option
 from octavo.errors import ConfigError
-from octavo.frontend.cli.flags import Parser, add_flags, add_without_effect, split
+from octavo.flags import Parser, add_flags, add_foreign, split
 from octavo.params import SamplingParams
 from octavo.tools.datasets import BenchRequest, DatasetOptions, load_requests
 from octavo.tools.tokenization import BenchTokenizer
@@ -39,7 +39,7 @@ def make_parser() -> Parser:
     add_flags(parser, ThroughputOptions, "benchmark options")
     add_flags(parser, DatasetOptions, "data set options")
     add_flags(parser, EngineArgs, "engine options")
-    add_without_effect(parser)
+    add_foreign(parser)
     return parser
 
 

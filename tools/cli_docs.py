@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from octavo import envs
-from octavo.config import ACCEPTED_WITHOUT_EFFECT, EngineArgs, flag_name
+from octavo.config import EngineArgs, flag_name
+from octavo.flags import Flag, flags_of
+from octavo.foreign_args import FOREIGN_ARGS, ForeignArg
 from octavo.frontend.cli.chat import ChatOptions
 from octavo.frontend.cli.complete import CompleteOptions
-from octavo.frontend.cli.flags import Flag, flags_of
 from octavo.frontend.cli.main import COMMANDS
 from octavo.frontend.server.options import ServerOptions
 from octavo.tools.arrivals import ArrivalOptions
@@ -101,7 +102,7 @@ def page() -> str:
         parts.append(f"## `{title}`\n\n{text}\n")
         for heading, cls in tables:
             parts.append((f"### {heading}\n\n" if heading else "") + table(flags_of(cls)))
-    return "\n".join([*parts, without_effect(), environment()])
+    return "\n".join([*parts, foreign(), environment()])
 
 
 def table(flags: Sequence[Flag]) -> str:
@@ -116,15 +117,24 @@ def table(flags: Sequence[Flag]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def without_effect() -> str:
-    """The section on flags of other engines."""
+def foreign() -> str:
+    """The sections on flags of other engines."""
+    accepted = {name: arg for name, arg in FOREIGN_ARGS.items() if arg.only is None}
+    refused = {name: arg for name, arg in FOREIGN_ARGS.items() if arg.only is not None}
     lines = [
         "## Accepted without effect\n",
         "These flags of other engines may stay in a command line; they change nothing here.\n",
+        *_reasons(accepted),
+        "\n## Refused by name\n",
+        "These flags of other engines are refused unless their value asks for nothing.\n",
+        *_reasons(refused),
     ]
-    lines += ["| Flag | Why |", "|---|---|"]
-    lines += [f"| `{flag_name(name)}` | {escaped(why)} |" for name, why in ACCEPTED_WITHOUT_EFFECT.items()]
     return "\n".join(lines) + "\n"
+
+
+def _reasons(args: dict[str, ForeignArg]) -> list[str]:
+    rows = [f"| `{flag_name(name)}` | {escaped(arg.why)} |" for name, arg in args.items()]
+    return ["| Flag | Why |", "|---|---|", *rows]
 
 
 def environment() -> str:

@@ -23,7 +23,7 @@ import aiohttp
 from tqdm import tqdm
 
 from octavo.errors import OctavoError
-from octavo.frontend.cli.flags import Parser, add_flags
+from octavo.flags import Parser, add_flags
 from octavo.tools.bar_chart import write_comparison
 from octavo.tools.bench_serve import drive
 from octavo.tools.client import ENDPOINTS, Target, make_session

@@ -185,6 +185,10 @@ class DecoderModel:
             x = layer(x, residual, positions, cache, attn)
         return add(x, residual, self.norm, self.norm.dtype)
 
+    def forget_caches(self) -> None:
+        """Let go of the caches of the last step."""
+        self._fused = self._fused_caches = None
+
     def _fused_over(self, kv_caches: list[KVCache]) -> FusedDecoder | None:
         """All layers as one call over these caches, made when they are first seen."""
         if self._fused_caches is not kv_caches:

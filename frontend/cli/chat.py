@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from octavo.config import option
 from octavo.errors import OctavoError
+from octavo.flags import Parser, add_flags
 from octavo.frontend.cli.connection import ConnectionOptions
-from octavo.frontend.cli.flags import Parser, add_flags
 
 if TYPE_CHECKING:
     from octavo.frontend.cli.client import Client

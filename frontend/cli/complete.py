@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from octavo.config import option
+from octavo.flags import Parser, add_flags
 from octavo.frontend.cli.connection import ConnectionOptions
-from octavo.frontend.cli.flags import Parser, add_flags
 
 
 @dataclass

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from octavo.config import EngineArgs
 from octavo.core.waiting_core import WaitingCore
+from octavo.flags import Parser, add_flags, add_foreign, split
 from octavo.frontend.cli.config_file import parse_with_config
-from octavo.frontend.cli.flags import Parser, add_flags, add_without_effect, split
 from octavo.frontend.server.options import ServerOptions
 
 
@@ -24,7 +24,7 @@ def make_parser() -> Parser:
     parser.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help="File with options (YAML or JSON).")
     add_flags(parser, ServerOptions, "server options")
     add_flags(parser, EngineArgs, "engine options")
-    add_without_effect(parser)
+    add_foreign(parser)
     return parser
 
 

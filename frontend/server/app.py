@@ -6,8 +6,10 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from octavo.frontend.server import middleware, probes
+from octavo.frontend.server.absent import absent_routes
 from octavo.frontend.server.chat.serving import chat_completions
 from octavo.frontend.server.completions.serving import completions
+from octavo.frontend.server.dev.serving import DEV_ROUTES
 from octavo.frontend.server.generate.serving import generate
 from octavo.frontend.server.models.serving import get_model, list_models
 from octavo.frontend.server.state import STATE, ServerState
@@ -30,6 +32,7 @@ ROUTES: list[tuple[str, str, Handler]] = [
     ("POST", "/tokenize", tokenize),
     ("POST", "/detokenize", detokenize),
     ("GET", "/tokenizer_info", tokenizer_info),
+    *DEV_ROUTES,
 ]
 
 OPEN_PATHS = frozenset({"/health", "/livez", "/readyz"})
@@ -42,7 +45,7 @@ def make_app(state: ServerState) -> web.Application:
     app[STATE] = state
     prefixes = dict.fromkeys(("", state.options.prefix))
     for prefix in prefixes:
-        for method, path, handler in ROUTES:
+        for method, path, handler in (*ROUTES, *absent_routes()):
             if method == hdrs.METH_GET:
                 app.router.add_get(prefix + path, handler, expect_handler=middleware.expect_nothing)
             else:

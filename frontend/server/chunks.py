@@ -7,6 +7,7 @@ import msgspec
 from octavo.frontend.server.fields import GenerationFields
 from octavo.frontend.server.generation import Generation
 from octavo.frontend.server.options import ServerOptions
+from octavo.frontend.server.per_request_metrics import per_request_metrics
 from octavo.frontend.server.usage import UsageCounter
 
 _encode = msgspec.json.Encoder().encode
@@ -42,8 +43,11 @@ class ChunkFrame:
     def __init__(self, kind: str, body: GenerationFields, generation: Generation, options: ServerOptions) -> None:
         wanted = body.stream_options
         self.usage = UsageCounter(options.enable_prompt_tokens_details)
-        self._include_usage = options.enable_force_include_usage or bool(wanted and wanted.include_usage)
-        self.continuous = self._include_usage and bool(wanted and wanted.continuous_usage_stats)
+        forced = options.enable_force_include_usage
+        self._include_usage = forced or bool(wanted and wanted.include_usage)
+        self.continuous = forced or (self._include_usage and bool(wanted and wanted.continuous_usage_stats))
+        self._record = generation.record
+        self._with_metrics = options.enable_per_request_metrics and generation.num_sequences == 1
         head = {"id": generation.id, "object": kind, "created": generation.created, "model": generation.model}
         self._before = b"data: " + _encode(head)[:-1] + b',"choices":['
         self._after = b"]}\n\n"
@@ -66,4 +70,8 @@ class ChunkFrame:
         """The last chunk, without choices; nothing unless usage was asked for."""
         if not self._include_usage:
             return b""
-        return self._before + b'],"usage":' + _encode(self.usage.usage()) + self._fingerprint + b"}\n\n"
+        event = self._before + b'],"usage":' + _encode(self.usage.usage()) + self._fingerprint
+        times = self._record.metrics
+        if self._with_metrics and times is not None:
+            event += b',"metrics":' + _encode(per_request_metrics(times))
+        return event + b"}\n\n"

@@ -11,6 +11,7 @@ from octavo.params import MAX_INT, RepetitionDetection
 
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 """Any integer of a body: what is larger cannot be sent to the core. Closer limits are `SamplingParams`'s, with better words."""
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 class StreamOptions(msgspec.Struct):

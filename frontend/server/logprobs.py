@@ -48,6 +48,11 @@ class TokenSpelling:
         return list(self._tokenizer.token_bytes(token_id))
 
 
+def num_shown(num_top: int, listed_ids: list[int] | None) -> int:
+    """How many candidates a position shows: the most likely `num_top` (-1 = all), or all ids that the request lists."""
+    return -1 if listed_ids else num_top
+
+
 def best_first(position: LogprobsOnePosition, count: int) -> list[tuple[int, Logprob]]:
     """The `count` most likely entries of a position; count -1 = all."""
     entries = sorted(position.items(), key=lambda item: -item[1].logprob)

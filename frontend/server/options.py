@@ -46,8 +46,12 @@ class ServerOptions:
     trust_request_chat_template: bool = option(False, "Let requests bring their own chat template.")
     enable_tokenizer_info_endpoint: bool = option(False, "Answer GET /tokenizer_info: special tokens and the chat template.")
     enable_prompt_tokens_details: bool = option(False, "Report cached prompt tokens in usage.")
-    enable_force_include_usage: bool = option(False, "End every stream with usage, as if the client had asked for it.")
-    enable_per_request_metrics: bool = option(False, "Report a request's timings in its answer (n = 1, not streamed).")
+    enable_force_include_usage: bool = option(
+        False, "Report usage in every chunk of a stream and at its end, as if the client had asked for it."
+    )
+    enable_per_request_metrics: bool = option(
+        False, "Report a request's timings in its answer, or its stream's usage chunk (n = 1)."
+    )
     return_tokens_as_token_ids: bool = option(
         False, "Spell tokens in logprobs as token_id:N, for tokens that are no valid text."
     )

@@ -17,6 +17,7 @@ class PerRequestMetrics(msgspec.Struct):
     """From the first token to the last."""
     mean_itl_ms: float | None
     tokens_per_second: float | None
+    speculative_decoding: None = None
 
 
 def per_request_metrics(metrics: RequestMetrics) -> PerRequestMetrics:

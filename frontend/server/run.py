@@ -106,7 +106,7 @@ class _Server:
 
     async def _serve(self) -> int:
         engine = self._engine = await self._started_engine()
-        self._metrics.model_name = engine.config.model.served_model_names[0]
+        self._metrics.set_engine(engine.config, engine.ready)
         await engine.check_health()
         self._state.started(engine)
         # What start-up made stays; the collector need not look at it again.

@@ -128,10 +128,17 @@ class ServerState:
         finally:
             self._active_ids.difference_update(request_ids)
 
-    async def abort_active(self) -> None:
-        """End everything that runs; the requests are answered with finish_reason "abort"."""
-        if self._engine is not None and self._active_ids:
-            await self._engine.abort(list(self._active_ids))
+    async def abort_active(self, answer_ids: list[str] | None = None) -> None:
+        """End what runs; the requests are answered with finish_reason "abort".
+
+        Args:
+            answer_ids: only the requests whose answers have these ids; None = all.
+        """
+        ids = list(self._active_ids)
+        if answer_ids is not None:
+            ids = [i for i in ids if any(i.startswith(answer + "-") for answer in answer_ids)]
+        if self._engine is not None and ids:
+            await self._engine.abort(ids)
 
     def check_model(self, model: str | None) -> str:
         """The name to answer with: the one asked for, or the first served one when none was.

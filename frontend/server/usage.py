@@ -14,6 +14,8 @@ class PromptTokensDetails(msgspec.Struct):
     """Where prompt tokens came from."""
 
     cached_tokens: int
+    created_cache_tokens: int
+    multimodal_tokens: None = None
 
 
 class Usage(msgspec.Struct):
@@ -39,6 +41,8 @@ class UsageCounter:
         self.cached_tokens += output.num_cached_tokens
 
     def usage(self) -> Usage:
-        details = PromptTokensDetails(self.cached_tokens) if self.with_details else UNSET
+        details = (
+            PromptTokensDetails(self.cached_tokens, self.prompt_tokens - self.cached_tokens) if self.with_details else UNSET
+        )
         total = self.prompt_tokens + self.completion_tokens
         return Usage(self.prompt_tokens, self.completion_tokens, total, details)

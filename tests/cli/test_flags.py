@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from octavo.config import ACCEPTED_WITHOUT_EFFECT, EngineArgs, option
+from octavo.config import EngineArgs, option
 from octavo.errors import ConfigError
+from octavo.flags import Flag, Parser, add_flags, flags_of, normalized
+from octavo.foreign_args import FOREIGN_ARGS
 from octavo.frontend.cli import chat, complete, serve
-from octavo.frontend.cli.flags import SWITCHES_WITHOUT_EFFECT, Flag, Parser, add_flags, flags_of, normalized
 from octavo.frontend.server.options import ServerOptions
 from octavo.tools import bench_latency, bench_perplexity, bench_serve, bench_throughput
 
@@ -119,22 +120,18 @@ def test_normalized_leaves_values_alone() -> None:
     assert normalized(words) == ["a_b", "--x-y=c_d.e", "--x", "f_g.h", "--", "--i_j"]
 
 
-class TestWithoutEffect:
-    """Flags of other engines that change nothing here."""
+class TestForeign:
+    """Flags of other engines."""
 
-    @pytest.mark.parametrize("name", sorted(ACCEPTED_WITHOUT_EFFECT))
+    @pytest.mark.parametrize("name", sorted(FOREIGN_ARGS))
     def test_accepted_and_hidden(self, name: str) -> None:
-        flag = "--" + name.replace("_", "-")
-        only = {"tensor_parallel_size": "1", "pipeline_parallel_size": "1", "data_parallel_size": "1"}
-        words = [flag] if name in SWITCHES_WITHOUT_EFFECT else [flag, only.get(name, "auto")]
+        flag, arg = "--" + name.replace("_", "-"), FOREIGN_ARGS[name]
+        words = ["--no-" + flag[2:]] if arg.switch else [flag, json.dumps(arg.only[0]) if arg.only else "auto"]
         assert serve.parse([*words, "m"])[0] == EngineArgs(model="m")
         assert flag not in PARSERS[0].format_help()
 
-    def test_switches_are_known(self) -> None:
-        assert set(ACCEPTED_WITHOUT_EFFECT) >= SWITCHES_WITHOUT_EFFECT
-
     def test_value_that_would_have_an_effect_is_refused(self) -> None:
-        for words in (["-tp", "2"], ["--data-parallel-size=4"]):
+        for words in (["-tp", "2"], ["--data-parallel-size=4"], ["-sc", '{"method": "ngram"}'], ["--enable-lora"]):
             with pytest.raises(ConfigError, match="this version"):
                 serve.parse(words)
 

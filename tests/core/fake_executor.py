@@ -109,6 +109,7 @@ class FakeExecutor(Executor):
         self._rows: dict[str, Row] = {}
         self._queue: list[tuple[StepInput, LazyFuture]] = []
         self.last_step = -1
+        self.released: set[str] = set()
 
     def start(self, progress: Callable[[str, float], None]) -> None:
         progress("weights", 0.0)
@@ -130,6 +131,21 @@ class FakeExecutor(Executor):
             raise
         return future
 
+    def release(self, weights: bool) -> None:
+        self.released = {"kv_cache", *(["weights"] if weights else [])}
+        self._store.clear()
+
+    def restore_weights(self) -> None:
+        self.released.remove("weights")
+
+    def restore_kv_cache(self) -> None:
+        assert "weights" not in self.released
+        self.released.remove("kv_cache")
+
+    def call_workers(self, method: str, args: list[object], kwargs: dict[str, object]) -> list[object]:
+        assert not self._queue, "a step is in flight"
+        return [[method, args, kwargs]]
+
     def check_health(self) -> None:
         if not self.healthy:
             raise RuntimeError("the device is on fire")
@@ -140,6 +156,7 @@ class FakeExecutor(Executor):
     def _check_step(self, step: StepInput) -> None:
         limits = self.config.scheduler
         assert step.step_id == self.last_step + 1
+        assert not self.released, "asleep"
         self.last_step = step.step_id
         assert 0 < step.total_num_tokens <= limits.max_num_batched_tokens
         assert sum(step.num_tokens.values()) == step.total_num_tokens

@@ -123,6 +123,8 @@ class FakeEngine:
     def _completion(self, index: int, tokens: list[int], params: SamplingParams, last: bool) -> CompletionOutput:
         text = "".join(map(self.tokenizer.token_text, tokens))
         logprobs = None if params.logprobs is None else [self._position(t, params.logprobs) for t in tokens]
+        if logprobs is not None and params.logprob_token_ids:
+            logprobs = [self._listed(t, params.logprob_token_ids) for t in tokens]
         total = None if params.logprobs is None else -10.0 + index
         return CompletionOutput(index, text, tokens, total, logprobs, "length" if last else None)
 
@@ -135,6 +137,11 @@ class FakeEngine:
             logprob = -0.5 - rank if rank < count - 1 else float("-inf")
             position[other] = Logprob(logprob, rank + 1, self.tokenizer.token_text(other))
         return position
+
+    def _listed(self, token: int, listed: list[int]) -> dict[int, Logprob]:
+        """The token, and the ids asked for, each less likely than the one before."""
+        rivals = {i: Logprob(-2.0 - n, None, self.tokenizer.token_text(i)) for n, i in enumerate(listed)}
+        return {token: Logprob(-1.5, 2, self.tokenizer.token_text(token)), **rivals}
 
     def _prompt_logprobs(self, ids: list[int]) -> list[dict[int, Logprob] | None]:
         return [None, *(self._position(token, 0) for token in ids[1:])]

@@ -92,7 +92,6 @@ async def test_long_texts_are_tokenized_like_short_ones(tokenizer: Tokenizer) ->
         ({"logprobs": 21}, "logprobs"),
         ({"logprobs": -1}, "logprobs"),
         ({"prompt_logprobs": 21}, "prompt_logprobs"),
-        ({"logprob_token_ids": [1, 2], "logprobs": 3}, "logprobs"),
         ({"bad_words": ["w"] * 129}, "bad_words"),
         ({"bad_words": [f"word{i}" for i in range(100)]}, "bad_words"),
     ],

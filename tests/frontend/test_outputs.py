@@ -11,9 +11,9 @@ from fake_core import FakeCoreClient, make_engine
 
 from octavo.core.messages import CoreOutputs, FinishReason, RequestUpdate, SchedulerStats
 from octavo.errors import RequestFailedError
+from octavo.flat_logprobs import FlatLogprobs
 from octavo.frontend.async_llm import AsyncLLM
 from octavo.frontend.log_stats import LoggingStatLogger
-from octavo.frontend.logprobs import FlatLogprobs
 from octavo.frontend.sequence_output import SequenceOutput
 from octavo.frontend.stats import FinishedRequest, IterationStats
 from octavo.frontend.tokenizer import Tokenizer

@@ -38,7 +38,9 @@ class TemplateFields(Protocol):
     chat_template_kwargs: dict[str, Any] | None
     documents: list[dict[str, Any]] | None
     tools: list[dict[str, Any]] | None
-    reasoning_effort: str | None
+
+    @property
+    def reasoning_effort(self) -> str | None: ...
 
 
 async def chat_prompt(engine: AsyncLLM, body: ChatRequest, max_tokens: int | None) -> PromptType:

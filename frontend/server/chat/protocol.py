@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from octavo.frontend.server.body import BodyType, Refused
-from octavo.frontend.server.fields import REFUSED, WITHOUT_EFFECT, GenerationFields, Int64
+from octavo.frontend.server.fields import REFUSED, WITHOUT_EFFECT, GenerationFields, Int64, ReasoningEffort
 from octavo.frontend.server.logprobs import PromptLogprob
 from octavo.frontend.server.per_request_metrics import PerRequestMetrics
 from octavo.frontend.server.usage import Usage
@@ -31,7 +31,7 @@ class ChatRequest(GenerationFields, kw_only=True):
     documents: list[dict[str, Any]] | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
-    reasoning_effort: str | None = None
+    reasoning_effort: ReasoningEffort | None = None
 
 
 _TEXT_ONLY = "this version answers with text only"
@@ -46,6 +46,8 @@ CHAT_BODY = BodyType(
         "function_call": Refused("this version does not call tools", (None, "none")),
         "web_search_options": Refused("this server does not search the web"),
         "best_of": Refused("it is a field of /v1/completions", (None, 1)),
+        "return_token_offsets": Refused("use /v1/completions with logprobs", (None, False)),
+        "mm_payload": Refused("this version does not render for other servers", (None, "tensors")),
         "return_prompt_text": Refused("use /v1/completions with echo", (None, False)),
     },
     without_effect=WITHOUT_EFFECT | {"parallel_tool_calls", "include_reasoning", "verbosity", "prediction"},
@@ -81,6 +83,10 @@ class AnswerMessage(msgspec.Struct):
     role: str
     content: str
     refusal: None = None
+    annotations: None = None
+    audio: None = None
+    function_call: None = None
+    reasoning: None = None
 
 
 class ChatChoice(msgspec.Struct):
@@ -91,7 +97,8 @@ class ChatChoice(msgspec.Struct):
     logprobs: ChoiceLogprobs | None
     finish_reason: str | None
     stop_reason: int | str | None
-    token_ids: list[int] | UnsetType = UNSET
+    token_ids: list[int] | None
+    routed_experts: None = None
 
 
 class ChatResponse(msgspec.Struct):
@@ -105,8 +112,12 @@ class ChatResponse(msgspec.Struct):
     usage: Usage
     system_fingerprint: str
     prompt_logprobs: list[dict[str, PromptLogprob] | None] | None = None
-    prompt_token_ids: list[int] | UnsetType = UNSET
-    metrics: PerRequestMetrics | UnsetType = UNSET
+    prompt_token_ids: list[int] | None = None
+    metrics: PerRequestMetrics | None = None
+    service_tier: None = None
+    prompt_text: None = None
+    kv_transfer_params: None = None
+    ec_transfer_params: None = None
 
 
 class Delta(msgspec.Struct):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from aiohttp import web
-from msgspec import UNSET
 
 from octavo.config import EngineConfig
 from octavo.errors import ValidationError
@@ -13,7 +12,7 @@ from octavo.frontend.server.chat.prompt import chat_prompt, check_template_rules
 from octavo.frontend.server.chat.protocol import CHAT_BODY, AnswerMessage, ChatChoice, ChatRequest, ChatResponse
 from octavo.frontend.server.chat.stream import ChatStream
 from octavo.frontend.server.generation import Generation, answer_weight, check_repetition, token_spelling
-from octavo.frontend.server.logprobs import TokenSpelling, shown_prompt_logprobs
+from octavo.frontend.server.logprobs import TokenSpelling, num_shown, shown_prompt_logprobs
 from octavo.frontend.server.options import ServerOptions
 from octavo.frontend.server.per_request_metrics import per_request_metrics
 from octavo.frontend.server.record import RECORD
@@ -116,20 +115,21 @@ def chat_response(
         usage=usage.usage(),
         system_fingerprint=generation.fingerprint,
         prompt_logprobs=shown_prompt_logprobs(output.prompt_logprobs),
-        prompt_token_ids=output.prompt_token_ids if body.return_token_ids else UNSET,
-        metrics=per_request_metrics(output.metrics) if with_metrics and output.metrics else UNSET,
+        prompt_token_ids=output.prompt_token_ids if body.return_token_ids else None,
+        metrics=per_request_metrics(output.metrics) if with_metrics and output.metrics else None,
     )
 
 
 def _choice(body: ChatRequest, choice: CompletionOutput, role: str, echoed: str, spelling: TokenSpelling) -> ChatChoice:
     logprobs = None
+    num_top = num_shown(body.top_logprobs or 0, body.logprob_token_ids)
     if body.logprobs and choice.logprobs is not None:
-        logprobs = chat_logprobs(choice.token_ids, choice.logprobs, body.top_logprobs or 0, spelling)
+        logprobs = chat_logprobs(choice.token_ids, choice.logprobs, num_top, spelling)
     return ChatChoice(
         index=choice.index,
         message=AnswerMessage(role, echoed + choice.text),
         logprobs=logprobs,
         finish_reason=choice.finish_reason,
         stop_reason=choice.stop_reason,
-        token_ids=choice.token_ids if body.return_token_ids else UNSET,
+        token_ids=choice.token_ids if body.return_token_ids else None,
     )

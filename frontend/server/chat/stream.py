@@ -13,7 +13,7 @@ from octavo.frontend.server.chat.protocol import ChatRequest, Delta, DeltaChoice
 from octavo.frontend.server.chunks import GAP, ChunkFrame, TextEvent
 from octavo.frontend.server.errors import ApiError
 from octavo.frontend.server.generation import Generation
-from octavo.frontend.server.logprobs import TokenSpelling
+from octavo.frontend.server.logprobs import TokenSpelling, num_shown
 from octavo.frontend.server.options import ServerOptions
 from octavo.frontend.server.streaming import SSE_END, SSE_KEEP_ALIVE, sse_error
 from octavo.outputs import CompletionOutput, RequestOutput
@@ -37,7 +37,7 @@ class ChatStream:
         self._frame = ChunkFrame("chat.completion.chunk", body, generation, options)
         self._role = role
         self._echoed = echoed
-        self._num_top = (body.top_logprobs or 0) if body.logprobs else None
+        self._num_top = num_shown(body.top_logprobs or 0, body.logprob_token_ids) if body.logprobs else None
         self._spelling = spelling
         self._with_ids = bool(body.return_token_ids)
         self._encode = msgspec.json.Encoder().encode

@@ -6,7 +6,7 @@ from msgspec import UNSET
 
 from octavo.frontend.server.completions.logprobs import completion_logprobs
 from octavo.frontend.server.completions.protocol import CompletionChoice, CompletionLogprobs, CompletionRequest
-from octavo.frontend.server.logprobs import TokenSpelling, shown_prompt_logprobs
+from octavo.frontend.server.logprobs import TokenSpelling, num_shown, shown_prompt_logprobs
 from octavo.outputs import CompletionOutput, LogprobsOnePosition, RequestOutput
 
 
@@ -20,7 +20,9 @@ class ChoiceMaker:
     def __init__(self, body: CompletionRequest, spelling: TokenSpelling, prompt_texts: list[str], num_per_prompt: int) -> None:
         self.prompt_only = bool(body.echo) and body.max_tokens == 0
         self._echo = bool(body.echo)
-        self._num_top = body.logprobs
+        self._num_top = None if body.logprobs is None else num_shown(body.logprobs, body.logprob_token_ids)
+        self._absent = UNSET if body.stream else None
+        """What a field holds that is not asked for: a chunk leaves it out."""
         self._with_ids = bool(body.return_token_ids)
         self._with_prompt_logprobs = body.prompt_logprobs is not None
         self._spelling = spelling
@@ -47,9 +49,12 @@ class ChoiceMaker:
             logprobs=None if self._num_top is None else self._logprobs(output, completion, echoed, offset),
             finish_reason="length" if self.prompt_only and completion.finish_reason else completion.finish_reason,
             stop_reason=None if self.prompt_only else completion.stop_reason,
-            token_ids=[] if self._with_ids and self.prompt_only else completion.token_ids if self._with_ids else UNSET,
-            prompt_token_ids=output.prompt_token_ids if self._with_ids and first else UNSET,
-            prompt_logprobs=shown_prompt_logprobs(output.prompt_logprobs) if self._with_prompt_logprobs and first else UNSET,
+            token_ids=self._absent if not self._with_ids else [] if self.prompt_only else completion.token_ids,
+            prompt_token_ids=output.prompt_token_ids if self._with_ids and first else self._absent,
+            prompt_logprobs=shown_prompt_logprobs(output.prompt_logprobs)
+            if self._with_prompt_logprobs and first
+            else self._absent,
+            routed_experts=self._absent,
         )
 
     def _logprobs(

@@ -53,9 +53,10 @@ class CompletionChoice(msgspec.Struct):
     logprobs: CompletionLogprobs | None = None
     finish_reason: str | None = None
     stop_reason: int | str | UnsetType | None = UNSET
-    token_ids: list[int] | UnsetType = UNSET
-    prompt_token_ids: list[int] | UnsetType = UNSET
+    token_ids: list[int] | UnsetType | None = UNSET
+    prompt_token_ids: list[int] | UnsetType | None = UNSET
     prompt_logprobs: list[dict[str, PromptLogprob] | None] | UnsetType | None = UNSET
+    routed_experts: UnsetType | None = UNSET
 
 
 class CompletionResponse(msgspec.Struct):
@@ -68,4 +69,7 @@ class CompletionResponse(msgspec.Struct):
     choices: list[CompletionChoice]
     usage: Usage
     system_fingerprint: str
-    metrics: PerRequestMetrics | UnsetType = UNSET
+    metrics: PerRequestMetrics | None = None
+    service_tier: None = None
+    kv_transfer_params: None = None
+    ec_transfer_params: None = None

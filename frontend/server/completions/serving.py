@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
-from msgspec import UNSET
 
 from octavo.config import EngineConfig
 from octavo.errors import ValidationError
@@ -95,6 +94,8 @@ def completion_params(body: CompletionRequest, config: EngineConfig) -> Sampling
     logprobs, prompt_logprobs = body.logprobs, body.prompt_logprobs
     if logprobs is not None and logprobs < 0:
         raise ValidationError(f"logprobs must be at least 0, got {logprobs}.", parameter="logprobs", value=logprobs)
+    if body.logprob_token_ids and logprobs is None:
+        raise ValidationError("logprob_token_ids needs logprobs.", parameter="logprob_token_ids")
     if body.echo and logprobs is not None and prompt_logprobs is None:
         prompt_logprobs = logprobs
     if body.echo and logprobs is not None and body.stream and (body.n or 1) > 1:
@@ -176,5 +177,5 @@ def completion_response(
         choices=choices,
         usage=usage.usage(),
         system_fingerprint=generation.fingerprint,
-        metrics=per_request_metrics(record.metrics) if with_metrics and record.metrics else UNSET,
+        metrics=per_request_metrics(record.metrics) if with_metrics and record.metrics else None,
     )

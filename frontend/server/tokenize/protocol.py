@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from octavo.frontend.server.body import BodyType, Refused
+from octavo.frontend.server.fields import ReasoningEffort
 from octavo.params import Count
 
 
@@ -25,7 +26,7 @@ class TokenizeRequest(msgspec.Struct, kw_only=True):
     chat_template_kwargs: dict[str, Any] | None = None
     documents: list[dict[str, Any]] | None = None
     tools: list[dict[str, Any]] | None = None
-    reasoning_effort: str | None = None
+    reasoning_effort: ReasoningEffort | None = None
 
 
 class DetokenizeRequest(msgspec.Struct, kw_only=True):

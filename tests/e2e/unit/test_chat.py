@@ -5,11 +5,14 @@ from __future__ import annotations
 from itertools import chain
 from typing import Any
 
+import pytest
 from fake_engine import TEXT
 from local_server import LocalServer, ServerMaker
 
 PATH = "/v1/chat/completions"
 HI = [{"role": "user", "content": "Hi"}]
+EMPTY = dict.fromkeys(("refusal", "annotations", "audio", "function_call", "reasoning"))
+"""Fields of a message that this model has nothing for."""
 
 
 async def chat(server: LocalServer, **body: Any) -> dict[str, Any]:
@@ -27,10 +30,50 @@ async def test_a_whole_answer(server: LocalServer) -> None:
     assert answer["id"].startswith("chatcmpl-")
     assert answer["object"] == "chat.completion"
     [choice] = answer["choices"]
-    assert choice["message"] == {"role": "assistant", "content": TEXT, "refusal": None}
-    assert choice["logprobs"] is None
+    assert choice["message"] == {"role": "assistant", "content": TEXT, **EMPTY}
+    absent = {"logprobs", "stop_reason", "token_ids", "routed_experts"}
+    assert {name for name, value in choice.items() if value is None} == absent
+    absent = {"prompt_logprobs", "prompt_token_ids", "prompt_text", "service_tier", "kv_transfer_params", "ec_transfer_params"}
+    assert {name for name, value in answer.items() if value is None} == {*absent, "metrics"}
     assert prompt_text(server) == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     assert server.engine.calls[-1].params.max_tokens is None
+
+
+async def test_listed_ids_are_all_shown(server: LocalServer) -> None:
+    """Whatever top_logprobs says, and though the sampled token is there too."""
+    listed = {"logprobs": True, "logprob_token_ids": [7, 8, 9]}
+    for top in (None, 0, 1, 3, 5):
+        answer = await chat(server, **listed, top_logprobs=top)
+        shown = answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
+        assert {entry["logprob"] for entry in shown} == {-1.5, -2.0, -3.0, -4.0}
+    [*_, last] = await server.events(PATH, {"messages": HI, **listed, "top_logprobs": 1})
+    assert len(last["choices"][0]["logprobs"]["content"][0]["top_logprobs"]) == 4
+
+
+async def test_timings_stand_in_the_usage_chunk(make_server: ServerMaker) -> None:
+    server = await make_server(enable_per_request_metrics=True)
+    usage = {"stream_options": {"include_usage": True}}
+    *events, last = await server.events(PATH, {"messages": HI, **usage})
+    assert last["metrics"]["queue_time_ms"] == pytest.approx(500)
+    assert last["metrics"]["tokens_per_second"] > 0
+    assert not any("metrics" in event for event in events)
+    assert "metrics" not in (await server.events(PATH, {"messages": HI, "n": 2, **usage}))[-1]
+
+
+async def test_forced_usage_stands_in_every_chunk(make_server: ServerMaker) -> None:
+    server = await make_server(enable_force_include_usage=True)
+    events = await server.events(PATH, {"messages": HI})
+    counts = [event["usage"]["completion_tokens"] for event in events]
+    assert counts[0] == 0
+    assert counts == sorted(counts)
+    assert counts[-1] == len(server.engine.tokenizer.encode(TEXT))
+
+
+async def test_reasoning_effort_is_one_of_openais(server: LocalServer) -> None:
+    await chat(server, reasoning_effort="xhigh")
+    for path, body in ((PATH, {"messages": HI}), ("/tokenize", {"messages": HI})):
+        status, answer = await server.post(path, {**body, "reasoning_effort": "extra_high"})
+        assert (status, answer["error"]["param"]) == (400, "reasoning_effort")
 
 
 async def test_max_completion_tokens_wins(server: LocalServer) -> None:
@@ -94,7 +137,7 @@ async def test_going_on_from_the_last_message(server: LocalServer) -> None:
     messages = [*HI, {"role": "assistant", "content": "Well, "}]
     answer = await chat(server, messages=messages, continue_final_message=True, echo=True)
     assert prompt_text(server).endswith("assistant\nWell, ")
-    assert answer["choices"][0]["message"] == {"role": "assistant", "content": "Well, " + TEXT, "refusal": None}
+    assert answer["choices"][0]["message"] == {"role": "assistant", "content": "Well, " + TEXT, **EMPTY}
     events = await server.events(PATH, {"messages": messages, "continue_final_message": True, "echo": True})
     assert "".join(e["choices"][0]["delta"]["content"] for e in events) == "Well, " + TEXT
 

@@ -128,7 +128,10 @@ async def test_usage_in_streams(server: LocalServer, make_server: ServerMaker) -
     assert [e["usage"]["completion_tokens"] for e in events[:-1]] == list(range(1, len(events)))
     always = await make_server(enable_force_include_usage=True, enable_prompt_tokens_details=True)
     last = (await always.events(PATH, {"prompt": "Hello"}))[-1]
-    assert last["usage"]["prompt_tokens_details"] == {"cached_tokens": 3}
+    details = {"cached_tokens": 3, "created_cache_tokens": last["usage"]["prompt_tokens"] - 3, "multimodal_tokens": None}
+    assert last["usage"]["prompt_tokens_details"] == details
+    counts = [event["usage"]["completion_tokens"] for event in await always.events(PATH, {"prompt": "Hello"})]
+    assert counts[:-1] == list(range(1, len(counts))), "forced usage stands in every chunk"
 
 
 async def test_parameters_reach_the_engine(server: LocalServer) -> None:
@@ -181,7 +184,30 @@ async def test_per_request_metrics(make_server: ServerMaker) -> None:
     metrics = (await complete(server))["metrics"]
     assert metrics["queue_time_ms"] == pytest.approx(500)
     assert metrics["tokens_per_second"] > 0
-    assert "metrics" not in await complete(server, n=2)
+    assert (await complete(server, n=2))["metrics"] is None
+    usage = {"stream_options": {"include_usage": True}}
+    assert (await server.events(PATH, {"prompt": "Hi", **usage}))[-1]["metrics"]["queue_time_ms"] == pytest.approx(500)
+
+
+async def test_what_is_not_asked_for_is_null(server: LocalServer) -> None:
+    answer = await complete(server)
+    [choice] = answer["choices"]
+    absent = {"logprobs", "stop_reason", "token_ids", "prompt_logprobs", "prompt_token_ids", "routed_experts"}
+    assert {name for name, value in choice.items() if value is None} == absent
+    absent = {"metrics", "service_tier", "kv_transfer_params", "ec_transfer_params"}
+    assert {name for name, value in answer.items() if value is None} == absent
+    for event in await server.events(PATH, {"prompt": "Hello"}):
+        assert set(event["choices"][0]) <= {"index", "text", "logprobs", "finish_reason", "stop_reason"}
+
+
+async def test_listed_ids_are_all_shown(server: LocalServer) -> None:
+    for logprobs in (0, 1, 3, 5):
+        answer = await complete(server, logprobs=logprobs, logprob_token_ids=[7, 8, 9])
+        assert set(answer["choices"][0]["logprobs"]["top_logprobs"][0].values()) == {-1.5, -2.0, -3.0, -4.0}
+    status, answer = await server.post(PATH, {"prompt": "Hello", "logprob_token_ids": [7]})
+    assert (status, answer["error"]["param"]) == (400, "logprob_token_ids")
+    status, answer = await server.post(PATH, {"prompt": "Hello", "logprobs": -1})
+    assert (status, answer["error"]["param"]) == (400, "logprobs")
 
 
 async def test_generate(server: LocalServer) -> None:

@@ -4,10 +4,27 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from octavo.core.messages import SchedulerStats
+from octavo.config import CacheConfig, DeviceConfig, EngineConfig, ModelConfig, SchedulerConfig
+from octavo.core.messages import Ready, SchedulerStats
 from octavo.frontend.metrics import PrometheusStats
+from octavo.frontend.metrics_snapshot import snapshot
 from octavo.frontend.stats import FinishedRequest, IterationStats
+from octavo.metrics import Counter, Gauge, Histogram
 from octavo.outputs import RequestMetrics
+
+
+def make_config() -> EngineConfig:
+    model = ModelConfig(
+        name="fake", path="", format="dummy", hf_config={}, architecture="Fake", dtype="float32", max_model_len=64,
+        fit_max_model_len=False, vocab_size=50, eos_token_ids=(), generation_config={}, tokenizer_path="",
+        served_model_names=("fake",),
+    )  # fmt: skip
+    return EngineConfig(
+        model,
+        CacheConfig(4, "float32", 0.5, None, None, enable_prefix_caching=True),
+        SchedulerConfig(8, 32, True, 0, "fcfs", True, 0, None, 1),
+        DeviceConfig("cpu", 1, "uni"),
+    )
 
 
 def samples(stats: PrometheusStats) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -45,11 +62,38 @@ def test_counters_and_gauges() -> None:
     expected = {
         "num_requests_running": 3, "num_requests_waiting": 4, "kv_cache_usage_perc": 0.5, "prefix_cache_queries_total": 20,
         "prefix_cache_hits_total": 12, "num_preemptions_total": 2, "prompt_tokens_total": 14, "prompt_tokens_cached_total": 4,
-        "generation_tokens_total": 10, "iteration_tokens_total_count": 2, "iteration_tokens_total_sum": 18,
+        "generation_tokens_total": 10, "iteration_tokens_total_count": 2, "iteration_tokens_total_sum": 24,
     }  # fmt: skip
     assert {name: seen[name, ()] for name in expected} == expected
     assert seen["request_success_total", (("finished_reason", "abort"),)] == 1
     assert seen["request_success_total", (("finished_reason", "stop"),)] == 0
+
+
+def test_waiting_by_reason_sleep_and_cache() -> None:
+    stats = PrometheusStats()
+    assert not any(name == "cache_config_info" for name, _ in samples(stats)), "before the engine is up"
+    stats.set_engine(make_config(), Ready(1, 1, num_blocks=77, block_size=4, max_model_len=64, phases={}))
+    assert stats.model_name == "fake"
+    stats.record(SchedulerStats(0, 5, 0.0, num_deferred=2), IterationStats())
+    stats.record_sleep_state(1)
+    seen = samples(stats)
+    by_reason = {reason: seen["num_requests_waiting_by_reason", (("reason", reason),)] for reason in ("capacity", "deferred")}
+    assert by_reason == {"capacity": 3, "deferred": 2}
+    states = {labels[0][1]: value for (name, labels), value in seen.items() if name == "engine_sleep_state"}
+    assert states == {"awake": 0, "weights_offloaded": 1, "discard_all": 0}
+    [labels] = [dict(labels) for name, labels in seen if name == "cache_config_info"]
+    assert (labels["num_gpu_blocks"], labels["block_size"], labels["cache_dtype"]) == ("77", "4", "float32")
+
+
+def test_snapshot_holds_every_series_as_plain_objects() -> None:
+    stats = PrometheusStats("tiny")
+    stats.record(SchedulerStats(3, 0, 0.5), IterationStats(num_prompt_tokens=9, num_generation_tokens=1))
+    found = {metric.name: metric for metric in snapshot(stats) if set(metric.labels) == {"model_name"}}
+    assert found["octavo:num_requests_running"] == Gauge("octavo:num_requests_running", {"model_name": "tiny"}, 3.0)
+    assert found["octavo:prompt_tokens"] == Counter("octavo:prompt_tokens", {"model_name": "tiny"}, 9)
+    steps = found["octavo:iteration_tokens_total"]
+    assert isinstance(steps, Histogram)
+    assert (steps.count, steps.sum, steps.buckets["8.0"], steps.buckets["16.0"], steps.buckets["+Inf"]) == (1, 10.0, 0, 1, 1)
 
 
 def test_histograms() -> None:

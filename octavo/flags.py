@@ -15,18 +15,8 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
-from octavo.config import ACCEPTED_WITHOUT_EFFECT, flag_name
-
-# Of the accepted arguments without effect, those that are switches; the others take a value.
-SWITCHES_WITHOUT_EFFECT = frozenset(
-    {
-        "trust_remote_code",
-        "enforce_eager",
-        "disable_custom_all_reduce",
-        "multi_step_stream_outputs",
-        "disable_async_output_proc",
-    }
-)
+from octavo.config import flag_name
+from octavo.foreign_args import FOREIGN_ARGS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,15 +90,18 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(normalized(sys.argv[1:] if args is None else args), namespace)
 
 
-def add_flags(parser: argparse.ArgumentParser, cls: type, title: str) -> None:
-    """Add one group with every flag of a dataclass; only flags that are given reach the namespace."""
+def add_flags(parser: argparse.ArgumentParser, cls: type, title: str, *, with_defaults: bool = False) -> None:
+    """Add one group with every flag of a dataclass.
+
+    Only flags that are given reach the namespace, unless it is to hold the defaults of the others too.
+    """
     group = parser.add_argument_group(title)
     for flag in flags_of(cls):
-        _add_flag(group, flag)
+        _add_flag(group, flag, flag.default if with_defaults else argparse.SUPPRESS)
 
 
-def _add_flag(group: Any, flag: Flag) -> None:
-    common: dict[str, Any] = {"dest": flag.field, "default": argparse.SUPPRESS, "help": _help_text(flag)}
+def _add_flag(group: Any, flag: Flag, default: Any) -> None:
+    common: dict[str, Any] = {"dest": flag.field, "default": default, "help": _help_text(flag)}
     if flag.kind == "bool":
         group.add_argument(*flag.names, action=argparse.BooleanOptionalAction, **common)
     elif flag.kind == "list":
@@ -165,15 +158,32 @@ def _number_or_text(text: str) -> int | str:
         return text
 
 
-def add_without_effect(parser: argparse.ArgumentParser) -> None:
-    """Accept, without showing them, the flags of other engines that change nothing here."""
-    short = {"tensor_parallel_size": ("-tp",), "pipeline_parallel_size": ("-pp",), "data_parallel_size": ("-dp",)}
-    for name in ACCEPTED_WITHOUT_EFFECT:
+def add_foreign(parser: argparse.ArgumentParser) -> None:
+    """Accept, without showing them, vLLM's flags that are no options here; `check_foreign` says what becomes of each."""
+    short = {
+        "tensor_parallel_size": ("-tp",),
+        "pipeline_parallel_size": ("-pp",),
+        "data_parallel_size": ("-dp",),
+        "compilation_config": ("-cc",),
+        "optimization_level": ("-O",),
+        "enable_expert_parallel": ("-ep",),
+        "speculative_config": ("-sc",),
+    }
+    for name, arg in FOREIGN_ARGS.items():
         options: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
-        if name in SWITCHES_WITHOUT_EFFECT:
-            parser.add_argument(flag_name(name), action=argparse.BooleanOptionalAction, **options)
+        names = (flag_name(name), *short.get(name, ()))
+        if arg.switch:
+            parser.add_argument(*names, action=argparse.BooleanOptionalAction, **options)
         else:
-            parser.add_argument(flag_name(name), *short.get(name, ()), type=_number_or_text, **options)
+            parser.add_argument(*names, type=_any_value, **options)
+
+
+def _any_value(text: str) -> Any:
+    """JSON where it is JSON, else the text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def normalized(argv: Sequence[str]) -> list[str]:

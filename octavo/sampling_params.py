@@ -1,0 +1,16 @@
+"""vLLM's name for where sampling parameters are: forwards to `octavo.params`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from octavo.not_served import NAMES, refusal
+from octavo.params import RequestOutputKind, SamplingParams
+
+__all__ = ["RequestOutputKind", "SamplingParams"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in NAMES:
+        raise ImportError(str(refusal(name, NAMES)))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
