@@ -177,13 +177,13 @@ class LLM:
             for prompt, one, rank in zip(prompts, all_params, priorities, strict=True)
         ]
         with BatchBar(len(jobs), use_tqdm) as bar:
-            return self._call(run_batch(self._engine, jobs, on_error, bar.update))
+            return self._call(run_batch(self._engine, jobs, on_error, bar.update), bar.show)
 
-    def _call(self, coroutine: Any) -> Any:
+    def _call(self, coroutine: Any, while_waiting: Callable[[], None] | None = None) -> Any:
         if not self._finalizer.alive:
             coroutine.close()
             raise EngineDeadError("this LLM has been closed")
-        return self._thread.call(coroutine)
+        return self._thread.call(coroutine, while_waiting)
 
     def _chat_prompt(self, messages: Conversation, options: Mapping[str, Any]) -> Callable[[], Awaitable[PromptType]]:
         engine = self._engine
