@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from octavo.errors import ConfigError
 from octavo.flags import Parser, add_flags, split
+from octavo.frontend.cli.reaching import why_unreachable
 from octavo.tools.arrivals import ArrivalOptions, arrival_times
 from octavo.tools.bench_serve_options import SAMPLING, BenchServeOptions, Load, loads, pair
 from octavo.tools.client import ENDPOINTS, RequestResult, Target, list_models, make_session, send
@@ -55,7 +56,7 @@ async def bench(options: BenchServeOptions, dataset: DatasetOptions, arrivals: A
     dataset.check()
     if dataset.prompt_format == "ids" and options.backend == "openai-chat":
         raise ConfigError("--prompt-format ids does not go with --backend openai-chat: a chat message is text")
-    async with make_session(options.request_timeout) as session:
+    async with make_session(options.request_timeout, options.address(), options.cacert) as session:
         target, tokenizer_name = await _find_target(session, options, dataset)
         tokenizer = BenchTokenizer.load(tokenizer_name)
         if options.num_warmups > 0:
@@ -155,9 +156,9 @@ async def _models(session: aiohttp.ClientSession, options: BenchServeOptions, he
             if options.model:
                 return {}
             raise ConfigError(f"{options.url()}/v1/models: {error.status} {error.message}") from None
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except (aiohttp.ClientError, OSError) as error:
             if time.monotonic() >= deadline:
-                raise ConfigError(f"no server at {options.url()}: {error}") from None
+                raise ConfigError(why_unreachable(options.address(), error)) from None
             await asyncio.sleep(0.2)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from octavo.config import option
 from octavo.errors import ConfigError
+from octavo.frontend.cli.address import Address, parse_address
 from octavo.tools.arrivals import ArrivalOptions
 from octavo.tools.client import ENDPOINTS
 from octavo.tools.metrics import LATENCIES, parse_goodput
@@ -22,7 +23,7 @@ class BenchServeOptions:
     """Which server, how many requests at once, and what to do with the numbers."""
 
     backend: str = option("openai", "Kind of endpoint.", choices=tuple(ENDPOINTS))
-    base_url: str | None = option(None, "URL of the server, without /v1; unset = --host and --port.")
+    base_url: str | None = option(None, "Server: HOST:PORT, with or without http:// and /v1; unset = --host and --port.")
     host: str = option("127.0.0.1", "Address of the server.")
     port: int = option(8000, "Port of the server.")
     endpoint: str | None = option(None, "Path of the endpoint; unset = the backend's usual one.")
@@ -30,6 +31,7 @@ class BenchServeOptions:
     served_model_name: str | None = option(None, "Name that requests use; unset = --model.")
     tokenizer: str | None = option(None, "Hub id, folder or file of the tokenizer; unset = the model's.")
     api_key: str | None = option(None, "Key to send; unset = the environment's OCTAVO_API_KEY.")
+    cacert: str | None = option(None, "File with the certificates to trust, for a server with one of its own making.")
     max_concurrency: int | None = option(None, "Requests in flight at most; others wait in the client.")
     sweep_concurrency: str | None = option(None, "Comma-separated values of --max-concurrency: one run for each.")
     sweep_request_rate: str | None = option(None, "Comma-separated values of --request-rate: one run for each.")
@@ -63,6 +65,7 @@ class BenchServeOptions:
 
     def check(self) -> None:
         """Raise ConfigError naming the flag whose value cannot work."""
+        self.address()
         if self.max_concurrency is not None and self.max_concurrency < 1:
             raise ConfigError(f"--max-concurrency must be at least 1, got {self.max_concurrency}")
         if self.sweep_concurrency and self.sweep_request_rate:
@@ -78,8 +81,16 @@ class BenchServeOptions:
             raise ConfigError(f"--metric-percentiles must lie in [0, 100], got {self.metric_percentiles}")
         parse_goodput(self.goodput)
 
+    def address(self) -> Address:
+        """The server. Raises: ConfigError: --base-url or --host is no address."""
+        if self.base_url:
+            return parse_address(self.base_url, "--base-url")
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return parse_address(f"{host}:{self.port}", "--host")
+
     def url(self) -> str:
-        return (self.base_url or f"http://{self.host}:{self.port}").rstrip("/")
+        """The server's URL, without /v1."""
+        return self.address().root
 
     def shown(self) -> list[str]:
         return [name.strip() for name in self.percentile_metrics.split(",") if name.strip()]

@@ -14,6 +14,8 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from octavo.frontend.cli.address import Address
+from octavo.frontend.cli.reaching import make_connector
 from octavo.frontend.cli.sse import DONE, SSEDecoder
 from octavo.tools.datasets import BenchRequest
 
@@ -202,9 +204,11 @@ async def _read(response: aiohttp.ClientResponse, timeline: _Timeline) -> None:
         timeline.event(event, now)
 
 
-def make_session(timeout: float | None = None) -> aiohttp.ClientSession:
-    """A session without limits of its own on connections."""
-    connector = aiohttp.TCPConnector(limit=0, limit_per_host=0, keepalive_timeout=60, ttl_dns_cache=300)
+def make_session(
+    timeout: float | None = None, address: Address | None = None, cacert: str | None = None
+) -> aiohttp.ClientSession:
+    """A session without limits of its own on connections; see `make_connector`."""
+    connector = make_connector(address, cacert, limit=0)
     return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=timeout), read_bufsize=1 << 20)
 
 

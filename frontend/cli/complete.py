@@ -41,7 +41,7 @@ async def complete(options: CompleteOptions, prompt: str) -> None:
     """
     from octavo.frontend.cli.client import Client
 
-    client = Client(options.url, options.model_name, options.key())
+    client = Client(options.address(), options.model_name, options.key(), options.cacert)
     try:
         async for text in client.stream_completion(prompt, options.sampling()):
             sys.stdout.write(text)

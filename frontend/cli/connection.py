@@ -1,4 +1,4 @@
-"""Options that `octavo chat` and `octavo complete` share."""
+"""Options of the commands that ask a server: which one, and how it should sample."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from typing import Any
 
 from octavo import envs
 from octavo.config import option
+from octavo.frontend.cli.address import Address, parse_address
 
 SAMPLING = ("max_tokens", "temperature", "top_p", "seed")
 
 
 @dataclass
-class ConnectionOptions:
-    """Which server to ask, and how it should sample."""
+class AskingOptions:
+    """How an answer is asked for."""
 
-    url: str = option("http://localhost:8000/v1", "Base URL of the server's API.")
-    model_name: str | None = option(None, "Model to ask; unset = the first one the server lists.")
     api_key: str | None = option(None, "Key to send; unset = the environment's OCTAVO_API_KEY.")
     max_tokens: int | None = option(None, "Longest answer in tokens; unset = the server's default.")
     temperature: float | None = option(None, "0 = always the likeliest token; unset = the server's default.")
@@ -30,3 +29,18 @@ class ConnectionOptions:
     def key(self) -> str | None:
         """The key to send."""
         return self.api_key or envs.get("API_KEY")
+
+
+@dataclass
+class ConnectionOptions(AskingOptions):
+    """Which server to ask, and how it should sample."""
+
+    url: str = option(
+        "localhost:8000", "Server: HOST:PORT, with or without http:// and /v1, or unix:PATH; without a port 8000 is meant."
+    )
+    model_name: str | None = option(None, "Model to ask; unset = the first one the server lists.")
+    cacert: str | None = option(None, "File with the certificates to trust, for a server with one of its own making.")
+
+    def address(self) -> Address:
+        """The server. Raises: ConfigError: --url is no address."""
+        return parse_address(self.url)
