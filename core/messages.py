@@ -105,6 +105,8 @@ class Ready(msgspec.Struct, tag="ready", array_like=True):
     """May be less than configured when --max-model-len auto met a small cache."""
     phases: dict[str, float]
     """Seconds each start-up phase took, in order."""
+    device: str = ""
+    """Device, kernels and threads, for people to read."""
 
 
 class Failed(msgspec.Struct, tag="failed", array_like=True):

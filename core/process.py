@@ -26,6 +26,7 @@ from octavo.core.core_io import CoreIO, Stop
 from octavo.core.messages import WIRE_VERSION, Failed, Progress, Ready
 from octavo.core.transport import remove_socket_directory
 from octavo.errors import OctavoError
+from octavo.log_format import make_formatter
 
 if TYPE_CHECKING:
     from octavo.core.engine_core import EngineCore
@@ -204,15 +205,14 @@ def _make_core(config: EngineConfig, executor: Executor, io: CoreIO) -> EngineCo
 
 
 def _ready(config: EngineConfig, core: EngineCore, executor: Executor, start_up: StartUp) -> Ready:
-    return Ready(WIRE_VERSION, os.getpid(), executor.num_blocks, config.cache.block_size, core.max_model_len, start_up.phases)
+    block_size, device = config.cache.block_size, executor.device_name
+    return Ready(WIRE_VERSION, os.getpid(), executor.num_blocks, block_size, core.max_model_len, start_up.phases, device)
 
 
 def _set_up_logging() -> None:
-    logging.basicConfig(
-        level=envs.LOG_LEVEL.upper(),
-        format="%(asctime)s %(levelname)s core[%(process)d] %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(make_formatter("core"))
+    logging.basicConfig(level=envs.LOG_LEVEL.upper(), handlers=[handler])
 
 
 def _set_process_name(name: str) -> None:

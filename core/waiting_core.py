@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -16,10 +17,16 @@ class WaitingCore:
     """A core process that waits for its `Bootstrap`; as a context manager it ends with the block unless it was taken.
 
     The process has a session of its own, so that the terminal's Ctrl-C does not reach it.
+
+    Args:
+        command: what to run.
+        environment: variables for it besides this process's own.
     """
 
-    def __init__(self, command: Sequence[str] = CORE_COMMAND) -> None:
-        self._process: subprocess.Popen[bytes] | None = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    def __init__(self, command: Sequence[str] = CORE_COMMAND, environment: Mapping[str, str] | None = None) -> None:
+        self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
+            command, stdin=subprocess.PIPE, start_new_session=True, env={**os.environ, **(environment or {})}
+        )
 
     def take(self) -> subprocess.Popen[bytes]:
         """The process, which from now on is the caller's. Raises: RuntimeError: it was taken or closed before."""

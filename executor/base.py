@@ -39,6 +39,11 @@ class Executor(abc.ABC):
     def num_blocks(self) -> int:
         """KV blocks there are; valid after `start`."""
 
+    @property
+    def device_name(self) -> str:
+        """Device, kernels and threads, for people to read; valid after `start`."""
+        return self.config.device.type
+
     @abc.abstractmethod
     def submit(self, step: StepInput) -> Future[StepOutput]:
         """Queue one step. The future raises what the step raised; the worker then still accepts further steps, the

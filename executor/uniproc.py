@@ -32,6 +32,10 @@ class UniprocExecutor(Executor):
     def num_blocks(self) -> int:
         return self._worker.num_blocks
 
+    @property
+    def device_name(self) -> str:
+        return self._worker.device_name
+
     def submit(self, step: StepInput) -> Future[StepOutput]:
         return self._thread.submit(self._worker.execute, step)
 

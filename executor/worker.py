@@ -38,6 +38,7 @@ class Worker:
         self.profiler = Profiler()
         self._model: Model | None = None
         self._runner: ModelRunner | None = None
+        self.device_name = ""
         self.num_blocks = 0
         self.max_model_len = config.model.max_model_len
 
@@ -127,7 +128,8 @@ class Worker:
             _set_native_threads(self._config.device.num_threads)
         else:
             torch.cuda.init()
-        logger.info("%s, %s kernels, %d threads", self._device.type, kernels, self._config.device.num_threads)
+        self.device_name = _device_name(self._device, kernels, self._config.device.num_threads)
+        logger.info("%s", self.device_name)
 
     def _load_model(self, progress: Progress) -> Model:
         from octavo.executor.loader import load_model
@@ -154,6 +156,16 @@ class Worker:
         for step in _warm_up_steps(self._config, self.max_model_len):
             self.execute(step)
         progress("warm_up", 1.0)
+
+
+def _device_name(device: torch.device, kernels: str, num_threads: int) -> str:
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, {kernels} kernels"
+    if kernels == "cpu":
+        from octavo.kernels.cpu import native
+
+        kernels = f"native {native.isa()}"
+    return f"cpu, {kernels} kernels, {num_threads} thread{'s' if num_threads > 1 else ''}"
 
 
 def _set_native_threads(count: int) -> None:

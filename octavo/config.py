@@ -21,6 +21,7 @@ from octavo.errors import ConfigError
 from octavo.foreign_args import FOREIGN_ARGS, check_foreign
 from octavo.generation_config import check_overrides
 from octavo.model_source import DEFAULT_MODEL, ModelFiles, find_model
+from octavo.short_names import names_of
 
 LogprobsMode = Literal["raw_logprobs", "processed_logprobs", "raw_logits", "processed_logits"]
 
@@ -123,7 +124,7 @@ def option(default: Any, help_text: str, *, choices: tuple[str, ...] = (), flag:
 class EngineArgs:
     """Options of the engine, with vLLM's names where it has the option too."""
 
-    model: str = option(DEFAULT_MODEL, "Hub id, local folder, or .gguf file of the model.")
+    model: str = option(DEFAULT_MODEL, "Hub id, local folder, .gguf file, or short name of the model.")
     tokenizer: str | None = option(None, "Hub id or folder of another tokenizer.")
     skip_tokenizer_init: bool = option(False, "Token ids in, token ids out; no text.")
     revision: str | None = option(None, "Branch, tag or commit of the model on the hub.")
@@ -318,7 +319,7 @@ class EngineArgs:
             eos_token_ids=_eos_ids(text, generation),
             generation_config=generation,
             tokenizer_path=tokenizer,
-            served_model_names=tuple(self.served_model_name) or (self.model,),
+            served_model_names=tuple(self.served_model_name) or names_of(self.model),
             seed=self.seed,
             max_logprobs=self.max_logprobs,
             logprobs_mode=self.logprobs_mode,  # type: ignore[arg-type]

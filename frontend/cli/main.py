@@ -24,9 +24,11 @@ EXIT_BROKEN_PIPE = 141
 """128 + SIGPIPE: whoever read our output has left, as `head` does."""
 
 COMMANDS = {
+    "run": Command("octavo.frontend.cli.run", "Answer a prompt or chat, in one command."),
     "serve": Command("octavo.frontend.cli.serve", "Start the HTTP server."),
     "chat": Command("octavo.frontend.cli.chat", "Chat with a running server."),
     "complete": Command("octavo.frontend.cli.complete", "Complete a text with a running server."),
+    "models": Command("octavo.frontend.cli.models", "List, download, show or remove models."),
     "bench": Command("octavo.frontend.cli.bench", "Measure a server or the engine."),
 }
 

@@ -9,6 +9,7 @@ from octavo.config import EngineArgs
 from octavo.core.waiting_core import WaitingCore
 from octavo.flags import Parser, add_flags, add_foreign, split
 from octavo.frontend.cli.config_file import parse_with_config
+from octavo.frontend.server.logs import choose_log
 from octavo.frontend.server.options import ServerOptions
 
 
@@ -47,7 +48,7 @@ def parse(argv: Sequence[str]) -> tuple[EngineArgs, ServerOptions]:
 def main(argv: Sequence[str]) -> int:
     """Serve until stopped; returns the exit code."""
     engine_args, options = parse(argv)
-    with WaitingCore() as core:  # imports torch while this process imports the server
+    with WaitingCore(environment=choose_log(options)) as core:  # imports torch while this process imports the server
         from octavo.frontend.server.run import run_server
 
         return run_server(engine_args, options, core)

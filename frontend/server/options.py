@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import hmac
 from dataclasses import dataclass
@@ -40,6 +41,15 @@ class ServerOptions:
         0, "Requests to the model that may be in flight; one more is refused with 429. 0 = only the engine's queue limits."
     )
     strict_params: bool = option(False, "Refuse unknown fields of a request body with 400 instead of warning in a header.")
+    log_level: str | None = option(
+        None, "Least level of log lines; unset = OCTAVO_LOG_LEVEL, or info.", choices=("debug", "info", "warning", "error")
+    )
+    log_format: str | None = option(
+        None,
+        "Form of log lines: text, or one JSON object a line; unset = OCTAVO_LOG_FORMAT, or text.",
+        choices=("text", "json"),
+    )
+    verbose: bool = option(False, "Say on a terminal, too, where the time of the start went; a log always says it.")
     disable_access_log: bool = option(False, "No log line per request.")
     enable_request_id_headers: bool = option(True, "Send every answer's request id in X-Request-Id.")
     response_role: str = option("assistant", "Role of the messages that the server answers with.")
@@ -59,6 +69,10 @@ class ServerOptions:
 
     def check(self) -> None:
         """Raise ConfigError naming the flag whose value cannot work."""
+        for field in dataclasses.fields(self):
+            value, choices = getattr(self, field.name), field.metadata["choices"]
+            if choices and value is not None and value not in choices:
+                raise ConfigError(f"{flag_name(field.name)} must be one of {', '.join(choices)}, got {value!r}")
         for name, low in _LOWEST.items():
             if not getattr(self, name) >= low:
                 raise ConfigError(f"{flag_name(name)} must be at least {low}, got {getattr(self, name)}")

@@ -29,6 +29,7 @@ from octavo.frontend.server.listener import (
 )
 from octavo.frontend.server.logs import set_up_logging
 from octavo.frontend.server.options import ServerOptions
+from octavo.frontend.server.start_display import StartDisplay, Started, make_display
 from octavo.frontend.server.startup import EngineStarter, PhaseClock, StartCancelledError
 from octavo.frontend.server.state import Phase, ServerState
 
@@ -40,13 +41,14 @@ ANSWER_TIME = 1.0
 """Seconds that requests get to be answered with an error after the engine's death, or an abort at the end of draining."""
 
 
-def run_server(engine_args: EngineArgs, options: ServerOptions, core: WaitingCore) -> int:
+def run_server(engine_args: EngineArgs, options: ServerOptions, core: WaitingCore, display: StartDisplay | None = None) -> int:
     """Serve until a signal or the engine's death ends it.
 
     Args:
         engine_args: what to serve and how.
         options: where and to whom.
         core: the engine's core process, started before this module was imported.
+        display: how to tell of the start; None = as standard error suits.
 
     Returns:
         The exit code: 0 after SIGTERM, 130 after SIGINT (Ctrl-C), 1 when the engine died.
@@ -55,15 +57,17 @@ def run_server(engine_args: EngineArgs, options: ServerOptions, core: WaitingCor
         ConfigError: an option cannot work, or the address is taken.
         EngineStartError: the engine could not start.
     """
-    set_up_logging()
+    display = display or make_display()
+    set_up_logging(display.handler)
     options.check()
     clock = PhaseClock()
     sock = open_socket(options)
     try:
         warn_if_open_to_all(options)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_Server(engine_args, options, core, sock, clock).run())
+            return runner.run(_Server(engine_args, options, core, sock, clock, display).run())
     finally:
+        display.close()
         close_socket(options, sock)
 
 
@@ -71,14 +75,22 @@ class _Server:
     """One run of the server."""
 
     def __init__(
-        self, engine_args: EngineArgs, options: ServerOptions, core: WaitingCore, sock: socket.socket, clock: PhaseClock
+        self,
+        engine_args: EngineArgs,
+        options: ServerOptions,
+        core: WaitingCore,
+        sock: socket.socket,
+        clock: PhaseClock,
+        display: StartDisplay,
     ) -> None:
         self._options = options
         self._sock = sock
         self._clock = clock
+        self._display = display
+        self._model = engine_args.model
         self._metrics = PrometheusStats()
         self._state = ServerState(options, self._metrics)
-        self._starter = EngineStarter(engine_args, core, [self._metrics], clock)
+        self._starter = EngineStarter(engine_args, core, [self._metrics], clock, display)
         self._engine: AsyncLLM | None = None
         self._stop = asyncio.Event()
         self._stopped_code = EXIT_OK
@@ -104,6 +116,7 @@ class _Server:
         await runner.setup()
         await web.SockSite(runner, self._sock, ssl_context=ssl_context(self._options), backlog=BACKLOG).start()
         logger.info("listening on %s, starting the engine", url_of(self._options, self._sock))
+        self._display.begin(self._model)
         return runner
 
     async def _serve(self) -> int:
@@ -114,8 +127,8 @@ class _Server:
         # What start-up made stays; the collector need not look at it again.
         gc.collect()
         gc.freeze()
-        logger.info("start-up took\n%s", self._clock.table())
-        logger.info("Octavo is ready at %s", url_of(self._options, self._sock))
+        url, phases = url_of(self._options, self._sock), self._clock.phases
+        self._display.end(Started(engine, url, sum(phases.values()), self._clock.table(), self._options))
         while not self._stop.is_set():
             if engine.errored:
                 return await self._end_dead(engine)
@@ -171,6 +184,7 @@ class _Server:
     def _leave(self) -> NoReturn:
         """End though the start goes on in its thread; the core ends with this process."""
         logger.info("stopped")
+        self._display.close()
         close_socket(self._options, self._sock)
         logging.shutdown()
         os._exit(self._stopped_code)

@@ -19,6 +19,7 @@ from octavo.frontend.stats import StatLogger
 
 if TYPE_CHECKING:
     from octavo.frontend.async_llm import AsyncLLM
+    from octavo.frontend.server.start_display import StartDisplay
 
 logger = logging.getLogger(__name__)
 
@@ -72,12 +73,18 @@ class EngineStarter:
     """
 
     def __init__(
-        self, engine_args: EngineArgs, core: WaitingCore, stat_loggers: Sequence[StatLogger], clock: PhaseClock
+        self,
+        engine_args: EngineArgs,
+        core: WaitingCore,
+        stat_loggers: Sequence[StatLogger],
+        clock: PhaseClock,
+        display: StartDisplay,
     ) -> None:
         self._engine_args = engine_args
         self._core = core
         self._stat_loggers = stat_loggers
         self._clock = clock
+        self._display = display
         self._cancelled = threading.Event()
         self._last_progress = ("", -1)
 
@@ -123,6 +130,7 @@ class EngineStarter:
 
     def _on_progress(self, progress: Progress) -> None:
         self._check_cancelled()
+        self._display.progress(progress)
         tenth = int(progress.fraction * 10)
         if (progress.phase, tenth) != self._last_progress:
             self._last_progress = (progress.phase, tenth)

@@ -1,0 +1,73 @@
+"""What a person reads when the server is ready: what serves, where, and what to try."""
+
+from __future__ import annotations
+
+from octavo.frontend.async_llm import AsyncLLM
+from octavo.frontend.server.options import ServerOptions
+from octavo.model_facts import model_facts, scaled
+from octavo.version import __version__
+
+
+def banner(engine: AsyncLLM, url: str, seconds: float, options: ServerOptions) -> str:
+    """The banner, without a line end.
+
+    Args:
+        engine: ready to serve.
+        url: of the server, as `url_of` gives it.
+        seconds: the start took.
+        options: of the server.
+    """
+    near = _near(url)
+    rows = [
+        ("model", _model(engine)),
+        ("device", engine.ready.device),
+        ("context", _context(engine)),
+        ("API", f"{near if near.startswith('unix:') else near + '/v1'}  ({_key(options)})"),
+    ]
+    if getattr(options, "web_ui", False) and not near.startswith("unix:"):
+        rows.append(("browser", near + "/"))
+    rows += [("try", line) for line in _try(near, options)]
+    rows.append(("stop", "Ctrl-C"))
+    title = f"Octavo {__version__} is ready after {seconds:.1f} s: {engine.config.model.name}"
+    lines, before = [title, ""], ""
+    for name, text in rows:
+        lines.append(f"  {'' if name == before else name:<8} {text}")
+        before = name
+    return "\n".join(lines)
+
+
+def _model(engine: AsyncLLM) -> str:
+    model = engine.config.model
+    facts = model_facts(model.path, model.format)
+    if not facts.parameters:
+        return f"{model.architecture}, random weights, computed in {model.dtype}"
+    how = {"int8": "8-bit products", "gguf": "products with its blocks", None: model.dtype}[model.quantization]
+    return f"{model.architecture}, {scaled(facts.parameters)} parameters, {facts.weights} in {how}"
+
+
+def _context(engine: AsyncLLM) -> str:
+    cache = engine.ready.num_blocks * engine.ready.block_size
+    return f"{engine.ready.max_model_len} tokens a request, KV cache for {cache}"
+
+
+def _key(options: ServerOptions) -> str:
+    return "an API key is needed" if options.key_ring() else "no API key: everyone who reaches it may use it"
+
+
+def _near(url: str) -> str:
+    """The URL as this machine's own programs reach it."""
+    return url.replace("://0.0.0.0:", "://127.0.0.1:", 1).replace("://[::]:", "://[::1]:", 1)
+
+
+def _try(near: str, options: ServerOptions) -> list[str]:
+    key = "OCTAVO_API_KEY=KEY " if options.key_ring() else ""
+    default = near in ("http://127.0.0.1:8000", "http://[::1]:8000")
+    cacert = f" --cacert {options.ssl_certfile}" if options.ssl_certfile else ""
+    chat = f"{key}octavo chat{'' if default else f' --url {near}'}{cacert}"
+    socket, root = "", near
+    if near.startswith("unix:"):
+        socket, root = f" --unix-socket {near.removeprefix('unix:')}", "http://localhost"
+    header = " -H 'Authorization: Bearer KEY'" if key else ""
+    body = """-d '{"messages": [{"role": "user", "content": "Name three rivers."}]}'"""
+    curl = f"curl{socket}{cacert} {root}/v1/chat/completions -H 'Content-Type: application/json'{header} {body}"
+    return [chat, curl]
