@@ -15,7 +15,7 @@ def available_host_bytes() -> int:
 
 def _host_available() -> int:
     """Linux's own estimate, page cache that can be dropped included; elsewhere what is free or simply there."""
-    for line in _read("/proc/meminfo").splitlines():
+    for line in read_system_file("/proc/meminfo").splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     name = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
@@ -25,7 +25,7 @@ def _host_available() -> int:
 def _cgroup_headrooms() -> list[int]:
     """What each limited cgroup above this process still allows (version 2, and the memory controller of version 1)."""
     headrooms = []
-    for line in _read("/proc/self/cgroup").splitlines():
+    for line in read_system_file("/proc/self/cgroup").splitlines():
         hierarchy, controllers, path = line.split(":", 2)
         if hierarchy == "0":
             names, root = ("memory.max", "memory.current", "inactive_file"), _CGROUP_ROOT
@@ -40,14 +40,16 @@ def _cgroup_headrooms() -> list[int]:
 
 
 def _headroom(group: Path, limit_name: str, usage_name: str, cache_name: str) -> int | None:
-    limit, usage = _read(group / limit_name).strip(), _read(group / usage_name).strip()
+    limit, usage = read_system_file(group / limit_name).strip(), read_system_file(group / usage_name).strip()
     if not limit.isdecimal() or not usage.isdecimal():
         return None
-    droppable = [int(line.split()[1]) for line in _read(group / "memory.stat").splitlines() if line.split()[0] == cache_name]
+    droppable = [
+        int(line.split()[1]) for line in read_system_file(group / "memory.stat").splitlines() if line.split()[0] == cache_name
+    ]
     return int(limit) - int(usage) + sum(droppable)
 
 
-def _read(path: str | Path) -> str:
+def read_system_file(path: str | Path) -> str:
     """The file's text, "" where there is no such file: not every system has these."""
     try:
         return Path(path).read_text()

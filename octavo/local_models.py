@@ -67,13 +67,14 @@ def remove(name: str, download_dir: str | None = None) -> int:
 
 def _hub_repos(download_dir: str | None) -> list[Any]:
     """The models in the hub library's cache, as it describes them."""
-    return [repo for repo in _cache(download_dir).repos if repo.repo_type == "model"]
+    cache = _cache(download_dir)
+    return [] if cache is None else [repo for repo in cache.repos if repo.repo_type == "model"]
 
 
 def _cache(download_dir: str | None) -> Any:
-    from huggingface_hub import CacheNotFound, HFCacheInfo, scan_cache_dir
+    from huggingface_hub import CacheNotFound, scan_cache_dir
 
     try:
         return scan_cache_dir(download_dir)
     except CacheNotFound:  # nothing was ever downloaded
-        return HFCacheInfo(size_on_disk=0, repos=frozenset(), warnings=[])
+        return None

@@ -44,6 +44,7 @@ class FakeOpenAI:
     active: int = 0
     peak_active: int = 0
     url: str = ""
+    model: str = "fake"
 
     def __enter__(self) -> Self:
         self._started = threading.Event()
@@ -72,7 +73,7 @@ class FakeOpenAI:
         await runner.cleanup()
 
     async def _models(self, request: web.Request) -> web.Response:
-        return web.json_response({"object": "list", "data": [{"id": "fake", "object": "model"}]})
+        return web.json_response({"object": "list", "data": [{"id": self.model, "object": "model"}]})
 
     async def _generate(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()

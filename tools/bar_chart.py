@@ -10,6 +10,7 @@ from typing import Any
 
 from octavo.tools import plot
 from octavo.tools.compare_report import START, START_METRICS, WORK_METRICS, Comparison, Metric, number
+from octavo.tools.measured import circumstances, facts_table
 
 LABEL_WIDTH, BAR, GAP, TOP = 150, 13, 9, 50
 WIDTH, VALUE_WIDTH = 560, 110
@@ -68,7 +69,8 @@ def write_comparison(path: Path, comparison: Comparison, title: str) -> None:
         _write_png(path, charts)
         return
     body = "\n".join(svg(chart) for chart in charts)
-    path.write_text(plot.page(title, body, f"<pre>{html.escape(comparison.table())}</pre>"), encoding="utf-8")
+    numbers = f"<pre>{html.escape(comparison.table())}</pre>{facts_table(circumstances())}"
+    path.write_text(plot.page(title, body, numbers), encoding="utf-8")
 
 
 def svg(chart: BarChart) -> str:

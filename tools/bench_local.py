@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -34,25 +35,17 @@ def main(argv: Sequence[str]) -> int:
     add_flags(parser, LocalOptions, "options")
     options = LocalOptions(**vars(parser.parse_args(list(argv))))
     port = free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "octavo.frontend.cli.main",
-        "serve",
-        options.model,
-        "--port",
-        str(port),
-        "--disable-access-log",
-    ]
+    words = ["serve", options.model, "--port", str(port), "--disable-access-log"]
+    command = [sys.executable, "-m", "octavo.frontend.cli.main", *words]
     server = subprocess.Popen(command)
     try:
-        return bench_serve.main(bench_words(options, port))
+        return bench_serve.main(bench_words(options, port, words))
     finally:
         server.terminate()
         server.wait()
 
 
-def bench_words(options: LocalOptions, port: int) -> list[str]:
+def bench_words(options: LocalOptions, port: int, server_words: Sequence[str]) -> list[str]:
     """The command line of `octavo bench serve`."""
     given = {
         "port": port,
@@ -64,6 +57,7 @@ def bench_words(options: LocalOptions, port: int) -> list[str]:
         "num-warmups": 2,
         "ready-check-timeout-sec": READY_TIMEOUT,
         "plot": options.plot,
+        "metadata": f"server_flags={shlex.join(server_words)}",
     }
     return [f"--{name}={value}" for name, value in given.items()]
 

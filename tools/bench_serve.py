@@ -19,8 +19,9 @@ from octavo.flags import Parser, add_flags, split
 from octavo.frontend.cli.reaching import why_unreachable
 from octavo.tools.arrivals import ArrivalOptions, arrival_times
 from octavo.tools.bench_serve_options import SAMPLING, BenchServeOptions, Load, loads, pair
-from octavo.tools.client import ENDPOINTS, RequestResult, Target, list_models, make_session, send
+from octavo.tools.client import ENDPOINTS, RequestResult, Target, list_models, make_session, send, server_version
 from octavo.tools.datasets import BenchRequest, DatasetOptions, load_requests
+from octavo.tools.measured import circumstances
 from octavo.tools.metrics import BenchMetrics, parse_goodput, summarize
 from octavo.tools.plot import write_plot
 from octavo.tools.report import result_document, result_path, save, table
@@ -70,10 +71,32 @@ async def bench(options: BenchServeOptions, dataset: DatasetOptions, arrivals: A
             run |= {"tokenizer_id": tokenizer_name, "num_prompts": len(requests)}
             runs.append(run)
             _save(run, options, first=len(runs) == 1)
+        work = await _measured_work(session, target, options, dataset, runs)
     if options.plot:
-        write_plot(Path(options.plot), runs, "max_concurrency" if options.sweep_concurrency else "request_rate")
+        load_key = "max_concurrency" if options.sweep_concurrency else "request_rate"
+        write_plot(Path(options.plot), runs, load_key, {**work, **circumstances()})
         print(f"Plot written to {options.plot}")
     return runs
+
+
+async def _measured_work(
+    session: aiohttp.ClientSession,
+    target: Target,
+    options: BenchServeOptions,
+    dataset: DatasetOptions,
+    runs: Sequence[dict[str, Any]],
+) -> dict[str, str]:
+    """Facts about the runs, for the page."""
+    answered = sum(run["completed"] for run in runs) or 1
+    lengths = [sum(run[f"total_{way}_tokens"] for run in runs) / answered for way in ("input", "output")]
+    return {
+        "work": f"{runs[0]['num_prompts']} requests a run, data set {dataset.dataset_name}, "
+        f"on average {lengths[0]:.0f} prompt and {lengths[1]:.0f} output tokens",
+        "seed": f"{options.seed} for the first run, one more for each further one",
+        "server": f"{options.address()}, {await server_version(session, options.url(), _headers(options))}",
+        "endpoint and model": f"{target.url.removeprefix(options.url())}, {target.model}",
+        **{name.replace("_", " "): text for name, text in (pair("--metadata", word) for word in options.metadata)},
+    }
 
 
 async def _one_run(

@@ -16,6 +16,7 @@ from octavo.config import EngineArgs, option
 from octavo.errors import ConfigError
 from octavo.flags import Parser, add_flags, add_foreign, split
 from octavo.tools.bench_serve_options import numbers
+from octavo.tools.measured import circumstances, facts_table
 from octavo.tools.plot import check_plot_path, write_charts
 from octavo.tools.step_report import (
     Profile,
@@ -196,7 +197,10 @@ def _sweep(engine: StepEngine, options: StepOptions) -> dict[str, Any]:
     table = sweep_table(points)
     print(f"\ndecode, context {options.context_len}, medians of {options.num_steps} steps\n{table}")
     if options.plot:
-        write_charts(Path(options.plot), sweep_charts(points), engine.model_name, f"<pre>{html.escape(table)}</pre>")
+        work = f"decode, context {options.context_len}, medians of {options.num_steps} steps"
+        facts = {"work": work, "seed": str(engine.config.model.seed), **circumstances()}
+        numbers = f"<pre>{html.escape(table)}</pre>{facts_table(facts)}"
+        write_charts(Path(options.plot), sweep_charts(points), engine.model_name, numbers)
         print(f"Plot written to {options.plot}")
     return {
         "sweep": [{"batch_size": p.batch_size, "seconds": p.seconds, "tokens_per_second": p.tokens_per_second} for p in points]

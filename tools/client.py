@@ -212,6 +212,19 @@ def make_session(
     return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=timeout), read_bufsize=1 << 20)
 
 
+async def server_version(session: aiohttp.ClientSession, base_url: str, headers: dict[str, str]) -> str:
+    """What the server says of its version; not every server does."""
+    try:
+        async with session.get(f"{base_url}/version", headers=headers) as response:
+            return f"version {msgspec.json.decode(await response.read(), type=_Version).version}"
+    except (aiohttp.ClientError, OSError, msgspec.MsgspecError):
+        return "version not told"
+
+
+class _Version(msgspec.Struct):
+    version: str
+
+
 async def list_models(session: aiohttp.ClientSession, base_url: str, headers: dict[str, str]) -> list[dict[str, Any]]:
     """The server's models.
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from octavo.errors import ConfigError
+from octavo.tools.measured import facts_table
 
 COLOURS = ("#2563eb", "#dc2626", "#059669", "#9333ea")
 WIDTH, HEIGHT = 460, 300
@@ -53,14 +54,20 @@ def charts(runs: Sequence[dict[str, Any]], load_key: str) -> list[Chart]:
     return result
 
 
-def write_plot(path: Path, runs: Sequence[dict[str, Any]], load_key: str) -> None:
+def write_plot(path: Path, runs: Sequence[dict[str, Any]], load_key: str, facts: Mapping[str, str]) -> None:
     """Write the charts of a sweep to `path`; .html, or .png when matplotlib is installed.
+
+    Args:
+        path: the file.
+        runs: JSON results, one for each load.
+        load_key: "max_concurrency" or "request_rate".
+        facts: what was measured, by name; they go beneath the charts of a page.
 
     Raises:
         ConfigError: another suffix, or no matplotlib.
     """
     title = f"{runs[0].get('model_id', '')} - {runs[0].get('label') or runs[0].get('backend', '')}"
-    write_charts(path, charts(runs, load_key), title, _table(runs))
+    write_charts(path, charts(runs, load_key), title, _table(runs) + facts_table(facts))
 
 
 def write_charts(path: Path, pictures: Sequence[Chart], title: str, numbers: str) -> None:
@@ -98,6 +105,7 @@ _STYLE = (
     "body{font:14px system-ui,sans-serif;margin:24px;color:#1f2937}h1{font-size:18px}main{display:flex;flex-wrap:wrap;gap:16px}"
     "svg{border:1px solid #e5e7eb;border-radius:6px;background:#fff}text{font:11px system-ui,sans-serif;fill:#374151}"
     "table{border-collapse:collapse;margin-top:16px}td,th{border:1px solid #e5e7eb;padding:4px 10px;text-align:right}"
+    "h2{font-size:15px}.facts th,.facts td{text-align:left;vertical-align:top}"
 )
 
 
@@ -155,11 +163,28 @@ def _percentile_names(run: dict[str, Any], key: str) -> list[str]:
 
 
 def _table(runs: Sequence[dict[str, Any]]) -> str:
-    columns = ["max_concurrency", "request_rate", "completed", "failed", "request_throughput", "output_throughput"]
-    columns += ["median_ttft_ms", "median_tpot_ms", "median_e2el_ms"]
-    head = "".join(f"<th>{column}</th>" for column in columns)
+    columns = [name for name in _COLUMNS if any(_says_something(run.get(name)) for run in runs)]
+    head = "".join(f'<th scope="col">{_COLUMNS[column]}</th>' for column in columns)
     rows = "".join("<tr>" + "".join(f"<td>{_cell(run.get(column))}</td>" for column in columns) + "</tr>" for run in runs)
     return f"<table><tr>{head}</tr>{rows}</table>"
+
+
+_COLUMNS = {
+    "max_concurrency": "Requests at once, at most",
+    "request_rate": "Requests sent a second",
+    "completed": "Requests answered",
+    "failed": "Requests failed",
+    "request_throughput": "Requests answered a second",
+    "output_throughput": "Output tokens a second",
+    "median_ttft_ms": "Median time to first token, ms",
+    "median_tpot_ms": "Median time per output token, ms",
+    "median_e2el_ms": "Median time to the whole answer, ms",
+}
+
+
+def _says_something(value: Any) -> bool:
+    """Not a limit that was not set."""
+    return value not in (None, math.inf, "inf")
 
 
 def _cell(value: Any) -> str:

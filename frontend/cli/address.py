@@ -57,11 +57,11 @@ def _with_port(place: str) -> str:
     """`8000`, `:8000` and `host` are enough where no scheme says which port is meant."""
     if place.isdigit():
         return f"localhost:{place}"
-    if place.startswith(":"):
-        return "localhost" + place
     if place.count(":") > 1 and not place.startswith("["):
         place = f"[{place}]"  # an IPv6 address
-    return place if re.search(r":\d*$", place.rpartition("]")[2]) else f"{place}:{DEFAULT_PORT}"
+    if place.startswith(":"):
+        return "localhost" + place
+    return place if ":" in place.rpartition("]")[2] else f"{place}:{DEFAULT_PORT}"
 
 
 def _check_port(place: str, flag: str, text: str) -> None:

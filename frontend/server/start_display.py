@@ -75,7 +75,7 @@ class LineDisplay(StartDisplay):
             self.handler.setLevel(logging.WARNING)
 
     def begin(self, model: str) -> None:
-        self._model = model
+        self._model = model.rstrip("/").rpartition("/")[2]  # the line is short
         self._open = True
         self._listening.__enter__()
         self._show("starting", 0.0)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from fake_model import CPU, make_config
 
+from octavo import available_memory
 from octavo.config import DeviceConfig, EngineConfig
 from octavo.errors import ConfigError
 from octavo.executor import memory
@@ -106,9 +107,11 @@ def cgroups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root, own = tmp_path / "cgroup", tmp_path / "self"
     root.mkdir()
     own.write_text("4:memory:/pod/box\n3:cpu,cpuacct:/pod/box\n0::/pod/box\n")
-    real_read = memory._read
-    monkeypatch.setattr(memory, "_CGROUP_ROOT", root)
-    monkeypatch.setattr(memory, "_read", lambda path: real_read(own if path == "/proc/self/cgroup" else path))
+    real_read = available_memory.read_system_file
+    monkeypatch.setattr(available_memory, "_CGROUP_ROOT", root)
+    monkeypatch.setattr(
+        available_memory, "read_system_file", lambda path: real_read(own if path == "/proc/self/cgroup" else path)
+    )
     return root
 
 

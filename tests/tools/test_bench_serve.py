@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from fake_openai import FakeOpenAI
 from octavo.errors import ConfigError
 from octavo.tools import bench_serve
 from octavo.tools.plot import Chart, Line, svg, ticks
+from octavo.version import __version__
 
 
 @pytest.fixture
@@ -172,7 +175,19 @@ def test_sweep_with_a_picture(run: Any, fake: FakeOpenAI, tmp_path: Path) -> Non
         lines = drawing.findall(f"{namespace}polyline")
         assert len(lines) == curves
         assert all(len((line.get("points") or "").split()) == 3 for line in lines)
-    assert "http" not in page.replace("http://www.w3.org/2000/svg", ""), "the page needs nothing from elsewhere"
+    assert not re.search(r"src=|href=|url\(|@import", page), "the page needs nothing from elsewhere"
+    text = html.unescape(re.sub(r"<[^>]+>", "\n", page))
+    for expected in (
+        "12 requests a run, data set random",
+        "0 for the first run",
+        f"Octavo {__version__}",
+        "processors",
+        fake.url,
+    ):
+        assert expected in text, expected
+    assert "Median time to first token, ms" in text
+    assert "Requests sent a second" not in text, "there was no such limit"
+    assert "_ms" not in text
 
 
 def _between(text: str, start: str, end: str) -> list[str]:
@@ -207,7 +222,7 @@ def test_impossible_options(run: Any, flags: list[str], message: str) -> None:
 
 
 def test_no_server(tiny_model_dir: Path) -> None:
-    with pytest.raises(ConfigError, match="no server at"):
+    with pytest.raises(ConfigError, match="nothing listens at"):
         bench_serve.main(["--base-url", "http://127.0.0.1:1", "--tokenizer", str(tiny_model_dir)])
 
 
