@@ -225,10 +225,10 @@ class AsyncLLM:
         finally:
             self._arriving.remove(arrival)
         self._start(state)
-        if arrival.aborted:
-            self._client.abort(self._outputs.abort(state))
         timer = None
         try:
+            if arrival.aborted:
+                self._client.abort(self._outputs.abort(state))
             timer = self._start_timer(state, arrival_time, timeout)
             offer = None if sink is None else partial(_offer, state, sink)
             while True:
