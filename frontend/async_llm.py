@@ -228,7 +228,7 @@ class AsyncLLM:
         timer = None
         try:
             if arrival.aborted:
-                self._client.abort(self._outputs.abort(state))
+                self._abort_in_core(self._outputs.abort(state))
             timer = self._start_timer(state, arrival_time, timeout)
             offer = None if sink is None else partial(_offer, state, sink)
             while True:
