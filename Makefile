@@ -16,7 +16,6 @@ TESTS ?= tests
 VENV ?= .venv
 
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt tools/install.sh $(wildcard kernels/cpu/*.cpp kernels/cpu/*.h kernels/cpu/csrc/*)
-ROOMS := core executor frontend kernels plugins tools
 
 .PHONY: serve test lint bench chaos-kills chaos-pauses docs clean
 
@@ -26,10 +25,10 @@ serve: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(VENV)/bin/pytest $(TESTS) $(ARGS)
 
-lint: $(VENV)/.installed-test build/lint/octavo
+lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check --quiet .
-	cd build/lint && $(abspath $(VENV))/bin/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p octavo
+	$(VENV)/bin/mypy
 
 chaos-kills: $(VENV)/.installed-test
 	$(VENV)/bin/python tests/chaos/core_kills.py $(if $(MODEL),--model $(MODEL)) $(ARGS)
@@ -55,9 +54,3 @@ $(VENV)/.installed: $(SOURCES)
 $(VENV)/.installed-test: $(SOURCES)
 	PYTHON="$(PYTHON)" sh tools/install.sh $(VENV) ".[test]"
 	touch $(VENV)/.installed $@
-
-# The folders at the root are one package, octavo: for mypy, which does not know the import hook, they are linked together.
-build/lint/octavo: $(wildcard octavo/*)
-	rm -rf $@
-	mkdir -p $@
-	ln -s $(addprefix $(CURDIR)/,$(wildcard octavo/*) $(ROOMS)) $@/

@@ -113,5 +113,5 @@ def _parse_arguments(call: Any) -> None:
         return
     try:
         function["arguments"] = json.loads(function["arguments"] or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import jinja2
 
 from octavo.errors import ConfigError, ValidationError
-from octavo.frontend import template_sandbox
+from octavo.frontend import template_budget, template_sandbox
 from octavo.frontend.chat_messages import check_roles, normalized_messages, plain
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 ContentFormat = Literal["string", "openai"]
 
 MAX_TEMPLATE_CHARS = 262_144
+MAX_REASON = 1000
 _OWN_VARIABLES = frozenset({
     "messages", "tools", "documents", "add_generation_prompt", "continue_final_message", "chat_template", "tokenize",
     "raise_exception", "strftime_now",
@@ -53,7 +54,7 @@ class ChatTemplate:
         if len(source) > MAX_TEMPLATE_CHARS:
             raise _refused(f"is longer than {MAX_TEMPLATE_CHARS} characters")
         try:
-            with template_sandbox.budget():
+            with template_sandbox.budget(template_budget.COMPILE_SECONDS):
                 self._template = _environment().from_string(source)
         except jinja2.TemplateSyntaxError as error:
             raise _refused(f"does not parse: {error.message} (line {error.lineno})") from error
@@ -141,12 +142,12 @@ class ChatTemplate:
             raise _refused(f"was stopped: {error.message}") from error
         except jinja2.TemplateError as error:
             raise ValidationError(
-                f"The chat template refuses the conversation: {error.message}", parameter="messages"
+                f"The chat template refuses the conversation: {_short(error.message)}", parameter="messages"
             ) from error
         except Exception as error:
             # Anything Python can raise: the template adds None to a string, recurses, reads a field that is not there.
             logger.debug("a chat template failed", exc_info=True)
-            message = f"The chat template fails on the conversation: {type(error).__name__}: {error}"
+            message = f"The chat template fails on the conversation: {type(error).__name__}: {_short(error)}"
             raise ValidationError(message, parameter="messages") from error
 
     def _probe(self, content: str | list[dict[str, str]]) -> bool:
@@ -264,6 +265,12 @@ def _cut_after_final_message(text: str, message: Mapping[str, Any]) -> str:
         "continue_final_message: the chat template changes the last message, so there is no place to go on from.",
         parameter="continue_final_message",
     )
+
+
+def _short(reason: object) -> str:
+    """A template's error may quote all that it was given."""
+    text = str(reason)
+    return text if len(text) <= MAX_REASON else text[:MAX_REASON] + "..."
 
 
 def _refused(why: str) -> ValidationError:

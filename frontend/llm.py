@@ -291,7 +291,7 @@ class LLM:
                 f"on_error must be 'raise' or 'return', got {on_error!r}.", parameter="on_error", value=on_error
             )
         with BatchBar(len(jobs), use_tqdm) as bar:
-            return self._call(run_batch(self._engine, jobs, on_error, bar.update))
+            return self._call(run_batch(self._engine, jobs, on_error, bar.update), bar.show)
 
     def _start(self, jobs: Sequence[Job]) -> list[str]:
         self._check_open()
@@ -343,13 +343,13 @@ class LLM:
 
         return make
 
-    def _call(self, coroutine: Any) -> Any:
+    def _call(self, coroutine: Any, while_waiting: Callable[[], None] | None = None) -> Any:
         try:
             self._check_open()
         except EngineDeadError:
             coroutine.close()
             raise
-        return self._thread.call(coroutine)
+        return self._thread.call(coroutine, while_waiting)
 
     def _check_open(self) -> None:
         if not self._finalizer.alive:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
-from collections.abc import Coroutine
-from concurrent.futures import Future
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import uvloop
@@ -21,14 +21,18 @@ class LoopThread:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+    def start(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Run a coroutine without waiting for it."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
-    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+    def call(self, coroutine: Coroutine[Any, Any, T], while_waiting: Callable[[], None] | None = None) -> T:
         """Run a coroutine and wait for it.
 
         An exception in the waiting thread, Ctrl-C above all, cancels the coroutine and waits for its clean-up.
+
+        Args:
+            coroutine: what to run.
+            while_waiting: called once, in the waiting thread, when the coroutine has run for a moment.
 
         Raises:
             Exception: what the coroutine raises.
@@ -43,6 +47,10 @@ class LoopThread:
 
         future = asyncio.run_coroutine_threadsafe(run(), self._loop)
         try:
+            if while_waiting is not None:
+                concurrent.futures.wait([future], _A_MOMENT)
+                if not future.done():
+                    while_waiting()
             return future.result()
         except BaseException:
             if not done.is_set():
@@ -72,3 +80,4 @@ class LoopThread:
 
 
 _CLEAN_UP_SECONDS = 10.0
+_A_MOMENT = 0.5

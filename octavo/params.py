@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+import reprlib
 from collections.abc import Sized
 from typing import Annotated, Any
 
@@ -45,6 +46,12 @@ class RepetitionDetection(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     max_pattern_size: Count = 0
     min_pattern_size: Count = 0
     min_count: Count = 0
+
+
+_SWITCHES = (
+    "ignore_eos", "flat_logprobs", "detokenize", "skip_special_tokens", "spaces_between_special_tokens",
+    "include_stop_str_in_output", "skip_clone",
+)  # fmt: skip
 
 
 class SamplingParams(msgspec.Struct, kw_only=True):
@@ -144,23 +151,20 @@ class SamplingParams(msgspec.Struct, kw_only=True):
         return cls(**given)
 
     def _normalize(self) -> None:
-        if self.seed == -1:
+        if self.seed == -1 and isinstance(self.seed, int):
             self.seed = None
-        if self.top_k == -1:
+        if self.top_k == -1 and isinstance(self.top_k, int):
             self.top_k = 0
-        if self.logprobs is True:
-            self.logprobs = 1
-        if self.prompt_logprobs is True:
-            self.prompt_logprobs = 1
-        if isinstance(self.output_kind, int):
-            self.output_kind = RequestOutputKind(self.output_kind)
+        self.output_kind = _checked_kind(self.output_kind)
 
     def _check_unserved(self) -> None:
         for name in SAMPLING_FIELDS:
             if getattr(self, name) is not None:
                 raise refusal(name, SAMPLING_FIELDS)
-        if self.routed_experts_prompt_start != 0:
-            raise _bad("routed_experts_prompt_start", self.routed_experts_prompt_start, "must be 0")
+        _check_int("routed_experts_prompt_start", self.routed_experts_prompt_start, 0, 0, low_text="must be 0")
+        for name in _SWITCHES:
+            _check_bool(name, getattr(self, name))
+        _check_extra_args(self.extra_args)
 
     def _check_numbers(self) -> None:
         _check_int("n", self.n, 1, MAX_N, low_text="must be at least 1")
@@ -250,11 +254,16 @@ class SamplingSpec(msgspec.Struct, frozen=True, array_like=True, omit_defaults=T
         return self.temperature == 0.0
 
 
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = _repr.maxlong = 80
+
+
 def _shown(value: Any) -> str:
+    """The value, shortened before all of it is written."""
     try:
-        text = repr(value)
-    except ValueError:  # more digits than Python cares to write
-        return f"a huge {type(value).__name__}"
+        text = repr(value) if isinstance(value, enum.Enum) else _repr.repr(value)
+    except ValueError:  # an integer of more digits than Python writes
+        text = f"a huge {type(value).__name__}"
     return text if len(text) <= 80 else text[:77] + "..."
 
 
@@ -271,6 +280,31 @@ def _check_int(name: str, value: Any, low: int, high: int, *, optional: bool = F
         raise _bad(name, value, low_text or f"must be at least {low}")
     if value > high:
         raise _bad(name, value, f"must be at most {high}")
+
+
+def _check_bool(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise _bad(name, value, "must be true or false")
+
+
+def _checked_kind(kind: Any) -> RequestOutputKind:
+    """An output kind, also from its number."""
+    if isinstance(kind, int) and not isinstance(kind, bool) and kind in list(RequestOutputKind):
+        return RequestOutputKind(kind)
+    names = ", ".join(f"{each.name} ({each.value})" for each in RequestOutputKind)
+    raise _bad("output_kind", kind, f"must be a RequestOutputKind: {names}")
+
+
+def _check_extra_args(extra: Any) -> None:
+    if extra is None:
+        return
+    if not isinstance(extra, dict):
+        raise _bad("extra_args", extra, "must be a dict")
+    for name, value in extra.items():
+        if not isinstance(name, str):
+            raise _bad("extra_args", name, "must have names that are strings")
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise _bad("extra_args", value, "may hold integers of at most 64 bits")
 
 
 def _check_float(name: str, value: Any, low: float, high: float, *, open_low: bool = False, low_text: str = "") -> None:
@@ -340,7 +374,7 @@ def _check_number_of_ids(name: str, ids: Sized) -> None:
 
 
 def _check_strings(name: str, strings: Any, most: int, most_chars: int) -> None:
-    if strings is None or strings == [None]:
+    if strings is None:
         return
     if not isinstance(strings, list | tuple):
         raise _bad(name, strings, "must be a list of strings")

@@ -22,6 +22,9 @@ class FakeOpenAI:
         drops: requests whose connection is closed instead of an answer.
         port: where to listen; 0 = a free port.
         break_after: tokens after which a stream breaks with an error event.
+        before: choices sent at once, before the first token; a chat's role in any case.
+        after: choices sent after the last token; a chat's finish reason in any case.
+        empty: tokens come without text.
         bodies: the bodies of all requests, in order.
         aborted: number of streams the client left early.
     """
@@ -34,6 +37,9 @@ class FakeOpenAI:
     port: int = 0
     bodies: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
+    before: list[dict[str, Any]] = field(default_factory=list)
+    after: list[dict[str, Any]] = field(default_factory=list)
+    empty: bool = False
     aborted: int = 0
     active: int = 0
     peak_active: int = 0
@@ -88,6 +94,10 @@ class FakeOpenAI:
         finally:
             self.active -= 1
 
+    async def _send_choices(self, response: web.StreamResponse, choices: list[dict[str, Any]]) -> None:
+        for choice in choices:
+            await response.write(f"data: {json.dumps({'choices': [choice]})}\n\n".encode())
+
     async def _stream(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
@@ -95,14 +105,19 @@ class FakeOpenAI:
         limit = body.get("max_completion_tokens") or body.get("max_tokens") or len(self.words)
         count = limit if body.get("ignore_eos") else min(limit, len(self.words))
         await response.write(b": keep-alive\n\n")
+        role = [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}] if chat else []
+        finish = [{"index": 0, "delta": {}, "finish_reason": "stop"}] if chat else []
+        await self._send_choices(response, [*role, *self.before])
         for index in range(count):
             await asyncio.sleep(self.delay)
             if index == self.break_after:
                 await response.write(b'data: {"error": {"message": "broken"}}\n\ndata: [DONE]\n\n')
                 return response
-            word = self.words[index % len(self.words)]
+            word = "" if self.empty else self.words[index % len(self.words)]
             choice = {"index": 0, "delta": {"content": word}} if chat else {"index": 0, "text": word}
-            await response.write(f"data: {json.dumps({'choices': [choice]})}\n\n".encode())
+            await self._send_choices(response, [choice])
+        await asyncio.sleep(self.delay if self.after else 0)
+        await self._send_choices(response, [*self.after, *finish])
         if (body.get("stream_options") or {}).get("include_usage"):
             usage = {"prompt_tokens": 7, "completion_tokens": count, "total_tokens": 7 + count}
             await response.write(f"data: {json.dumps({'choices': [], 'usage': usage})}\n\n".encode())

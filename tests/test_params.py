@@ -13,6 +13,11 @@ from hypothesis import strategies as st
 from octavo.errors import ValidationError
 from octavo.params import MAX_N, RepetitionDetection, RequestOutputKind, SamplingParams
 
+SWITCHES = (
+    "ignore_eos", "flat_logprobs", "detokenize", "skip_special_tokens", "spaces_between_special_tokens",
+    "include_stop_str_in_output", "skip_clone",
+)  # fmt: skip
+
 REFUSED: list[tuple[str, Any]] = [
     *[("n", value) for value in (0, -1, MAX_N + 1, 1.5, "2", True, None)],
     *[("presence_penalty", value) for value in (-2.01, 2.01, math.nan, math.inf, "0", None, True)],
@@ -25,22 +30,29 @@ REFUSED: list[tuple[str, Any]] = [
     *[("seed", value) for value in (2**64, -(2**63) - 1, 1.5, "1", True)],
     *[("max_tokens", value) for value in (0, -1, 2**31, 1.5, "1", True)],
     *[("min_tokens", value) for value in (-1, 17, 1.5, "1", None)],
-    *[("logprobs", value) for value in (-2, 1.5, "1", 2**31)],
-    *[("prompt_logprobs", value) for value in (-2, 1.5, "1", 2**31)],
+    *[("logprobs", value) for value in (-2, 1.5, "1", 2**31, True, False)],
+    *[("prompt_logprobs", value) for value in (-2, 1.5, "1", 2**31, True, False)],
+    *[("output_kind", value) for value in ("x", "DELTA", 3, -1, True, 1.0, None, [], 2**70)],
+    *[(name, value) for name in SWITCHES for value in (1, 0, "true", None, [])],
+    *[("skip_reading_prefix_cache", value) for value in (1, "no")],
+    *[("extra_args", value) for value in ([], "x", {1: 2}, {"a": 2**63})],
+    *[("repetition_detection", value) for value in ("x", 1, {"max_size": 1}, {"min_count": "x"}, {"min_count": 2**31})],
+    ("repetition_detection", RepetitionDetection(max_pattern_size=2**70, min_pattern_size=0, min_count=2)),
+    ("repetition_detection", RepetitionDetection(max_pattern_size=True, min_pattern_size=0, min_count=2)),
     *[("stream_interval", value) for value in (0, -1, 1.5, "1", True)],
     *[("stop_token_ids", value) for value in ([-1], [2**31], [1.5], ["1"], [True], 1, "1")],
     *[("allowed_token_ids", value) for value in ([], [-1], ["1"], 7)],
     *[("logprob_token_ids", value) for value in ([-1], list(range(129)), ["1"])],
     *[("logit_bias", value) for value in ({-1: 1.0}, {"1": 1.0}, {1: math.nan}, {1: math.inf}, {1: "1"}, {1: True}, [1])],
-    *[("stop", value) for value in ("", ["a", ""], [1], 5)],
-    *[("bad_words", value) for value in ([""], [1], "word", 5)],
+    *[("stop", value) for value in ("", ["a", ""], [1], 5, [None])],
+    *[("bad_words", value) for value in ([""], [1], "word", 5, [None])],
     ("presence_penalty", 10**400),
     ("logit_bias", {1: 10**400}),
-    *[("skip_reading_prefix_cache", value) for value in (1, "no")],
     ("repetition_detection", {"max_pattern_size": 2}),
     ("repetition_detection", RepetitionDetection(max_pattern_size=2.0, min_pattern_size=1, min_count=2)),
     *[("repetition_detection", RepetitionDetection(**{name: 2**31})) for name in RepetitionDetection.__struct_fields__],
     *[("repetition_detection", RepetitionDetection(**{name: -1})) for name in RepetitionDetection.__struct_fields__],
+    *[("seed", -1.0), ("top_k", -1.0), ("routed_experts_prompt_start", False)],
     ("repetition_detection", RepetitionDetection(max_pattern_size=2, min_pattern_size=3, min_count=2)),
     ("repetition_detection", RepetitionDetection(max_pattern_size=2, min_pattern_size=1, min_count=1)),
     ("structured_outputs", {"json": {}}),
@@ -105,8 +117,8 @@ def _kinds(info: msgspec.inspect.Type) -> list[msgspec.inspect.Type]:
 
 
 def test_other_spellings_of_off() -> None:
-    params = SamplingParams(top_k=-1, seed=-1, logprobs=True, prompt_logprobs=True)
-    assert (params.top_k, params.seed, params.logprobs, params.prompt_logprobs) == (0, None, 1, 1)
+    params = SamplingParams(top_k=-1, seed=-1)
+    assert (params.top_k, params.seed) == (0, None)
 
 
 def test_zero_temperature_is_greedy_and_drops_the_filters() -> None:
@@ -151,8 +163,14 @@ def test_unknown_field() -> None:
 
 def test_output_kind_from_its_number() -> None:
     assert SamplingParams(output_kind=2).output_kind is RequestOutputKind.FINAL_ONLY  # type: ignore[arg-type]
-    with pytest.raises(ValueError):
-        SamplingParams(output_kind=3)  # type: ignore[arg-type]
+    assert SamplingParams(output_kind=RequestOutputKind.DELTA).output_kind is RequestOutputKind.DELTA
+
+
+def test_huge_values_are_refused_without_being_written() -> None:
+    with pytest.raises(ValidationError, match="n must be at most"):
+        SamplingParams(n=10**5000)
+    with pytest.raises(ValidationError, match="stop_token_ids must hold"):
+        SamplingParams(stop_token_ids=[10**5000])
 
 
 def test_clone_is_independent() -> None:
@@ -183,7 +201,7 @@ JUNK = st.one_of(
     st.sampled_from([10**40, 10**400]),
 )  # fmt: skip
 NAMES = {field.name for field in msgspec.structs.fields(SamplingParams)}
-CHECKED = sorted(NAMES - {"output_kind"})
+CHECKED = sorted(NAMES)
 
 
 @given(name=st.sampled_from(CHECKED), value=JUNK)

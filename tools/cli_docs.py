@@ -41,7 +41,7 @@ SECTIONS: list[tuple[str, str, list[tuple[str, type]]]] = [
     ),
     (
         "octavo chat",
-        "A conversation in the terminal with a running server. `/help` lists its commands; Ctrl-C stops an answer.",
+        "A conversation in the terminal with a running server. `/help` lists its commands; Ctrl-C stops an answer, and leaves where none is coming.",
         [("", ChatOptions)],
     ),
     (

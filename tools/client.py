@@ -26,11 +26,26 @@ class _Delta(msgspec.Struct):
     content: str | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
+    refusal: str | None = None
+    tool_calls: list[Any] | None = None
+
+
+_NOTHING = _Delta()
 
 
 class _Choice(msgspec.Struct):
     text: str | None = None
     delta: _Delta | None = None
+    token_ids: list[Any] | None = None
+
+    def written(self) -> str:
+        """The chunk's text, of whichever kind."""
+        delta = self.delta or _NOTHING
+        return self.text or delta.content or delta.reasoning or delta.reasoning_content or delta.refusal or ""
+
+    def has_token(self) -> bool:
+        """Whether it brings a token, and not only a role, a finish reason or an empty text."""
+        return bool(self.written() or self.token_ids or (self.delta is not None and self.delta.tool_calls))
 
 
 class _Usage(msgspec.Struct):
@@ -78,8 +93,9 @@ class RequestResult:
     Attributes:
         scheduled: when the arrival process wanted it sent.
         sent: when it was sent (later, under a concurrency limit).
-        ttft: first chunk with choices minus `sent`.
-        itl: gaps between successive chunks with choices.
+        ttft: first chunk that brings a token minus `sent`. Chunks with only a role, a finish reason, usage or empty text do not
+            count, unless the whole answer is empty.
+        itl: gaps between successive chunks that bring tokens, however many each brings.
         latency: last such chunk minus `sent`.
         output_len: tokens, as the server counts them, or -1 when it does not say.
     """
@@ -112,6 +128,7 @@ class _Timeline:
     def __init__(self, result: RequestResult) -> None:
         self._result = result
         self._last = 0.0
+        self._last_empty = 0.0
         self._parts: list[str] = []
 
     def event(self, data: bytes, now: float) -> None:
@@ -126,16 +143,20 @@ class _Timeline:
             self._result.output_len = chunk.usage.completion_tokens
 
     def _choices(self, choices: Sequence[_Choice], now: float) -> None:
+        if not any(choice.has_token() for choice in choices):
+            self._last_empty = now
+            return
         if self._last:
             self._result.itl.append(now - self._last)
         else:
             self._result.ttft = now - self._result.sent
         self._last = now
-        for choice in choices:
-            delta = choice.delta
-            self._parts.append(choice.text or (delta and (delta.content or delta.reasoning or delta.reasoning_content)) or "")
+        self._parts += [choice.written() for choice in choices]
 
     def finish(self) -> None:
+        if not self._last and self._result.output_len > 0:  # tokens without text, such as an end of turn
+            self._last = self._last_empty
+            self._result.ttft = self._last - self._result.sent
         if not self._last:
             raise ValueError("the stream ended without a token")
         self._result.latency = self._last - self._result.sent

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -96,7 +96,7 @@ def summarize(
 
 
 def output_len(result: RequestResult) -> int:
-    """Output tokens: the server's count, else one a chunk."""
+    """Output tokens: the server's count, else one a chunk that brings any."""
     return result.output_len if result.output_len >= 0 else len(result.itl) + 1
 
 
@@ -113,12 +113,16 @@ def meets(result: RequestResult, limits: dict[str, float]) -> bool:
 
 
 def peak_tokens_per_second(results: Sequence[RequestResult]) -> float:
-    """Most chunks within one whole second of the run (a chunk counts as one token)."""
+    """Most tokens within one whole second of the run; a request's tokens count as evenly spread over its chunks."""
     if not results:
         return 0.0
     start = min(result.sent for result in results)
-    buckets = Counter(int(time - start) for result in results for time in result.chunk_times())
-    return float(max(buckets.values()))
+    buckets: dict[int, float] = defaultdict(float)
+    for result in results:
+        times = result.chunk_times()
+        for time in times:
+            buckets[int(time - start)] += output_len(result) / len(times)
+    return max(buckets.values())
 
 
 def peak_concurrency(results: Sequence[RequestResult]) -> int:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from octavo.config import option
-from octavo.errors import OctavoError
+from octavo.errors import ConfigError, OctavoError
 from octavo.flags import Parser, add_flags
+from octavo.frontend.cli import utf8
 from octavo.frontend.cli.connection import ConnectionOptions
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ COMMANDS = """\
 /history        show the conversation
 /help           show this
 /quit           leave (or Ctrl-D)
-Ctrl-C stops an answer and keeps what has come."""
+Ctrl-C stops an answer and keeps what has come; where none is coming, it leaves."""
 
 
 @dataclass
@@ -62,32 +63,42 @@ class Chat:
     def __init__(self, options: ChatOptions, runner: asyncio.Runner) -> None:
         from rich.console import Console
 
+        class Terminal(Console):
+            def on_broken_pipe(self) -> None:
+                raise BrokenPipeError  # the command's front door ends quietly
+
         self.options = options
         self.conversation = Conversation(options.system_prompt)
         self._runner = runner
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = Terminal(highlight=False, soft_wrap=True)
         self._client = runner.run(self._make_client())
 
     def close(self) -> None:
         self._runner.run(self._client.close())
 
-    def answer(self, text: str) -> None:
-        """Send a message and print the answer while it comes.
+    def answer(self, text: str) -> bool:
+        """Send a message and print the answer while it comes; Ctrl-C stops it.
+
+        Returns:
+            Whether the answer came to its end.
 
         Raises:
             OctavoError: the server refused or is gone; the message is forgotten.
         """
+        ended = True
         self.conversation.say("user", text)
         parts: list[str] = []
         try:
             self._runner.run(self._print_answer(parts))
         except KeyboardInterrupt:
+            ended = False
             self._console.print(" [dim]\\[stopped][/dim]", end="")
         except OctavoError:
             self.conversation.turns.pop()
             raise
         self._console.print()
         self.conversation.say("assistant", "".join(parts))
+        return ended
 
     def loop(self) -> None:
         """Read lines and answer them until the user leaves."""
@@ -122,12 +133,14 @@ class Chat:
         return True
 
     def _read(self) -> str | None:
-        """The next line, "" after Ctrl-C, None at the end of input."""
+        """The next line, None at the end of input."""
         try:
-            return self._console.input("[bold green]>[/bold green] ").strip()
+            return utf8.checked(self._console.input("[bold green]>[/bold green] ").strip(), "standard input")
+        except UnicodeDecodeError:
+            raise ConfigError("standard input is not UTF-8 text") from None
         except KeyboardInterrupt:
             self._console.print()
-            return ""
+            raise
         except EOFError:
             self._console.print()
             return None
@@ -153,13 +166,17 @@ def parse(argv: Sequence[str]) -> ChatOptions:
 def main(argv: Sequence[str]) -> int:
     """Chat until the user leaves; returns the exit code."""
     options = parse(argv)
+    for text in (options.quick, options.system_prompt):
+        utf8.checked(text or "", "the command line")
+    utf8.write_all()
     if sys.stdin.isatty():
         import readline  # noqa: F401  (gives input() line editing and history)
     with asyncio.Runner() as runner:
         chat = Chat(options, runner)
         try:
             if options.quick is not None:
-                chat.answer(options.quick)
+                if not chat.answer(options.quick):
+                    raise KeyboardInterrupt
             else:
                 chat.loop()
         finally:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from octavo.config import option
 from octavo.flags import Parser, add_flags
+from octavo.frontend.cli import utf8
 from octavo.frontend.cli.connection import ConnectionOptions
 
 
@@ -53,6 +54,7 @@ async def complete(options: CompleteOptions, prompt: str) -> None:
 def main(argv: Sequence[str]) -> int:
     """Complete one prompt; returns the exit code."""
     options = parse(argv)
-    prompt = options.quick if options.quick is not None else sys.stdin.read()
+    prompt = utf8.checked(options.quick, "the prompt") if options.quick is not None else utf8.read_stdin()
+    utf8.write_all()
     asyncio.run(complete(options, prompt))
     return 0

@@ -45,6 +45,8 @@ def read_options(path: str, fail: Fail) -> dict[str, Any]:
             text = file.read()
     except OSError as error:
         fail(f"--config: {error}")
+    except UnicodeDecodeError as error:
+        fail(f"--config: {path} is not UTF-8 text: {error}")
     options = _json_or_yaml(path, text, fail)
     if not isinstance(options, dict):
         fail(f"--config: {path} must hold an object of options")

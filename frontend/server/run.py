@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+from typing import NoReturn
 
 import uvloop
 from aiohttp import web
@@ -33,7 +34,7 @@ from octavo.frontend.server.state import Phase, ServerState
 
 logger = logging.getLogger(__name__)
 
-EXIT_OK, EXIT_ENGINE_DIED = 0, 1
+EXIT_OK, EXIT_ENGINE_DIED, EXIT_INTERRUPTED = 0, 1, 128 + signal.SIGINT
 DEATH_CHECK_INTERVAL = 0.1
 ANSWER_TIME = 1.0
 """Seconds that requests get to be answered with an error after the engine's death, or an abort at the end of draining."""
@@ -48,7 +49,7 @@ def run_server(engine_args: EngineArgs, options: ServerOptions, core: WaitingCor
         core: the engine's core process, started before this module was imported.
 
     Returns:
-        The exit code: 0 after SIGTERM or SIGINT, 1 when the engine died.
+        The exit code: 0 after SIGTERM, 130 after SIGINT (Ctrl-C), 1 when the engine died.
 
     Raises:
         ConfigError: an option cannot work, or the address is taken.
@@ -80,6 +81,7 @@ class _Server:
         self._starter = EngineStarter(engine_args, core, [self._metrics], clock)
         self._engine: AsyncLLM | None = None
         self._stop = asyncio.Event()
+        self._stopped_code = EXIT_OK
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -89,7 +91,7 @@ class _Server:
         try:
             return await self._serve()
         except StartCancelledError:
-            return EXIT_OK
+            return self._stopped_code
         finally:
             await runner.cleanup()
             if self._engine is not None:
@@ -126,10 +128,12 @@ class _Server:
         stop = asyncio.ensure_future(self._stop.wait())
         await asyncio.wait({start, stop}, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
-        if start.done():
+        if start.done() and not (self._stop.is_set() and start.exception()):  # Ctrl-C ends a download's process, too
             return start.result()
         self._starter.cancel()
         await asyncio.wait({start}, timeout=ANSWER_TIME)
+        if not start.done():
+            self._leave()  # the interpreter would wait for the threads of a download
         start.cancel()
         raise StartCancelledError("stopped while starting")
 
@@ -154,14 +158,22 @@ class _Server:
                 await _wait(state.idle, ANSWER_TIME)
                 break
             await _wait(state.idle, min(left, DEATH_CHECK_INTERVAL))
-        return EXIT_OK
+        return self._stopped_code
 
     def _on_signal(self, number: int) -> None:
         if self._stop.is_set():
             self._force_exit(number)
         logger.info("%s: stopping", signal.Signals(number).name)
         self._state.phase = Phase.DRAINING
+        self._stopped_code = EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_OK
         self._stop.set()
+
+    def _leave(self) -> NoReturn:
+        """End though the start goes on in its thread; the core ends with this process."""
+        logger.info("stopped")
+        close_socket(self._options, self._sock)
+        logging.shutdown()
+        os._exit(self._stopped_code)
 
     def _force_exit(self, number: int) -> None:
         """End now, whatever runs; the core is killed."""

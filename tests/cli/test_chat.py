@@ -139,3 +139,84 @@ def test_client_closes_its_connection(fake: FakeOpenAI) -> None:
     asyncio.run(ask_and_leave())
     wait_until(lambda: fake.active == 0)
     assert fake.aborted == 1
+
+
+COMMAND = [sys.executable, "-m", "octavo.frontend.cli.main"]
+
+
+def start(*words: str, **options: object) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)  # type: ignore[call-overload, no-any-return]
+
+
+@pytest.mark.parametrize("words", [["complete", "x"], ["chat", "-q", "x"]])
+def test_a_reader_that_leaves_ends_the_command_quietly(fake: FakeOpenAI, words: list[str]) -> None:
+    """As in `octavo complete x | head -1`."""
+    fake.delay, fake.words = 0.01, ["word\n"] * 2000
+    process = start(*words, "--url", fake.url + "/v1")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == b"word\n"
+    process.stdout.close()
+    assert process.wait(60) == 141
+    assert process.stderr.read() == b""
+    wait_until(lambda: fake.active == 0)
+
+
+def test_help_for_a_reader_that_has_left() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    process = subprocess.run([*COMMAND, "complete", "--help"], stdout=write, stderr=subprocess.PIPE, timeout=60, check=False)
+    os.close(write)
+    assert process.stderr == b""
+
+
+@pytest.mark.parametrize("words", [["complete", "x"], ["chat", "-q", "x"]])
+def test_ctrl_c_exits_130(fake: FakeOpenAI, words: list[str]) -> None:
+    fake.delay, fake.words = 0.01, ["word "] * 10_000
+    process = start(*words, "--url", fake.url + "/v1")
+    assert process.stdout is not None
+    assert process.stdout.read(4) == b"word"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, b"")
+
+
+def test_ctrl_c_at_the_prompt_leaves_with_130(fake: FakeOpenAI) -> None:
+    process = start("chat", "--url", fake.url + "/v1", stdin=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    assert process.stdout is not None
+    assert b"/help" in process.stdout.readline()
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, b"")
+
+
+@pytest.mark.parametrize(
+    ("words", "sent", "message"),
+    [
+        (["complete"], b"caf\xe9", b"standard input is not UTF-8"),
+        (["complete", b"caf\xe9"], b"", b"the prompt is not UTF-8"),
+        (["chat"], b"caf\xe9\n", b"standard input is not UTF-8"),
+        (["chat", "-q", b"caf\xe9"], b"", b"not UTF-8"),
+        (["chat", "--system-prompt", b"caf\xe9"], b"hi\n", b"not UTF-8"),
+    ],
+)
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_what_is_not_utf8_is_refused_in_one_line(
+    fake: FakeOpenAI, words: list[str], sent: bytes, message: bytes, locale: str
+) -> None:
+    process = start(*words, "--url", fake.url + "/v1", stdin=subprocess.PIPE, env={**os.environ, "LC_ALL": locale})
+    _, errors = process.communicate(sent, timeout=60)
+    assert process.returncode == 1
+    assert errors.startswith(b"octavo: error: ")
+    assert message in errors
+    assert errors.count(b"\n") == 1
+    assert not fake.bodies
+
+
+def test_a_terminal_without_the_answers_characters(fake: FakeOpenAI) -> None:
+    fake.words = ["é", "漢"]
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    process = start("complete", "x", "--url", fake.url + "/v1", env=environment)
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output, errors) == (0, b"\xe9?\n", b"")

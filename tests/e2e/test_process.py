@@ -188,13 +188,20 @@ async def test_a_second_signal_ends_at_once(tiny_model_dir: Path, serve: Serve) 
         probe.bind(("127.0.0.1", server.port))
 
 
-def test_a_stop_while_starting_is_heeded(tiny_model_dir: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_stop_while_starting_is_heeded(tiny_model_dir: Path, number: signal.Signals, code: int) -> None:
     server = OctavoServer(tiny_model_dir, expect_exit=None)
     server.wait_ready = lambda: wait_for(lambda: server.status("/livez") == 200, 30)  # type: ignore[method-assign]
     with server:
         assert server.status("/readyz") == 503
-        server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(10) == 0
+        server.process.send_signal(number)
+        assert server.process.wait(60) == code
+
+
+def test_ctrl_c_exits_130(tiny_model_dir: Path, serve: Serve) -> None:
+    server = serve(tiny_model_dir, expect_exit=None)
+    server.process.send_signal(signal.SIGINT)
+    assert server.process.wait(60) == 130
 
 
 async def test_a_core_killed_is_replaced_and_its_requests_go_on(tiny_model_dir: Path, serve: Serve) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from octavo.errors import ConfigError, ValidationError
-from octavo.frontend import template_sandbox
+from octavo.frontend import template_budget
 from octavo.frontend.chat_template import ChatRenderer, ChatTemplate, make_chat_renderer, read_template
 from octavo.frontend.tokenizer import Tokenizer
 
@@ -114,6 +114,10 @@ def test_malformed_conversations(messages: Any, options: dict[str, Any], message
         ("{{ messages[0].content.x.y }}", "refuses the conversation"),
         ("{{ ''.__class__.__mro__ }}", "unsafe|refuses"),
         ("{{ messages.append(1) }}", "refuses"),
+        ("{{ 'a'.encode().center(10**10) }}", "unsafe"),
+        ("{{ (1).to_bytes(10**10) }}", "unsafe"),
+        ("{{ '%9999999999d' is odd }}", "a number is wanted"),
+        ("{{ 5 is divisibleby('%9999999999d') }}", "a number is wanted"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
     ],
 )
@@ -157,18 +161,100 @@ BOMBS = [
     "{% set ns = namespace(x='aaaaaaaaaa') %}{% for i in range(100) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
     "{% set ns = namespace(x='aaaaaaaaaa') %}{% for i in range(100) %}{% set ns.x %}{{ ns.x }}{{ ns.x }}{% endset %}{% endfor %}",
     "{% set ns = namespace(l=[]) %}{% for i in range(100000) %}{% set ns.l = ns.l + ['a' * 10000000] %}{% endfor %}",
+    "{{ ''.join((['a' * 1000000] * 1000) | map('string')) }}",
+    "{{ '%9999d' * 400000 % ((1,) * 400000) }}",
+    "{{ ('%(a)9999d' * 9000) % {'a': 1} * 100 }}",
+    "{{ ('f' * 1000000) | int(0, 16) }}",
+    "{{ 5 | round(10**9) }}",
+    "{{ range(100000) | sort(attribute='real' ~ '.real' * 100000) }}",
+    "{{ range(100000) | map(attribute='real' ~ '.real' * 100000) | list }}",
+    "{{ ([1] * 200000) | groupby('real') | list | length }}",
+    "{{ ('a ' * 2000000) | title }}",
+    "{{ ('a ' * 2000000).split() }}",
+    "{{ ('a,' * 2000000).split(',') }}",
+    "{{ ('<!---->' * 100000) | striptags }}",
+    "{{ ([1] * 1000) | tojson(separators=['x' * 100000, ':']) }}",
+    "{{ [[[[1]]]] | tojson(indent='x' * 1000000) }}",
+    "{{ ('\\n' * 240000) | indent(10000) }}",
+    "{{ strftime_now('%c' * 1000000) }}",
+    "{% set ns = namespace(l=[]) %}{% for i in range(100000) %}{% set ns.l = [ns.l, [1] * 200000] %}{% endfor %}",
+    "{% set ns = namespace(l=[]) %}{% for i in range(100000) %}{% set ns.l = [ns.l, ('a' * 200000)[1:]] %}{% endfor %}",
+    "{% set x = [1] * 200000 %}" + "{% set y = 2 in x %}" * 300,
+    "{% set x = [1] * 200000 %}" + "{% set y = x[:] %}" * 300,
+    "{% set x = [1] * 200000 %}{{ " + " ~ ".join(["x"] * 200) + " }}",
+    "{% set x = [1] * 200000 %}" + "{% set y = x == x %}" * 300,
+    "{{ range(100000)" + " | select" * 20 + " | list | length }}",
+    "{{ range(100000)" + " | map('string')" * 20 + " | list | length }}",
 ]
 
 
 @pytest.mark.parametrize("source", BOMBS)
 def test_bombs_are_stopped(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(template_sandbox, "CPU_SECONDS", 0.1)
+    monkeypatch.setattr(template_budget, "CPU_SECONDS", 0.1)
     with pytest.raises(ValidationError, match="was stopped"):
         ChatTemplate(source).render(HELLO)
 
 
+NEST = "{% set ns = namespace(x=['a']) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}"
+TUPLES = "{% set ns = namespace(x=('a',), y=('a',)) %}{% for i in range(60) %}{% set ns.x = (ns.x, ns.x) %}{% set ns.y = (ns.y, ns.y) %}{% endfor %}"
+SHARED_USES = [
+    "{{ ns.x }}", "{{ ns.x ~ '' }}", "{{ ns.x | string }}", "{{ ns.x | upper }}", "{{ ns.x | title }}", "{{ ns.x | tojson }}",
+    "{{ ns.x | tojson(indent=1) }}", "{{ [ns.x, 1] | join }}", "{{ ', '.join(ns.x) }}", "{{ '%s' % [ns.x] }}", "{{ '%s' | format(ns.x) }}",
+    "{{ '{}'.format(ns.x) }}", "{{ '{x!r}'.format_map({'x': ns.x}) }}", "{{ 'a' | replace('a', ns.x) }}", "{{ {'k': ns.x}.values() }}",
+    "{{ {'k': ns.x}.items() | string }}", "{{ raise_exception(ns.x) }}", "{{ [ns.x] | batch(1) | first }}", "{{ ns.x is lower }}",
+    "{% set a | upper %}{{ ns.x }}{% endset %}", "{{ (namespace(y=ns.x).y, 1) }}", "{{ [1] | batch(3, fill_with=ns.x) | list }}",
+]  # fmt: skip
+SHARED_COMPARISONS = [
+    "{{ ns.x == ns.y }}", "{{ ns.x < ns.y }}", "{{ ns.x in [ns.y] }}", "{{ [ns.x, ns.y] | sort }}", "{{ [ns.x, ns.y] | max }}",
+    "{{ [ns.x, ns.y] | unique | list }}", "{{ [ns.x].index(ns.y) }}", "{{ [ns.x, ns.y].count(ns.y) }}", "{{ ns.x is eq(ns.y) }}",
+    "{{ [ns.x] | select('equalto', ns.y) | list }}", "{{ {ns.x: 1} }}", "{{ {}[ns.x] }}", "{{ {}.get(ns.x) }}", "{{ ns.x in {} }}",
+    "{{ dict([[ns.x, 1]]) }}", "{{ {'b': ns.x, 'a': ns.y} | dictsort(by='value') }}", "{{ ns.x is filter }}",
+    "{{ [{'a': ns.x}, {'a': ns.y}] | groupby('a') }}", "{% for i in [1] %}{{ loop.changed(ns.x) }}{% endfor %}",
+    "{{ {'k': ns.x}.items() == {'k': ns.y}.items() }}", "{{ [1] | map(ns.x) | list }}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("use", [NEST + use for use in SHARED_USES] + [TUPLES + use for use in SHARED_COMPARISONS])
+def test_shared_structures_are_not_walked(use: str) -> None:
+    """Sixty levels that each hold the one before twice: 2^60 paths, which C would walk to the end."""
+    with pytest.raises(ValidationError, match=r"was stopped|refuses"):
+        ChatTemplate(use).render(HELLO)
+
+
+def test_deep_tuples_are_not_hashed() -> None:
+    """Python hashes them by recursion in C, without a bound: the process would die."""
+    source = "{% set ns = namespace(x=(1,)) %}{% for i in range(20000) %}{% set ns.x = (ns.x,) %}{% endfor %}{{ {ns.x: 1} }}"
+    with pytest.raises(ValidationError, match="was stopped"):
+        ChatTemplate(source).render(HELLO)
+
+
+def test_a_namespace_may_hold_itself() -> None:
+    source = "{% set ns = namespace() %}{% set ns.me = [ns] %}{{ ns }}{{ ns.me == [ns] }}"
+    assert ChatTemplate(source).render(HELLO) == "<Namespace>True"
+
+
+def test_messages_of_errors_are_short() -> None:
+    for source in ("{{ raise_exception('x' * 1000000) }}", "{{ ('x' * 1000000)[0].y.z }}", "{{ {}[('x' * 1000000)] + 1 }}"):
+        with pytest.raises(ValidationError) as caught:
+            ChatTemplate(source).render(HELLO)
+        assert len(str(caught.value)) < 2000
+
+
+@pytest.mark.parametrize("piece", ["{{ a }}", "{% if a %}b{% endif %}", "{% set a = b ~ c %}"])
+def test_compiling_keeps_a_budget(piece: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(template_budget, "COMPILE_SECONDS", 0.05)
+    with pytest.raises(ValidationError, match="cannot be compiled: it runs longer"):
+        ChatTemplate(piece * 10_000)
+
+
+def test_a_render_leaves_the_thread_without_a_budget() -> None:
+    with pytest.raises(ValidationError):
+        ChatTemplate("{{ 'a' * 10**9 }}").render(HELLO)
+    template_budget.tick(10**6)
+
+
 async def test_a_bomb_holds_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(template_sandbox, "CPU_SECONDS", 0.3)
+    monkeypatch.setattr(template_budget, "CPU_SECONDS", 0.3)
     with ThreadPoolExecutor(2) as threads:
         renderer = ChatRenderer({"default": CHATML}, {}, threads)
         bomb = asyncio.create_task(renderer.render(HELLO, chat_template=BOMBS[0]))

@@ -68,6 +68,48 @@ def test_chat(run: Any, fake: FakeOpenAI) -> None:
     assert [len(gaps) for gaps in result["itls"]] == [4] * 12
 
 
+NO_TOKENS: list[dict[str, Any]] = [
+    {"index": 0, "delta": {"role": "assistant"}},
+    {"index": 0, "delta": {"content": None}},
+    {"index": 0, "delta": {"content": "", "reasoning_content": None, "tool_calls": None}},
+    {"index": 0, "text": ""},
+    {"index": 0, "text": "", "finish_reason": "length"},
+    {"index": 0, "delta": None, "finish_reason": "stop", "token_ids": []},
+]
+
+
+@pytest.mark.parametrize("backend", ["openai", "openai-chat"])
+def test_only_chunks_with_tokens_are_timed(run: Any, fake: FakeOpenAI, backend: str) -> None:
+    """A role, sent at once, is no first token; a finish reason is no last one."""
+    fake.before, fake.after, fake.delay = NO_TOKENS, NO_TOKENS, 0.05
+    _, [result] = run("--backend", backend, "--save-detailed", "--num-prompts", "2")
+    assert all(ttft >= 0.05 for ttft in result["ttfts"])
+    assert [len(gaps) for gaps in result["itls"]] == [4, 4]
+    assert result["output_lens"] == [5, 5]
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"delta": {"reasoning_content": "hm"}},
+        {"delta": {"reasoning": "hm"}},
+        {"delta": {"tool_calls": [{"index": 0, "function": {"arguments": "{"}}]}},
+        {"delta": {"refusal": "no"}},
+        {"delta": {"content": ""}, "token_ids": [7]},
+    ],
+)
+def test_tokens_of_other_kinds_are_timed(run: Any, fake: FakeOpenAI, choice: dict[str, Any]) -> None:
+    fake.before = [choice]
+    _, [result] = run("--backend", "openai-chat", "--save-detailed", "--num-prompts", "1")
+    assert [len(gaps) for gaps in result["itls"]] == [5]
+
+
+def test_tokens_without_text_are_an_answer(run: Any, fake: FakeOpenAI) -> None:
+    fake.empty = True
+    code, [result] = run("--backend", "openai-chat", "--save-detailed", "--num-prompts", "1")
+    assert (code, result["completed"], result["output_lens"]) == (0, 1, [5])
+
+
 def test_token_ids(run: Any, fake: FakeOpenAI) -> None:
     run("--prompt-format", "ids")
     assert all(len(body["prompt"]) == 20 and isinstance(body["prompt"][0], int) for body in fake.bodies)

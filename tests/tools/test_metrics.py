@@ -104,8 +104,10 @@ def test_parse_goodput() -> None:
 
 
 def test_peaks() -> None:
-    # Chunks at 0.2 .. 0.5 of the first second, then 1.5 and 3.5 after the start.
+    # Chunks at 0.2 .. 0.5 of the first second, then 1.5 and 3.5 after the start, 1.5 tokens each.
     assert peak_tokens_per_second([FAST, SLOW]) == 4
+    assert peak_tokens_per_second([SLOW]) == 1.5
+    assert peak_tokens_per_second([result(0.0, [0.1, 0.2], tokens=64)]) == 64, "speculative servers send many tokens a chunk"
     assert peak_concurrency([FAST, SLOW]) == 1
     assert peak_concurrency([FAST, result(100.4, [100.6]), result(100.45, [100.6])]) == 3
 
