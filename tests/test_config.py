@@ -172,7 +172,13 @@ def test_parse_bytes_refuses(text: str) -> None:
         ({"n_positions": 50}, 50),
         ({"max_position_embeddings": 100, "rope_scaling": {"type": "linear", "factor": 4}}, 400),
         ({"seq_length": 400, "rope_scaling": {"type": "yarn", "factor": 4, "original_max_position_embeddings": 100}}, 400),
-        ({"max_position_embeddings": 100, "rope_scaling": {"rope_type": "llama3", "factor": 8}}, 100),
+        (
+            {
+                "max_position_embeddings": 100,
+                "rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4},
+            },
+            100,
+        ),
         ({"max_position_embeddings": 100, "rope_scaling": {"rope_type": "default"}}, 100),
     ],
 )
