@@ -10,7 +10,15 @@ from typing import Any
 from octavo.checked import LARGEST_LENGTH, Fields, shown
 from octavo.errors import ConfigError
 from octavo.gguf_file import GGUFFile, SkippedArray
-from octavo.hf_config import LARGEST_HEAD, LARGEST_VOCABULARY, LARGEST_WIDTH, MOST_HEADS, MOST_LAYERS, MOST_POSITIONS
+from octavo.hf_config import (
+    LARGEST_HEAD,
+    LARGEST_VOCABULARY,
+    LARGEST_WIDTH,
+    MOST_HEADS,
+    MOST_LAYERS,
+    MOST_POSITIONS,
+    check_sizes,
+)
 
 _F32 = 0
 _MOST_FACTORS = 4096
@@ -59,6 +67,14 @@ _SAMPLING = {
 }
 
 
+_SIZED = {
+    "model.layers.0.mlp.up_proj.weight": "blk.0.ffn_up.weight",
+    "model.layers.0.self_attn.q_proj.weight": "blk.0.attn_q.weight",
+    "model.layers.0.self_attn.k_proj.weight": "blk.0.attn_k.weight",
+}
+"""Tensors whose shapes say how large a layer is, by transformers' name; phi3 has the gate within its ffn_up."""
+
+
 def model_config(file: GGUFFile) -> dict[str, Any]:
     """The file's metadata as an HF config dict.
 
@@ -91,6 +107,9 @@ def model_config(file: GGUFFile) -> dict[str, Any]:
         **_token_ids(file),
     }
     _check_blocks(file, config["num_hidden_layers"])
+    fused = "blk.0.attn_qkv.weight" in file.tensors
+    stored = {} if fused else {name: file.tensors[own].shape for name, own in _SIZED.items() if own in file.tensors}
+    check_sizes(str(file.path), config, family.architecture, stored)
     return config | _extras(file, config)
 
 

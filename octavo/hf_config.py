@@ -128,11 +128,11 @@ def check_config(config: Mapping[str, Any], where: str, architecture: str) -> No
         fields.flag(key, None)
     for key in _TEXTS:
         fields.text(key, None)
-    head_dim = _check_heads(fields, architecture)
+    _check_heads(fields, architecture)
     _check_layers(fields)
     token_ids(fields, "eos_token_id")
     if architecture in BUILT_IN or config.get("max_position_embeddings") is not None:
-        _check_rope(fields, head_dim)
+        _check_rope(fields, head_dim(config, architecture))
 
 
 def token_ids(fields: Fields, key: str) -> list[int]:
@@ -144,8 +144,8 @@ def token_ids(fields: Fields, key: str) -> list[int]:
     return [token for token in ids if token >= 0]
 
 
-def _check_heads(fields: Fields, architecture: str) -> int:
-    """That heads share keys and width evenly; values a head."""
+def _check_heads(fields: Fields, architecture: str) -> None:
+    """That heads share keys and width evenly."""
     heads = fields.integer("num_attention_heads", 1, MOST_HEADS)
     kv_heads = fields.integer("num_key_value_heads", 1, MOST_HEADS, heads)
     if heads % kv_heads:
@@ -153,7 +153,12 @@ def _check_heads(fields: Fields, architecture: str) -> int:
     own = fields.values.get("head_dim") or DEFAULT_HEAD_DIM.get(architecture)
     if own is None and fields.values["hidden_size"] % heads:
         raise fields.refuse("hidden_size", f"a multiple of num_attention_heads, {heads}, where there is no head_dim")
-    return int(own or fields.values["hidden_size"] // heads)
+
+
+def head_dim(config: Mapping[str, Any], architecture: str) -> int:
+    """Values a head, of a checked configuration."""
+    own = config.get("head_dim") or DEFAULT_HEAD_DIM.get(architecture)
+    return int(own or config["hidden_size"] // config["num_attention_heads"])
 
 
 def _check_layers(fields: Fields) -> None:
@@ -165,17 +170,51 @@ def _check_layers(fields: Fields) -> None:
             raise fields.refuse(key, f"a list of one value for each of the {layers} layers (num_hidden_layers)")
 
 
-def _check_rope(fields: Fields, head_dim: int) -> None:
+def _check_rope(fields: Fields, size: int) -> None:
     """Every layer type's parameters, and that what they rotate of a head is whole pairs."""
     given = fields.mapping("rope_parameters") or {}
     for kind in [kind for kind, value in given.items() if isinstance(value, Mapping)] or [None]:
         rope = rope_parameters(fields.values, kind)
-        rotated = int(head_dim * rope["partial_rotary_factor"])
+        rotated = int(size * rope["partial_rotary_factor"])
         if rotated % 2 or rotated < (4 if rope["rope_type"] == "dynamic" else 2):
-            raise ConfigError(f"{fields.where}: partial_rotary_factor must leave an even number of a head's {head_dim} values")
+            raise ConfigError(f"{fields.where}: partial_rotary_factor must leave an even number of a head's {size} values")
         for key in ("short_factor", "long_factor") if rope["rope_type"] == "longrope" else ():
             if len(rope[key]) != rotated // 2:
                 raise ConfigError(f"{fields.where}: {key} must hold {rotated // 2} numbers, half of what is rotated of a head")
+
+
+def check_sizes(where: str, text: Mapping[str, Any], architecture: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Check the sizes that decide how large a layer is, before shapes are compared one by one.
+
+    Args:
+        where: what names the sizes, for errors.
+        text: config.json or its text_config, checked.
+        architecture: whose defaults count.
+        shapes: of the tensors, under transformers' names.
+
+    Raises:
+        ConfigError: names the sizes and the tensor that they do not fit.
+
+    """
+    for name, (keys, wanted) in _wanted_shapes(text, architecture).items():
+        shape = shapes.get(name)
+        if shape is not None and shape != wanted:
+            raise ConfigError(f"{where}: {keys} make {name} {list(wanted)}, the weights have {list(shape)}")
+
+
+def _wanted_shapes(text: Mapping[str, Any], architecture: str) -> dict[str, tuple[str, tuple[int, int]]]:
+    """Tensor -> the keys that decide its shape, the shape; for the embedding and the first layer."""
+    hidden, inner, heads = text["hidden_size"], text["intermediate_size"], text["num_attention_heads"]
+    kv_heads = text.get("num_key_value_heads") or heads
+    dim = head_dim(text, architecture)
+    wanted = {
+        "embed_tokens": ("vocab_size and hidden_size", (text["vocab_size"], hidden)),
+        "layers.0.mlp.up_proj": ("intermediate_size and hidden_size", (inner, hidden)),
+        "layers.0.mlp.gate_up_proj": ("intermediate_size and hidden_size", (2 * inner, hidden)),
+        "layers.0.self_attn.q_proj": ("num_attention_heads, head_dim and hidden_size", (heads * dim, hidden)),
+        "layers.0.self_attn.k_proj": ("num_key_value_heads, head_dim and hidden_size", (kv_heads * dim, hidden)),
+    }
+    return {f"model.{name}.weight": entry for name, entry in wanted.items()}
 
 
 _SAMPLING_DEFAULTS = {

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from octavo.errors import ConfigError
-from octavo.hf_config import BUILT_IN
+from octavo.hf_config import BUILT_IN, check_sizes
 from octavo.model_source import ModelFiles
-from octavo.safetensors_file import StoredTensor, check_readable, read_tensors
+from octavo.safetensors_file import check_readable, read_tensors
 
-_LAYER = re.compile(r"model\.layers\.(\d+)\.")
+_LAYER = re.compile(r"model\.layers\.(\d{1,9})\.")
 _LONGEST_METHOD = 64
-_EMBEDDING = "model.embed_tokens.weight"
 
 
 def check_weights(files: ModelFiles, text: Mapping[str, Any], architecture: str, where: str) -> None:
@@ -36,7 +35,14 @@ def check_weights(files: ModelFiles, text: Mapping[str, Any], architecture: str,
     tensors = read_tensors(Path(files.path))
     check_readable(tensors)
     if architecture in BUILT_IN:
-        _check_sizes(where, text, tensors)
+        _check_layers(where, text["num_hidden_layers"], tensors)
+        check_sizes(where, text, architecture, {name: tensor.shape for name, tensor in tensors.items()})
+
+
+def _check_layers(where: str, layers: int, names: Iterable[str]) -> None:
+    found = max((int(match[1]) + 1 for name in names if (match := _LAYER.match(name))), default=layers)
+    if found < layers:
+        raise ConfigError(f"{where}: num_hidden_layers must be at most the {found} of the weights, got {layers}")
 
 
 def _refuse_quantized(where: str, quantization: Any) -> None:
@@ -45,17 +51,3 @@ def _refuse_quantized(where: str, quantization: Any) -> None:
         method = quantization.get("quant_method") if isinstance(quantization, dict) else None
         named = method if isinstance(method, str) and len(method) < _LONGEST_METHOD else "an unknown method"
         raise ConfigError(f"{where}: quantized with {named}, which is not supported; use unquantized weights or GGUF")
-
-
-def _check_sizes(where: str, text: Mapping[str, Any], tensors: Mapping[str, StoredTensor]) -> None:
-    """The sizes that decide how much is built before the tensors' shapes are compared one by one."""
-    found = {int(match[1]) for name in tensors if (match := _LAYER.match(name)) and len(match[1]) < 10}
-    layers = text["num_hidden_layers"]
-    if found and max(found) + 1 < layers:
-        raise ConfigError(f"{where}: num_hidden_layers must be at most the {max(found) + 1} of the weights, got {layers}")
-    embedding = tensors.get(_EMBEDDING)
-    wanted = (text["vocab_size"], text["hidden_size"])
-    if embedding is not None and embedding.shape != wanted:
-        raise ConfigError(
-            f"{where}: vocab_size and hidden_size are {list(wanted)}; the weights have {_EMBEDDING} {list(embedding.shape)}"
-        )

@@ -45,7 +45,7 @@ def load_model(config: EngineConfig, device: torch.device, progress: Callable[[f
     """
     started = time.perf_counter()
     progress(0.0)
-    model = build_model(config, device)
+    model = _build(config, device)
     parts = list(model.parts())
     slots = [slot for part in parts for slot in part.slots()]
     checkpoint = _open(config, slots)
@@ -61,6 +61,17 @@ def load_model(config: EngineConfig, device: torch.device, progress: Callable[[f
             progress(done / total)
     logger.info("loaded %s: %.1f million parameters in %.2f s", config.model.name, total / 1e6, time.perf_counter() - started)
     return model
+
+
+def _build(config: EngineConfig, device: torch.device) -> DecoderModel:
+    try:
+        return build_model(config, device)
+    except (MemoryError, RuntimeError) as error:  # torch's own allocator raises the latter
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(
+            f"there is no memory for a model of the sizes that the configuration of {config.model.name} names, with positions "
+            f"for --max-model-len {config.model.max_model_len} tokens: {reason}"
+        ) from error
 
 
 @contextmanager
