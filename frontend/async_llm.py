@@ -43,6 +43,7 @@ from octavo.frontend.tokenizer import Tokenizer, load_tokenizer
 from octavo.inputs import PromptType
 from octavo.not_served import ASYNC_LLM_METHODS, check_arguments, refusing
 from octavo.outputs import RequestOutput
+from octavo.owner import Owner
 from octavo.params import SamplingParams
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ class AsyncLLM(EngineControl):
         # Why no request can be served any more. Not the exception: its traceback would keep this object alive.
         self._death: str | None = None
         self._closed = False
+        self._owner = Owner()
 
     @classmethod
     def from_engine_args(
@@ -279,7 +281,7 @@ class AsyncLLM(EngineControl):
         Args:
             timeout: seconds the core may take before it is killed.
         """
-        if self._closed:
+        if self._closed or self._owner.is_elsewhere:
             return
         self._closed = True
         self._death = self._death or "the engine has been shut down"
@@ -351,7 +353,8 @@ class AsyncLLM(EngineControl):
         self._abort_in_core(self._outputs.fail(state, error))
 
     def _ensure_running(self) -> None:
-        """Check that the engine lives and is used from its event loop; start reading the core's outputs."""
+        """Check that the engine lives and is used from its process and event loop; start reading the core's outputs."""
+        self._owner.check()
         if self._death is not None:
             raise self.dead_error
         loop = asyncio.get_running_loop()
