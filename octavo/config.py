@@ -17,11 +17,21 @@ from typing import Any, Literal
 
 import msgspec
 
+from octavo import early_checks
 from octavo.checked import Fields
+from octavo.early_checks import check_cache_size
 from octavo.errors import ConfigError
 from octavo.foreign_args import FOREIGN_ARGS, check_foreign
 from octavo.generation_config import check_overrides
-from octavo.hf_config import architecture_of, check_config, check_generation_config, text_config, token_ids
+from octavo.hf_config import (
+    BUILT_IN,
+    architecture_of,
+    cache_layers,
+    check_config,
+    check_generation_config,
+    text_config,
+    token_ids,
+)
 from octavo.model_source import DEFAULT_MODEL, ModelFiles, find_model
 from octavo.rope import context_length, overridden
 from octavo.strict_json import read_object
@@ -262,9 +272,14 @@ class EngineArgs:
             download_dir=self.download_dir,
         )
         model = self._model_config(files, device.type)
+        cache = self._cache_config(model, device.type)
+        if model.architecture in BUILT_IN:
+            check_cache_size(
+                model, cache, cache_layers(text_config(model.hf_config, model.name), model.architecture), device.type == "cpu"
+            )
         return EngineConfig(
             model=model,
-            cache=self._cache_config(model, device.type),
+            cache=cache,
             scheduler=self._scheduler_config(model, device.type),
             device=device,
             log_stats=not self.disable_log_stats,
@@ -287,6 +302,12 @@ class EngineArgs:
             value = getattr(self, name)
             if value is not None and value < low:
                 raise ConfigError(f"{flag_name(name)} must be at least {low}, got {value}")
+        parse_length(self.max_model_len)
+        parse_bytes(self.kv_cache_memory_bytes)
+        early_checks.check_device(self.device)
+        early_checks.check_chat_template(self.chat_template)
+        early_checks.check_generation_config(self.generation_config)
+        early_checks.check_folders(self.download_dir)
 
     def _device_config(self) -> DeviceConfig:
         device = self.device
@@ -295,6 +316,8 @@ class EngineArgs:
         return DeviceConfig(type=device, num_threads=self.num_threads or available_cpus(), executor="uni")  # type: ignore[arg-type]
 
     def _model_config(self, files: ModelFiles, device: str) -> ModelConfig:
+        if files.path.endswith(".gguf") and not self.tokenizer and not self.skip_tokenizer_init:
+            early_checks.check_converted_tokenizers()
         where = files.config_file + (" with --hf-overrides" if self.hf_overrides else "")
         config = with_overrides(files.config, self.hf_overrides)
         architecture = architecture_of(config, where)
@@ -341,8 +364,6 @@ class EngineArgs:
             base = files.generation_config
         else:
             path = Path(self.generation_config) / "generation_config.json"
-            if not path.is_file():
-                raise ConfigError(f"--generation-config: no file {path}")
             base, where = read_object(path), str(path)
         check_overrides(self.override_generation_config)
         merged = _merged(base, self.override_generation_config)

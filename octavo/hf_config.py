@@ -135,6 +135,12 @@ def check_config(config: Mapping[str, Any], where: str, architecture: str) -> No
         _check_rope(fields, head_dim(config, architecture))
 
 
+def cache_layers(config: Mapping[str, Any], architecture: str) -> list[tuple[int, int]]:
+    """(KV heads, head size) of each layer, of a checked configuration of an architecture that comes with Octavo."""
+    kv_heads = config.get("num_key_value_heads") or config["num_attention_heads"]
+    return [(kv_heads, head_dim(config, architecture))] * config["num_hidden_layers"]
+
+
 def token_ids(fields: Fields, key: str) -> list[int]:
     """A token id or a list of them, as a list; [] where there is none. Raises: ConfigError: it is something else."""
     value = fields.values.get(key)

@@ -24,6 +24,7 @@ _LARGEST_HEADER = 16 << 20
 _LARGEST_INDEX = 16 << 20
 _MOST_DIMENSIONS = 8
 _NAMED = 8
+_LONGEST_FILE_NAME = 255
 _BITS = {
     "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8,
     "I16": 16, "U16": 16, "I32": 32, "U32": 32, "I64": 64, "U64": 64, "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
@@ -167,6 +168,12 @@ def _files(folder: Path) -> tuple[dict[str, str], list[Path]]:
     return {}, files
 
 
+def _is_file_name(name: str) -> bool:
+    """Whether a name can only be that of a safetensors file beside the index."""
+    printable = name.isprintable() and len(name.encode()) <= _LONGEST_FILE_NAME
+    return printable and os.path.basename(name) == name and name.endswith(".safetensors")
+
+
 def _indexed(folder: Path) -> tuple[dict[str, str], list[Path]]:
     index = folder / INDEX
     data = read_bytes(index, _LARGEST_INDEX)
@@ -176,7 +183,7 @@ def _indexed(folder: Path) -> tuple[dict[str, str], list[Path]]:
         raise ConfigError(f"{index} is damaged: {error}") from error
     parse_object(data, str(index))
     names = sorted(set(weight_map.values()))
-    outside = [name for name in names if os.path.basename(name) != name or not name.endswith(".safetensors") or "\0" in name]
+    outside = [name for name in names if not _is_file_name(name)]
     if outside:
         raise ConfigError(f"{index}: weight_map must name .safetensors files beside it, got {shown(outside[0])}")
     if not names:

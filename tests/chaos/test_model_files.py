@@ -268,6 +268,7 @@ def test_a_header_full_of_nothing_costs_little(tmp_path: Path) -> None:
         ({NORM: "../model.safetensors"}, "must name .safetensors files beside it"),
         ({NORM: "/etc/passwd"}, "must name .safetensors files beside it"),
         ({NORM: "a\0.safetensors"}, "must name .safetensors files beside it"),
+        ({NORM: "x" * 300 + ".safetensors"}, "must name .safetensors files beside it"),
         ({f"w{i}": f"{i}.safetensors" for i in range(1000)}, "and 992 more"),
     ],
     ids=lambda value: str(value)[:40],
