@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from octavo.errors import ConfigError
 
@@ -101,6 +101,6 @@ class Fields:
         return value
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[int | float]:
     """Whether it is an integer or a finite float; truth values are neither."""
     return type(value) is int or (type(value) is float and math.isfinite(value))

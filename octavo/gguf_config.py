@@ -88,7 +88,7 @@ def model_config(file: GGUFFile) -> dict[str, Any]:
     fields = Fields(str(file.path), file.metadata)
     if fields.integer("split.count", 0, LARGEST_LENGTH, 0) > 1:
         raise ConfigError(f"{file.path} is one part of a split GGUF; merge the parts with llama-gguf-split --merge")
-    config = {name: _size(file, *limits) for name, limits in _COMMON.items()}
+    config: dict[str, Any] = {name: _size(file, *limits) for name, limits in _COMMON.items()}
     config["rms_norm_eps"] = fields.number(f"{file.architecture}.{_EPSILON}", 0.0, 1.0, above=True)
     heads = config["num_attention_heads"]
     kv_heads = _size(file, "attention.head_count_kv", MOST_HEADS, heads)

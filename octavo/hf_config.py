@@ -179,7 +179,8 @@ def _check_layers(fields: Fields) -> None:
 def _check_rope(fields: Fields, size: int) -> None:
     """Every layer type's parameters, and that what they rotate of a head is whole pairs."""
     given = fields.mapping("rope_parameters") or {}
-    for kind in [kind for kind, value in given.items() if isinstance(value, Mapping)] or [None]:
+    kinds: list[str | None] = [kind for kind, value in given.items() if isinstance(value, Mapping)]
+    for kind in kinds or [None]:
         rope = rope_parameters(fields.values, kind)
         rotated = int(size * rope["partial_rotary_factor"])
         if rotated % 2 or rotated < (4 if rope["rope_type"] == "dynamic" else 2):
