@@ -15,11 +15,12 @@ from octavo.executor.layers.linear import Linear, Placement
 from octavo.executor.layers.mlp import GatedMLP
 from octavo.executor.layers.norm import RMSNorm
 from octavo.executor.layers.quantization import linear_method
-from octavo.executor.layers.rotary import Rope, cos_sin_table
+from octavo.executor.layers.rotary import cos_sin_table
 from octavo.executor.layers.weights import Layer, Slot
 from octavo.executor.models.fusing import fuse
 from octavo.executor.models.options import DecoderOptions
 from octavo.kernels.fused import FusedDecoder
+from octavo.rope import Rope
 
 _NORM_NAMES = {
     "pre": ("input_layernorm", None, "post_attention_layernorm", None),
