@@ -23,11 +23,11 @@ _STRING, _ARRAY = 8, 9
 _LONGEST_ARRAY = 1024
 """Longer arrays (vocabulary, merges) are stepped over."""
 
-_MOST_ENTRIES = 1 << 16
+_MOST_ENTRIES = 1 << 15
 """Keys, or tensors."""
-_MOST_KEPT = 1 << 18
+_MOST_KEPT = 1 << 17
 """Values of all keys and short arrays together."""
-_MOST_SKIPPED = 1 << 22
+_MOST_SKIPPED = 1 << 21
 """Strings of all long arrays together: vocabularies have some hundred thousands, merges as many."""
 _LONGEST_NAME = 256
 _LONGEST_STRING = 4 << 20

@@ -10,7 +10,7 @@ from typing import Any
 from octavo.checked import shown
 from octavo.errors import ConfigError
 
-LARGEST_CONFIG = 4 << 20
+LARGEST_CONFIG = 1 << 20
 """Bytes of a configuration file."""
 _DEEPEST = 64
 _INTEGER_DIGITS = 19

@@ -161,14 +161,14 @@ def gguf_bytes(
     """A GGUF file with zeros for weights."""
     keys, tensors = GGUF_KEYS if keys is None else keys, gguf_tensors() if tensors is None else tensors
     num_tensors, num_keys = counts or (len(tensors), len(keys))
-    out = b"GGUF" + struct.pack("<IQQ", 3, num_tensors, num_keys)
+    out = bytearray(b"GGUF" + struct.pack("<IQQ", 3, num_tensors, num_keys))
     for name, kind, value in keys:
         out += text(name) + struct.pack("<I", kind) + gguf_value(kind, value)
     for name, shape, kind, offset in tensors:
         out += text(name) + struct.pack("<I", len(shape)) + b"".join(struct.pack("<Q", n) for n in shape)
         out += struct.pack("<IQ", kind, offset)
-    out += bytes(-len(out) % 32)
-    return out + bytes(data)
+    out += bytes(-len(out) % 32 + data)
+    return bytes(out)
 
 
 def changed(key: str, kind: int, value: Any) -> list[tuple[str, int, Any]]:

@@ -236,8 +236,8 @@ def test_safetensors_files(tmp_path: Path) -> None:
         (twice.encode(), f"the key '{NORM}' is there twice"),
         (b"{" + b'"a":[' * 2000 + b"]" * 2000 + b"}", "is damaged"),
         (f'{{"a": {DEEP}}}'.encode(), "recursion"),
-        (json.dumps(header | {"__metadata__": {"format": 3}}).encode(), "__metadata__ must hold strings"),
-        (json.dumps(header | {"__metadata__": [1]}).encode(), "__metadata__ must hold strings"),
+        (json.dumps(header | {"__metadata__": {"format": 3}}).encode(), "Expected `str`, got `int`"),
+        (json.dumps(header | {"__metadata__": [1]}).encode(), "Expected `object`, got `array`"),
         (b'{"\xff": 3}', "is damaged"),
         (b"{}", "bytes follow the last tensor"),
     ):
@@ -247,14 +247,14 @@ def test_safetensors_files(tmp_path: Path) -> None:
     refused(folder, "4 bytes follow the last tensor")
     write_safetensors(file, header, data[:-1])
     refused(folder, "is incomplete: it ends before tensor")
-    for length in (0, 1, 1 << 63, (1 << 64) - 1, 17 << 20):
+    for length in (0, 1, 1 << 63, (1 << 64) - 1, 5 << 20):
         file.write_bytes(struct.pack("<Q", length) + b"{}")
         refused(folder, f"a header of {length} bytes")
 
 
 def test_a_header_full_of_nothing_costs_little(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "model")
-    write_safetensors(folder / "model.safetensors", b'{"a":[' + b"[]," * (5 << 20) + b"[]]}", b"")
+    write_safetensors(folder / "model.safetensors", b'{"a":[' + b"[]," * (1 << 20) + b"[]]}", b"")
     refused(folder, "Expected `object`, got `array`")
 
 
@@ -264,7 +264,7 @@ def test_a_header_full_of_nothing_costs_little(tmp_path: Path) -> None:
         ({NORM: 3}, "Expected `str`, got `int`"),
         ([], "Expected `object`, got `array`"),
         (None, "Expected `object`, got `null`"),
-        ({}, "names no file"),
+        ({}, "weight_map must name 1 to 4096 files, got 0"),
         ({NORM: "../model.safetensors"}, "must name .safetensors files beside it"),
         ({NORM: "/etc/passwd"}, "must name .safetensors files beside it"),
         ({NORM: "a\0.safetensors"}, "must name .safetensors files beside it"),
@@ -370,7 +370,7 @@ def test_gguf_headers(tmp_path: Path) -> None:
         (gguf_bytes([*GGUF_KEYS, GGUF_KEYS[0]]), "the key 'general.architecture' is there twice"),
         (gguf_bytes(changed("x", TEXT, "y" * (5 << 20))), "length of a string must be at most"),
         (
-            gguf_bytes(changed("x", ARRAY, struct.pack("<IQ", TEXT, 5 << 20) + bytes(40 << 20))),
+            gguf_bytes(changed("x", ARRAY, struct.pack("<IQ", TEXT, 3 << 20) + bytes(24 << 20))),
             "strings in arrays in all must be at most",
         ),
         (gguf_bytes(data=0), "is incomplete: it ends before"),
