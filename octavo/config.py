@@ -29,11 +29,13 @@ from octavo.hf_config import (
     cache_layers,
     check_config,
     check_generation_config,
+    merge,
     text_config,
     token_ids,
+    with_overrides,
 )
 from octavo.model_source import DEFAULT_MODEL, ModelFiles, find_model
-from octavo.rope import context_length, overridden
+from octavo.rope import context_length
 from octavo.strict_json import read_object
 from octavo.weights_check import check_weights
 
@@ -366,7 +368,7 @@ class EngineArgs:
             path = Path(self.generation_config) / "generation_config.json"
             base, where = read_object(path), str(path)
         check_overrides(self.override_generation_config)
-        merged = _merged(base, self.override_generation_config)
+        merged = merge(base, self.override_generation_config)
         check_generation_config(
             merged, where + (" with --override-generation-config" if self.override_generation_config else "")
         )
@@ -510,25 +512,3 @@ def _torch_sees_cuda() -> bool:
 def _eos_ids(text: Mapping[str, Any], generation: dict[str, Any]) -> tuple[int, ...]:
     sources = (Fields("generation_config.json", generation), Fields("config.json", text))
     return tuple(dict.fromkeys(token for fields in sources for token in token_ids(fields, "eos_token_id")))
-
-
-def with_overrides(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """config.json with --hf-overrides laid over it; what concerns RoPE ends in `rope_parameters`, however it was spelled.
-
-    Raises:
-        ConfigError: rope_scaling, rope_parameters or text_config is not an object.
-    """
-    base, rest = overridden(config, changes)
-    inner = Fields("config.json", config).mapping("text_config")
-    if inner is not None:
-        base["text_config"] = with_overrides(dict(inner), Fields("--hf-overrides", rest).mapping("text_config") or {})
-        rest = {key: value for key, value in rest.items() if key != "text_config"}
-    return _merged(base, rest)
-
-
-def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`base` with `changes` laid over it, nested dicts merged."""
-    result = dict(base)
-    for key, value in changes.items():
-        result[key] = _merged(result[key], value) if isinstance(value, dict) and isinstance(result.get(key), dict) else value
-    return result

@@ -11,8 +11,9 @@ from typing import Any
 
 from octavo.checked import LARGEST_LENGTH, Fields, shown
 from octavo.errors import ConfigError, ValidationError
+from octavo.generation_config import SAMPLING_KEYS
 from octavo.params import SamplingParams
-from octavo.rope import rope_parameters
+from octavo.rope import overridden, rope_parameters
 
 BUILT_IN = (
     "Gemma2ForCausalLM", "Gemma3ForCausalLM", "GemmaForCausalLM", "GraniteForCausalLM", "LlamaForCausalLM",
@@ -224,17 +225,32 @@ def _wanted_shapes(text: Mapping[str, Any], architecture: str) -> dict[str, tupl
     return {f"model.{name}.weight": entry for name, entry in wanted.items()}
 
 
-_SAMPLING_DEFAULTS = {
-    "temperature": "temperature", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p",
-    "repetition_penalty": "repetition_penalty", "max_new_tokens": "max_tokens",
-}  # fmt: skip
-"""Keys of generation_config.json that a request's parameters start from, and their names there."""
+def with_overrides(config: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """config.json with --hf-overrides laid over it; what concerns RoPE ends in `rope_parameters`, however it was spelled.
+
+    Raises:
+        ConfigError: rope_scaling, rope_parameters or text_config is not an object.
+    """
+    base, rest = overridden(config, changes)
+    inner = Fields("config.json", config).mapping("text_config")
+    if inner is not None:
+        base["text_config"] = with_overrides(dict(inner), Fields("--hf-overrides", rest).mapping("text_config") or {})
+        rest = {key: value for key, value in rest.items() if key != "text_config"}
+    return merge(base, rest)
+
+
+def merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` laid over it, nested dicts merged."""
+    result = dict(base)
+    for key, value in changes.items():
+        result[key] = merge(result[key], value) if isinstance(value, dict) and isinstance(result.get(key), dict) else value
+    return result
 
 
 def check_generation_config(config: Mapping[str, Any], where: str) -> None:
     """Check the keys of a generation config that this version reads. Raises: ConfigError."""
     token_ids(Fields(where, config), "eos_token_id")
-    for key, name in _SAMPLING_DEFAULTS.items():
+    for key, name in SAMPLING_KEYS.items():
         if config.get(key) is not None:
             try:
                 SamplingParams(**{name: config[key]})

@@ -20,11 +20,11 @@ from octavo.config import (
     model_context_length,
     parse_bytes,
     parse_length,
-    with_overrides,
 )
 from octavo.errors import ConfigError
 from octavo.foreign_args import FOREIGN_ARGS, check_foreign
 from octavo.frontend.input_processor import default_sampling_params
+from octavo.hf_config import with_overrides
 from octavo.rope import rope_parameters
 
 
