@@ -236,6 +236,19 @@ def make_chat_renderer(tokenizer: Tokenizer | None, override: str | None, thread
     return renderer
 
 
+def check_template(text_or_path: str | None) -> None:
+    """Compile a template that a user gives, so that a faulty one is refused before a model is loaded for it.
+
+    Raises:
+        ConfigError: the path does not exist, or the template does not compile.
+    """
+    if text_or_path is not None:
+        try:
+            ChatTemplate(read_template(text_or_path))
+        except ValidationError as error:
+            raise ConfigError(f"--chat-template: {error}") from error
+
+
 def read_template(text_or_path: str) -> str:
     """A template's text; what has neither braces nor line breaks is a path.
 

@@ -61,7 +61,7 @@ def test_help_and_version_import_next_to_nothing(option: str) -> None:
         "import sys; from octavo.frontend.cli.main import main; main([sys.argv[1]]);"
         f"print([name for name in {heavy} if name in sys.modules], file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code, option], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code, option], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0
     assert done.stderr.strip() == "[]"
 
