@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,14 @@ _LONGEST_ARRAY = 1024
 
 @dataclass(frozen=True)
 class SkippedArray:
-    """Stands in the metadata for an array too long to be of interest."""
+    """Stands in the metadata for an array too long to be of interest to most; `gguf_arrays.py` reads it."""
 
     length: int
+    kind: int = field(default=_STRING, compare=False)
+    """GGUF type number of its elements."""
+    offset: int = field(default=0, compare=False)
+    """Where its elements begin in the file."""
+    end: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -118,11 +123,12 @@ class _Cursor:
     def array(self, kind: int, length: int) -> Any:
         if length <= _LONGEST_ARRAY:
             return [self.value(kind) for _ in range(length)]
+        offset = self.at
         if kind == _STRING:
             self.skip_strings(length)
         else:
             self.at += length * struct.calcsize(_SCALARS[kind])
-        return SkippedArray(length)
+        return SkippedArray(length, kind, offset, self.at)
 
     def skip_strings(self, count: int) -> None:
         # The one hot loop: hundreds of thousands of vocabulary entries.
