@@ -9,6 +9,7 @@ from typing import Any
 
 from octavo.errors import ConfigError
 from octavo.gguf_file import GGUFFile, SkippedArray
+from octavo.gguf_stop_tokens import stop_token_ids
 
 _F32 = 0
 
@@ -84,8 +85,7 @@ def model_config(file: GGUFFile) -> dict[str, Any]:
 
 def generation_config(file: GGUFFile) -> dict[str, Any]:
     """Special tokens, and the sampling defaults that newer files carry."""
-    stops = [file.metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot", "eom")]
-    config = _token_ids(file) | {"eos_token_id": list(dict.fromkeys(s for s in stops if s is not None))}
+    config = _token_ids(file) | {"eos_token_id": stop_token_ids(file)}
     for name, key in _SAMPLING.items():
         if (value := file.metadata.get(f"general.sampling.{key}")) is not None:
             config[name] = value

@@ -22,6 +22,7 @@ def byte_pair(vocabulary: Vocabulary) -> dict[str, Any]:
     merges = vocabulary.strings("merges")
     if not merges and vocabulary.get("merges") is None:
         raise ConfigError(f"{vocabulary.file.path}: tokenizer.ggml.merges is missing")
+    unknown = vocabulary.special_id("unknown")
     add_bos = kind.forces_bos or vocabulary.flag("add_bos_token", kind.add_bos)
     return {
         "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": _BLOCK} if kind.spaces_as_blocks else None,
@@ -34,7 +35,8 @@ def byte_pair(vocabulary: Vocabulary) -> dict[str, Any]:
             "type": "BPE",
             "vocab": {token: i for i, token in enumerate(vocabulary.tokens)},
             "merges": known_merges(vocabulary, merges),
-            "unk_token": None,
+            # Without one, what has no token would vanish and its neighbours merge.
+            "unk_token": None if kind.byte_level or unknown is None else vocabulary.tokens[unknown],
             "fuse_unk": False,
             "byte_fallback": not kind.byte_level,
             "ignore_merges": vocabulary.flag("ignore_merges", kind.ignore_merges),
