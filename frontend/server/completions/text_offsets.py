@@ -32,7 +32,8 @@ class TextOffsets:
         text = self._detokenizer.push(token_id)
         self._length += len(text)
         data = self._tokenizer.token_bytes(token_id)
-        self._held = b"" if text else self._held + data
+        # A space without text was dropped at the start, not held.
+        self._held = b"" if text or data == b" " else self._held + data
         own = data.decode("utf-8", "replace")
         # With its own text at the end of what came, it is known where that begins, whatever came before it.
         return self._length - len(own) if own and text.endswith(own) and _is_whole(data) else before
