@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from octavo.errors import ConfigError
-from octavo.frontend.gguf_tokenizer.pre_tokenizers import DEFAULT, PRE_TOKENIZERS, PreTokenizer
+from octavo.frontend.gguf_tokenizer.pre_tokenizers import DEFAULT, DIGIT, GPT2, PRE_TOKENIZERS, PreTokenizer
 from octavo.frontend.gguf_tokenizer.special_tokens import around_prompts
 from octavo.frontend.gguf_tokenizer.vocabulary import Vocabulary
 
@@ -60,12 +60,19 @@ def known_merges(vocabulary: Vocabulary, merges: list[str]) -> list[list[str]]:
 
 
 def _steps(kind: PreTokenizer) -> list[dict[str, Any]]:
-    steps: list[dict[str, Any]] = [
-        {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False} for pattern in kind.patterns
-    ]
+    patterns = list(kind.patterns)
+    # The library has these two ways built in, which is faster than asking its regular expressions twice.
+    gpt2 = kind.byte_level and patterns[-1] == GPT2
+    steps = [_step(pattern) for pattern in (patterns[:-1] if gpt2 else patterns)]
     if kind.byte_level:
-        steps.append({"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False})
+        steps.append({"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": gpt2})
     return steps
+
+
+def _step(pattern: str) -> dict[str, Any]:
+    if pattern == DIGIT:
+        return {"type": "Digits", "individual_digits": True}
+    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
 
 
 def _decoder(kind: PreTokenizer) -> dict[str, Any]:

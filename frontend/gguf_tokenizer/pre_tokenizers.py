@@ -12,10 +12,10 @@ _CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _CJK_AND_KANA = "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"
 _HAN_TO_HANGUL = "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
 _ASCII_PUNCTUATION = r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~]"
-_DIGIT = r"\p{N}"
+DIGIT = r"\p{N}"
 _SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
 _LINES = r"[^\n]+|[\n]+"
-_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _BLOOM = " ?[^(\\s|.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c)]+"
 
 
@@ -87,15 +87,15 @@ class PreTokenizer:
     forces_bos: bool = False
 
 
-_PLAIN_GPT2 = PreTokenizer((_GPT2,))
-_DIGITS_AND_GPT2 = PreTokenizer((_DIGIT, _GPT2))
+_PLAIN_GPT2 = PreTokenizer((GPT2,))
+_DIGITS_AND_GPT2 = PreTokenizer((DIGIT, GPT2))
 _LLAMA3 = PreTokenizer((_llama3(r"\p{N}{1,3}"),))
 _QWEN2 = PreTokenizer((_llama3(r"\p{N}"),))
 _DEEPSEEK_V3 = PreTokenizer((r"\p{N}{1,3}", _CJK_AND_KANA, _DEEPSEEK3))
 _TINY_AYA = PreTokenizer((r"\d{1,3}(?=(?:\d{3})*\b)", _GPT4O))
 _GEMMA4 = PreTokenizer((_LINES,), byte_level=False, spaces_as_blocks=True, forces_bos=True, add_bos=True)
 
-DEFAULT = PreTokenizer((r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", "[0-9][0-9][0-9]"))
+DEFAULT = PreTokenizer((r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"))
 """For files that do not say; what llama.cpp takes then."""
 
 _GROUPS: tuple[tuple[str, PreTokenizer], ...] = (
@@ -111,20 +111,20 @@ _GROUPS: tuple[tuple[str, PreTokenizer], ...] = (
     ("gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert", _PLAIN_GPT2),
     ("jina-v1-en jina-v2-code roberta-bpe mpt olmo jais trillion granite-docling exaone4", _PLAIN_GPT2),
     ("starcoder refact command-r smollm codeshell exaone minerva-7b mellum2", _DIGITS_AND_GPT2),
-    ("falcon", PreTokenizer((r"[\p{P}\$\+<=>\^~\|`]+", _GPT2, "[0-9][0-9][0-9]"))),
+    ("falcon", PreTokenizer((r"[\p{P}\$\+<=>\^~\|`]+", GPT2, "[0-9][0-9][0-9]"))),
     ("deepseek-llm", PreTokenizer((
         "[\r\n]", rf"\s?[{_DEEPSEEK_LETTERS}]+", "\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+", r"\s+$",
         _HAN_TO_HANGUL, r"\p{N}+",
     ))),
-    ("deepseek-coder", PreTokenizer(("[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", _HAN_TO_HANGUL, _DIGIT))),
+    ("deepseek-coder", PreTokenizer(("[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", _HAN_TO_HANGUL, DIGIT))),
     ("deepseek-v3 hunyuan-dense joyai-llm hy_v4", _DEEPSEEK_V3),
-    ("spark2_5", PreTokenizer((r"\p{N}{1,3}", _CJK_AND_KANA, _deepseek3("", r"[\r\n]|\s+(?!\S)|\s+"), _DIGIT))),
+    ("spark2_5", PreTokenizer((r"\p{N}{1,3}", _CJK_AND_KANA, _deepseek3("", r"[\r\n]|\s+(?!\S)|\s+"), DIGIT))),
     ("youtu", PreTokenizer((_YOUTU_SCRIPTS, _cased(r"\p{N}", _UPPER, _LOWER)), ignore_merges=True)),
     ("poro-chat bloom gpt3-finnish", PreTokenizer((_BLOOM,))),
-    ("viking", PreTokenizer((_BLOOM, _DIGIT))),
+    ("viking", PreTokenizer((_BLOOM, DIGIT))),
     ("tekken", PreTokenizer((_cased(r"\p{N}", _UPPER, _LOWER, contraction=""),), ignore_merges=True, add_bos=True)),
     ("chameleon", PreTokenizer((
-        "<sentinel:[0-9]+>", "IMGIMG[A-I]{1,4}Z", "[\\t\\n]|    |  ", _DIGIT, r"[\p{P}!-/:-@\[-`{-~]", _GPT2,
+        "<sentinel:[0-9]+>", "IMGIMG[A-I]{1,4}Z", "[\\t\\n]|    |  ", DIGIT, r"[\p{P}!-/:-@\[-`{-~]", GPT2,
     ), add_bos=True)),
     ("gpt-4o llama4 kanana2 talkie minimax-m2", PreTokenizer((_GPT4O,))),
     ("granite-embed-multi-97m", PreTokenizer((_GPT4O,), ignore_merges=True)),
