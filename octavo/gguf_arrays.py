@@ -21,15 +21,15 @@ def read_strings(file: GGUFFile, key: str) -> list[str]:
     """An array of strings; [] where the file has none of that name.
 
     Raises:
-        ConfigError: the key holds something else, or text that is no UTF-8.
+        ConfigError: the key holds something else, text that is no UTF-8, or runs past the end of the file.
     """
     value = file.metadata.get(key, [])
     if isinstance(value, SkippedArray) and value.kind == _STRING:
         with file.path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
             try:
                 return _strings(data, value)
-            except UnicodeDecodeError as error:
-                raise ConfigError(f"{file.path}: {key} holds text that is not UTF-8: {error}") from error
+            except (UnicodeDecodeError, struct.error) as error:
+                raise ConfigError(f"{file.path}: {key} is damaged: {error}") from error
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return value
     raise ConfigError(f"{file.path}: {key} should be an array of strings")
@@ -39,10 +39,12 @@ def read_numbers(file: GGUFFile, key: str) -> list[Any]:
     """An array of integers or of floating-point numbers; [] where the file has none of that name.
 
     Raises:
-        ConfigError: the key holds something else.
+        ConfigError: the key holds something else, or runs past the end of the file.
     """
     value = file.metadata.get(key, [])
     if isinstance(value, SkippedArray) and value.kind in _TYPE_CODES:
+        if value.end > file.path.stat().st_size:
+            raise ConfigError(f"{file.path} is incomplete: {key} runs past its end")
         numbers = array(_TYPE_CODES[value.kind])
         with file.path.open("rb") as opened:
             opened.seek(value.offset)

@@ -29,4 +29,4 @@ def stop_token_ids(file: GGUFFile) -> list[int]:
     spelled = find_strings(file, _TOKENS, wanted) if wanted else {}
     if spelled.keys() >= _HARMONY:
         spelled.pop("<|end|>", None)
-    return list(dict.fromkeys([*(i for i in named.values() if i is not None), *spelled.values()]))
+    return list(dict.fromkeys([*(i for i in named.values() if isinstance(i, int)), *spelled.values()]))

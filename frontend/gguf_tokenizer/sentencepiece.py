@@ -10,6 +10,8 @@ from octavo.frontend.gguf_tokenizer.special_tokens import around_prompts
 from octavo.frontend.gguf_tokenizer.vocabulary import TokenType, Vocabulary
 
 _BLOCK = "\u2581"
+_LONGEST_PIECE = 512
+"""Characters; training makes pieces of a few dozen, and a file might hold one of a million."""
 
 
 def scored_pairs(vocabulary: Vocabulary) -> dict[str, Any]:
@@ -68,7 +70,7 @@ def _merges(vocabulary: Vocabulary) -> list[list[str]]:
         # Converted from a tokenizer.json, where scores are unknown.
         return known_merges(vocabulary, merges)
     tokens = vocabulary.tokens
-    pieces = vocabulary.ids_of_type(TokenType.NORMAL, TokenType.UNUSED)
+    pieces = [i for i in vocabulary.ids_of_type(TokenType.NORMAL, TokenType.UNUSED) if len(tokens[i]) <= _LONGEST_PIECE]
     known = frozenset(tokens[i] for i in pieces)
     pieces.sort(key=lambda i: -scores[i])
     return [

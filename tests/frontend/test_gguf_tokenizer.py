@@ -236,6 +236,30 @@ def test_what_is_no_tokenizer(
         converted(path)
 
 
+@pytest.mark.parametrize("key", ["tokens", "token_type", "merges", "scores"])
+def test_arrays_of_the_wrong_kind(key: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_tokenizer_model("llama" if key == "scores" else "gpt2")
+    parts: dict[str, list[Any]] = {"tokens": ["a", "b"], "token_type": [1, 1], "merges": ["a b"], "scores": [0.0, 1.0]}
+    parts[key] = [1.5] if isinstance(parts[key][0], str) else ["x", "y"]
+    for name, values in parts.items():
+        writer.add_array(f"tokenizer.ggml.{name}", values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    with pytest.raises(ConfigError, match=rf"tokenizer\.ggml\.{key} should be an array of"):
+        converted(path)
+
+
+def test_an_array_that_runs_past_the_end(tmp_path: Path) -> None:
+    path = vocabularies.write(tmp_path / "x.gguf", [str(i) for i in range(2000)], [1] * 2000, model="llama")
+    header = read_gguf(path)
+    path.write_bytes(path.read_bytes()[: header.metadata["tokenizer.ggml.token_type"].end - 1])
+    with pytest.raises(ConfigError, match="token_type runs past its end"):
+        convert_gguf(header, tmp_path)
+
+
 def test_scores_must_fit(tmp_path: Path) -> None:
     path = vocabularies.write(tmp_path / "x.gguf", ["a", "b"], None, scores=[1.0], model="llama")
     with pytest.raises(ConfigError, match="scores has 1 entries for 2 tokens"):
