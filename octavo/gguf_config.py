@@ -10,6 +10,7 @@ from typing import Any
 from octavo.checked import LARGEST_LENGTH, Fields, shown
 from octavo.errors import ConfigError
 from octavo.gguf_file import GGUFFile, SkippedArray
+from octavo.gguf_stop_tokens import stop_token_ids
 from octavo.hf_config import (
     LARGEST_HEAD,
     LARGEST_VOCABULARY,
@@ -115,8 +116,8 @@ def model_config(file: GGUFFile) -> dict[str, Any]:
 
 def generation_config(file: GGUFFile) -> dict[str, Any]:
     """Special tokens, and the sampling defaults that newer files carry. Raises: ConfigError: a token id is none."""
-    stops = [_token_id(file, name) for name in ("eos", "eot", "eom")]
-    config = _token_ids(file) | {"eos_token_id": list(dict.fromkeys(s for s in stops if s is not None))}
+    named = {name: _token_id(file, name) for name in ("eos", "eot", "eom")}
+    config = _token_ids(file) | {"eos_token_id": stop_token_ids(file, named)}
     for name, key in _SAMPLING.items():
         if (value := file.metadata.get(f"general.sampling.{key}")) is not None:
             config[name] = value

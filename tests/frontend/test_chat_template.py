@@ -82,6 +82,33 @@ def test_continuing_the_final_message(content: Any) -> None:
     assert text.endswith("<|assistant|>The answer")
 
 
+@pytest.mark.parametrize("content", ["end", "|end|", "<|end|>\n", "\n", "assistant", " and then ", "x<|end|>\n<|assistant|>x"])
+def test_a_final_message_whose_words_come_again_behind_it(content: str) -> None:
+    messages = [*HELLO, {"role": "assistant", "content": content}]
+    whole = ChatTemplate(CHATML).render(messages, add_generation_prompt=False)
+    if not content.strip():
+        with pytest.raises(ValidationError, match="needs a last message"):
+            ChatTemplate(CHATML).render(messages, add_generation_prompt=False, continue_final_message=True)
+        return
+    text = ChatTemplate(CHATML).render(messages, add_generation_prompt=False, continue_final_message=True)
+    assert text == "<|user|>Hello<|end|>\n<|assistant|>" + content
+    assert whole == text + "<|end|>\n"
+    assert messages[-1]["content"] == content, "the caller's message is not changed"
+
+
+def test_a_template_that_drops_the_final_message() -> None:
+    template = ChatTemplate("{% for m in messages[:-1] %}{{ m.content }}{% endfor %}")
+    messages = [*HELLO, {"role": "assistant", "content": "Hello"}]
+    with pytest.raises(ValidationError, match="changes the last message"):
+        template.render(messages, add_generation_prompt=False, continue_final_message=True)
+
+
+def test_a_template_that_writes_the_final_message_twice() -> None:
+    template = ChatTemplate("{{ messages[-1].content }}|{{ messages[-1].content }}!")
+    messages = [{"role": "assistant", "content": "end!"}]
+    assert template.render(messages, add_generation_prompt=False, continue_final_message=True) == "end!|end!"
+
+
 @pytest.mark.parametrize(
     ("messages", "options", "message"),
     [
