@@ -78,6 +78,20 @@ async def test_a_stalled_core_is_not_alive(server: LocalServer, monkeypatch: pyt
         assert await server.status("/readyz") == status
 
 
+async def test_while_the_core_starts_again_the_server_is_alive_but_not_ready(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCTAVO_STEP_TIMEOUT", "1")
+    server.engine.restarting, server.engine.silence = True, 5.0
+    assert await server.status("/readyz") == 503
+    assert await server.status("/livez") == await server.status("/health") == 200
+    assert (await server.post("/v1/completions", BODY))[0] == 200, "requests wait in the engine"
+    server.engine.restarting = False
+    assert await server.status("/livez") == 503
+    server.engine.silence = 0.0
+    assert await server.status("/readyz") == 200
+
+
 async def test_a_full_queue_is_not_ready_but_alive(server: LocalServer) -> None:
     server.engine.queue_full = True
     assert await server.status("/readyz") == 503
