@@ -317,7 +317,7 @@ class AsyncLLM(EngineControl):
             self._arriving.remove(arrival)
         self._start(state)
         if arrival.aborted:
-            self._client.abort(self._outputs.abort(state))
+            self._abort_in_core(self._outputs.abort(state))
         return state
 
     async def _prepare(
