@@ -23,7 +23,7 @@ from chaos.attack import PROMPTS, Attack
 from chaos.control import Control
 from chaos.inputs import Input
 from chaos.judge import Judge
-from chaos.report import Report, side_by_side
+from chaos.report import Report, side_by_side, tracebacks
 from chaos.watch import Watch
 from servers import OctavoServer
 
@@ -56,7 +56,7 @@ def main() -> int:
         report = asyncio.run(attack(args))
         if args.log:
             log = args.log.read_text(errors="replace")
-            report.tracebacks = log.count("Traceback (most recent call last)")
+            report.tracebacks = tracebacks(log)
             if args.keep_log:
                 args.keep_log.write_text(log)
     print(report.table())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,7 +33,8 @@ class Report:
         ended: processes of the server that ended.
         busy: counts that did not come back to zero.
         own_longest_turn: longest turn by the server's own metric, seconds; None = it has none.
-        tracebacks: exceptions that the server wrote into its log with all their frames; None = the log was not at hand.
+        tracebacks: last lines of the exceptions that the server wrote into its log with all their frames; None = the log was not
+            at hand.
     """
 
     server: str
@@ -46,7 +48,7 @@ class Report:
     memory_peak: int = 0
     memory_after: int = 0
     own_longest_turn: float | None = None
-    tracebacks: int | None = None
+    tracebacks: list[str] | None = None
 
     def family(self, name: str) -> FamilyReport:
         return self.families.setdefault(name, FamilyReport())
@@ -63,8 +65,7 @@ class Report:
         found += [f"ended: {process}" for process in self.ended]
         found += [f"not back to zero: {name} is {value:g}" for name, value in self.busy.items()]
         found += [f"control stream: {fault}, {count} times" for fault, count in self.control_faults.items()]
-        if self.tracebacks:
-            found.append(f"{self.tracebacks} tracebacks in the log")
+        found += [f"traceback in the log: {line}" for line in self.tracebacks or []]
         if self.memory_growth > growth_allowed:
             found.append(f"memory: {mib(self.memory_before)} before, {mib(self.memory_after)} after")
         return found
@@ -116,10 +117,19 @@ class Report:
             "slowest answer to /health": f"{max(f.slowest_probe for f in families) * 1e3:.0f} ms",
             "control streams unchanged / failed or changed": f"{self.control_rounds} / {sum(self.control_faults.values())}",
             "counts not back to zero": ", ".join(f"{k} {v:g}" for k, v in self.busy.items()) or "none",
-            "tracebacks in the log": "-" if self.tracebacks is None else str(self.tracebacks),
+            "tracebacks in the log": "-" if self.tracebacks is None else str(len(self.tracebacks)),
             "memory before, at most, after": f"{mib(self.memory_before)}, {mib(self.memory_peak)}, {mib(self.memory_after)}"
             f" ({self.memory_growth:+.0%})",
         }
+
+
+def tracebacks(log: str) -> list[str]:
+    """The last line of each traceback in a log: what was raised, and what stands under it."""
+    blocks = re.findall(r"^Traceback \(most recent call last\):\n((?:[ ].*\n|\n)*)(.*)", log, re.MULTILINE)
+    return [
+        f"{last[:200]} from {frames.strip().splitlines()[-1].strip()[:200] if frames.strip() else '-'}"
+        for frames, last in blocks
+    ]
 
 
 def side_by_side(reports: list[Report]) -> str:

@@ -17,7 +17,7 @@ from chaos.control import Control
 from chaos.corpus.bodies import bomb
 from chaos.inputs import Input, get
 from chaos.judge import Judge
-from chaos.report import Report, side_by_side
+from chaos.report import Report, side_by_side, tracebacks
 from chaos.send import Answer, Result, parse
 from chaos.watch import Watch
 from servers import OctavoServer
@@ -50,7 +50,7 @@ async def attacked(server: OctavoServer) -> Report:
 def test_corpus(tiny_model_dir: Path) -> None:
     with OctavoServer(tiny_model_dir, FLAGS, stop_timeout=120) as server:
         report = asyncio.run(attacked(server))
-        report.tracebacks = server.log_text().count("Traceback (most recent call last)")
+        report.tracebacks = tracebacks(server.log_text())
     print(report.table())
     assert not report.wrong(), "\n".join(report.wrong())
     assert report.control_rounds > 0
@@ -119,6 +119,12 @@ def test_answers_are_taken_apart() -> None:
     assert [(a.status, a.body, a.whole) for a in parse(two, False, True)] == [(200, b"{}", True), (404, b"abc", True)]
     assert [(a.body, a.whole) for a in parse(two[:-5], False, True)] == [(b"{}", True), (b"abc", False)]
     assert [(a.status, a.body) for a in parse(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", True, True)] == [(200, b"")]
+
+
+def test_tracebacks_are_found() -> None:
+    log = 'INFO x\nTraceback (most recent call last):\n  File "a.py", line 1, in f\n    g()\nValueError: no\nINFO y\n'
+    assert tracebacks(log * 2) == ["ValueError: no from g()"] * 2
+    assert tracebacks("INFO x\n") == []
 
 
 def test_a_report_survives_its_file() -> None:
