@@ -2,6 +2,7 @@
 # make test    the same environment, then every test
 # make lint    ruff and mypy over everything
 # make bench   a server of its own under growing load, with a picture of it in build/bench.html
+# make chaos   100,000 hostile inputs against a server of its own, and a table of what it did
 # make chaos-kills   the core killed 200 times under 16 streams, which must not notice
 # make chaos-pauses   processes stopped for 10, 35 and 60 seconds under streams (8 minutes)
 # make docs    write the generated pages anew
@@ -17,7 +18,7 @@ VENV ?= .venv
 
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt tools/install.sh $(wildcard kernels/cpu/*.cpp kernels/cpu/*.h kernels/cpu/csrc/*)
 
-.PHONY: serve test lint bench chaos-kills chaos-pauses docs tokenizers clean
+.PHONY: serve test lint bench chaos chaos-kills chaos-pauses docs tokenizers clean
 
 serve: $(VENV)/.installed
 	$(VENV)/bin/octavo serve $(MODEL) --port $(PORT) $(ARGS)
@@ -35,6 +36,9 @@ chaos-kills: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed
 	$(VENV)/bin/python -m octavo.tools.bench_local --plot build/bench.html $(if $(MODEL),--model $(MODEL)) $(ARGS)
+
+chaos: $(VENV)/.installed-test
+	PYTHONPATH=tests $(VENV)/bin/python -m chaos $(if $(MODEL),--server-model $(MODEL)) $(ARGS)
 
 chaos-pauses: $(VENV)/.installed-test
 	$(VENV)/bin/python tests/chaos/pauses.py $(if $(MODEL),--model $(MODEL)) $(ARGS)

@@ -77,7 +77,10 @@ def _normalized(message: Any, where: str, *, parts: bool, strings: bool) -> dict
     reasoning = result.get("reasoning_content", result.get("reasoning"))
     if reasoning is not None:
         result["reasoning"] = result["reasoning_content"] = reasoning
-    for call in result.get("tool_calls") or ():
+    calls = result.get("tool_calls") or []
+    if not isinstance(calls, list):
+        raise ValidationError(f"{where}.tool_calls must be a list.", parameter=f"{where}.tool_calls", value=calls)
+    for call in calls:
         _parse_arguments(call)
     return result
 

@@ -17,6 +17,7 @@ from octavo.config import EngineArgs
 from octavo.core.waiting_core import WaitingCore
 from octavo.frontend.async_llm import AsyncLLM
 from octavo.frontend.metrics import PrometheusStats
+from octavo.frontend.server.allocator import give_back_large_blocks
 from octavo.frontend.server.app import make_app
 from octavo.frontend.server.connection import Runner
 from octavo.frontend.server.listener import (
@@ -28,6 +29,7 @@ from octavo.frontend.server.listener import (
     warn_if_open_to_all,
 )
 from octavo.frontend.server.logs import set_up_logging
+from octavo.frontend.server.loop_clock import LoopClock
 from octavo.frontend.server.options import ServerOptions
 from octavo.frontend.server.startup import EngineStarter, PhaseClock, StartCancelledError
 from octavo.frontend.server.state import Phase, ServerState
@@ -55,6 +57,7 @@ def run_server(engine_args: EngineArgs, options: ServerOptions, core: WaitingCor
         ConfigError: an option cannot work, or the address is taken.
         EngineStartError: the engine could not start.
     """
+    give_back_large_blocks()
     set_up_logging()
     options.check()
     clock = PhaseClock()
@@ -78,6 +81,7 @@ class _Server:
         self._clock = clock
         self._metrics = PrometheusStats()
         self._state = ServerState(options, self._metrics)
+        self._loop_clock = LoopClock(self._metrics)
         self._starter = EngineStarter(engine_args, core, [self._metrics], clock)
         self._engine: AsyncLLM | None = None
         self._stop = asyncio.Event()
@@ -93,6 +97,7 @@ class _Server:
         except StartCancelledError:
             return self._stopped_code
         finally:
+            self._loop_clock.stop()
             await runner.cleanup()
             if self._engine is not None:
                 await asyncio.to_thread(self._engine.shutdown)
@@ -114,6 +119,7 @@ class _Server:
         # What start-up made stays; the collector need not look at it again.
         gc.collect()
         gc.freeze()
+        self._loop_clock.start()
         logger.info("start-up took\n%s", self._clock.table())
         logger.info("Octavo is ready at %s", url_of(self._options, self._sock))
         while not self._stop.is_set():

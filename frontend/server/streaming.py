@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from octavo.frontend.async_llm import AsyncLLM
 
 SSE_END = b"data: [DONE]\n\n"
+TOKENS_AT_ONCE = 256
+"""Tokens of one output that are encoded on the event loop: with log-probabilities, some milliseconds."""
 SSE_KEEP_ALIVE = b": keep-alive\n\n"
 
 
@@ -77,7 +79,7 @@ async def stream_response(
     async with aclosing(_with_pauses(outputs, interval) if interval else outputs) as items:
         try:
             async for item in items:
-                data = encoder.keep_alive if item is None else encoder.chunk(*item)
+                data = encoder.keep_alive if item is None else await _encoded(request, encoder, *item)
                 if not response.prepared:
                     await response.prepare(request)
                 running -= item is not None and item[1].finished
@@ -95,6 +97,14 @@ async def stream_response(
                 raise
             await _write_error(response, encoder, describe(error), generation.record)
     return response
+
+
+async def _encoded(request: web.Request, encoder: StreamEncoder, index: int, output: RequestOutput) -> bytes:
+    """An output as bytes; what has gathered while a client did not read is encoded in a thread, for others wait meanwhile."""
+    if sum(len(completion.token_ids) for completion in output.outputs) <= TOKENS_AT_ONCE:
+        return encoder.chunk(index, output)
+    threads = request.app[STATE].body_threads
+    return await asyncio.get_running_loop().run_in_executor(threads, encoder.chunk, index, output)
 
 
 class _Stream(web.StreamResponse):
