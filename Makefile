@@ -2,6 +2,7 @@
 # make test    the same environment, then every test
 # make lint    ruff and mypy over everything
 # make bench   a server of its own under growing load, with a picture of it in build/bench.html
+# make wheel   a package in dist/ that needs no compiler to install
 # make docs    write the generated pages anew
 # make clean   remove all that these made, the environment included
 #
@@ -16,7 +17,7 @@ VENV ?= .venv
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt tools/install.sh $(wildcard kernels/cpu/*.cpp kernels/cpu/*.h kernels/cpu/csrc/*)
 ROOMS := core executor frontend kernels plugins tools
 
-.PHONY: serve test lint bench docs clean
+.PHONY: serve test lint bench wheel docs clean
 
 serve: $(VENV)/.installed
 	$(VENV)/bin/octavo serve $(MODEL) --port $(PORT) $(ARGS)
@@ -40,12 +41,15 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.installed: $(SOURCES)
-	PYTHON="$(PYTHON)" sh tools/install.sh $(VENV) .
+	PYTHON="$(PYTHON)" sh tools/install.sh $(VENV)
 	touch $@
 
-$(VENV)/.installed-test: $(SOURCES)
-	PYTHON="$(PYTHON)" sh tools/install.sh $(VENV) ".[test]"
-	touch $(VENV)/.installed $@
+$(VENV)/.installed-test: $(VENV)/.installed
+	sh tools/install.sh $(VENV) test
+	touch $@
+
+wheel: $(VENV)/.installed
+	sh tools/make_wheel.sh $(VENV)
 
 # The folders at the root are one package, octavo: for mypy, which does not know the import hook, they are linked together.
 build/lint/octavo: $(wildcard octavo/*)
