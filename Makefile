@@ -5,6 +5,7 @@
 # make chaos   100,000 hostile inputs against a server of its own, and a table of what it did
 # make chaos-kills   the core killed 200 times under 16 streams, which must not notice
 # make chaos-pauses   processes stopped for 10, 35 and 60 seconds under streams (8 minutes)
+# make wheel   a package in dist/ that needs no compiler to install
 # make docs    write the generated pages anew
 # make clean   remove all that these made, the environment included
 #
@@ -18,7 +19,7 @@ VENV ?= .venv
 
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt tools/install.sh $(wildcard kernels/cpu/*.cpp kernels/cpu/*.h kernels/cpu/csrc/*)
 
-.PHONY: serve test lint bench chaos chaos-kills chaos-pauses docs tokenizers clean
+.PHONY: serve test lint bench wheel chaos chaos-kills chaos-pauses docs tokenizers clean
 
 serve: $(VENV)/.installed
 	$(VENV)/bin/octavo serve $(MODEL) --port $(PORT) $(ARGS)
@@ -58,9 +59,12 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.installed: $(SOURCES)
-	PYTHON="$(PYTHON)" sh tools/install.sh $(VENV) .
+	PYTHON="$(PYTHON)" sh tools/install.sh $(VENV)
 	touch $@
 
-$(VENV)/.installed-test: $(SOURCES)
-	PYTHON="$(PYTHON)" sh tools/install.sh $(VENV) ".[test]"
-	touch $(VENV)/.installed $@
+$(VENV)/.installed-test: $(VENV)/.installed
+	sh tools/install.sh $(VENV) test
+	touch $@
+
+wheel: $(VENV)/.installed
+	sh tools/make_wheel.sh $(VENV)
