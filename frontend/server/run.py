@@ -16,8 +16,8 @@ from aiohttp import web
 from octavo.config import EngineArgs
 from octavo.core.waiting_core import WaitingCore
 from octavo.frontend.async_llm import AsyncLLM
+from octavo.frontend.heap import give_back_large_blocks
 from octavo.frontend.metrics import PrometheusStats
-from octavo.frontend.server.allocator import give_back_large_blocks
 from octavo.frontend.server.app import make_app
 from octavo.frontend.server.connection import Runner
 from octavo.frontend.server.listener import (

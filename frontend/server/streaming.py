@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 from aiohttp import hdrs, web
 
 from octavo.frontend.server.errors import ApiError, describe, error_body
-from octavo.frontend.server.generation import Generation, Outputs
+from octavo.frontend.server.generation import Generation, Outputs, answer_weight
 from octavo.frontend.server.record import RequestRecord
 from octavo.frontend.server.state import STATE
 from octavo.outputs import RequestOutput
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from octavo.frontend.async_llm import AsyncLLM
 
 SSE_END = b"data: [DONE]\n\n"
-TOKENS_AT_ONCE = 256
-"""Tokens of one output that are encoded on the event loop: with log-probabilities, some milliseconds."""
 SSE_KEEP_ALIVE = b": keep-alive\n\n"
 
 
@@ -79,7 +77,7 @@ async def stream_response(
     async with aclosing(_with_pauses(outputs, interval) if interval else outputs) as items:
         try:
             async for item in items:
-                data = encoder.keep_alive if item is None else await _encoded(request, encoder, *item)
+                data = encoder.keep_alive if item is None else await _chunk(engine, generation, encoder, *item)
                 if not response.prepared:
                     await response.prepare(request)
                 running -= item is not None and item[1].finished
@@ -99,12 +97,10 @@ async def stream_response(
     return response
 
 
-async def _encoded(request: web.Request, encoder: StreamEncoder, index: int, output: RequestOutput) -> bytes:
-    """An output as bytes; what has gathered while a client did not read is encoded in a thread, for others wait meanwhile."""
-    if sum(len(completion.token_ids) for completion in output.outputs) <= TOKENS_AT_ONCE:
-        return encoder.chunk(index, output)
-    threads = request.app[STATE].body_threads
-    return await asyncio.get_running_loop().run_in_executor(threads, encoder.chunk, index, output)
+async def _chunk(engine: AsyncLLM, generation: Generation, encoder: StreamEncoder, index: int, output: RequestOutput) -> bytes:
+    """The encoder's chunk; made in a thread where much has gathered for a client that reads slowly."""
+    size = answer_weight([output], generation.params)
+    return await engine.input_processor.texts.run(size, encoder.chunk, index, output)
 
 
 class _Stream(web.StreamResponse):

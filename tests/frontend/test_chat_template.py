@@ -72,6 +72,15 @@ def test_tool_call_arguments_are_objects() -> None:
     assert call["function"]["arguments"] == '{"x": 1}', "the caller's message is not changed"
 
 
+@pytest.mark.parametrize("arguments", ["no JSON", "[" * 100_000, "9" * 10_000])
+def test_arguments_that_cannot_be_read_stay_text(arguments: str) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    text = ChatTemplate("{{ messages[0].tool_calls[0].function.arguments }}").render(
+        [{"role": "assistant", "content": None, "tool_calls": [call]}]
+    )
+    assert text == arguments
+
+
 @pytest.mark.parametrize("content", ["The answer", "The answer ", [{"type": "text", "text": "The answer"}]])
 def test_continuing_the_final_message(content: Any) -> None:
     messages = [*HELLO, {"role": "assistant", "content": content}]
