@@ -9,7 +9,7 @@ import pytest
 
 PROGRAM = """
 import sys
-from octavo.frontend.server.allocator import give_back_large_blocks
+from octavo.frontend.heap import give_back_large_blocks
 
 def resident():
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1]) // 1024
