@@ -211,9 +211,9 @@ async def test_a_core_killed_is_replaced_and_its_requests_go_on(tiny_model_dir: 
     core = core_pid(server)
     async with aiohttp.ClientSession() as session:
         tasks = [asyncio.create_task(post(session, server, {**body, "stream": i % 2 == 0})) for i in range(6)]
-        await asyncio.to_thread(wait_for, lambda: metric(server, "num_requests_running") == 6)
+        await asyncio.to_thread(wait_for, lambda: metric(server, "num_requests_running") == 6, 60.0)
         os.kill(core, signal.SIGKILL)
-        await asyncio.to_thread(wait_for, lambda: server.status("/readyz") == 503)
+        await asyncio.to_thread(wait_for, lambda: server.status("/readyz") == 503, 60.0)
         assert server.status("/livez") == server.status("/health") == 200
         tasks.append(asyncio.create_task(post(session, server, body)))
         answers = await asyncio.gather(*tasks)
@@ -235,7 +235,7 @@ async def test_a_core_that_cannot_start_again_ends_the_server_with_the_reason(
     server = serve(model, expect_exit=None)
     async with aiohttp.ClientSession() as session:
         tasks = [asyncio.create_task(post(session, server, LONG)) for _ in range(3)]
-        await asyncio.to_thread(wait_for, lambda: metric(server, "num_requests_running") == 3)
+        await asyncio.to_thread(wait_for, lambda: metric(server, "num_requests_running") == 3, 60.0)
         shutil.rmtree(model)
         os.kill(core_pid(server), signal.SIGKILL)
         answers = await asyncio.wait_for(asyncio.gather(*tasks), 60)
