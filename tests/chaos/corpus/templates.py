@@ -158,4 +158,4 @@ def inputs() -> Iterator[Input]:
 
 def _template(name: str, template: str, messages: list[Any] | None = None) -> Input:
     body = {"messages": messages or [{"role": "user", "content": "Hi"}], "max_tokens": 1, "chat_template": template}
-    return post(f"templates/{name}", "/v1/chat/completions", body, 200, 400, 403)
+    return post(f"templates/{name}", "/v1/chat/completions", body, 200, 400, 403, 413)
