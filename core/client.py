@@ -32,6 +32,7 @@ from octavo.core.messages import (
 from octavo.core.transport import Addresses
 from octavo.core.waiting_core import CORE_COMMAND, WaitingCore
 from octavo.errors import EngineDeadError, EngineStartError, OctavoError, ValidationError
+from octavo.owner import Owner
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class CoreClient:
     def __init__(self, config: EngineConfig) -> None:
         # fixed
         self.config = config
+        self._owner = Owner()
         self.ready: Ready | None = None
         self.failure: str | None = None
         # the core
@@ -156,7 +158,12 @@ class CoreClient:
         return self._death is not None
 
     def close(self, timeout: float = 5.0) -> None:
-        """Stop the core process and delete the sockets' directory. Idempotent; waiting calls raise EngineDeadError."""
+        """Stop the core process and delete the sockets' directory. Idempotent; waiting calls raise EngineDeadError.
+
+        In a forked child nothing happens: process, sockets and event loop are its parent's.
+        """
+        if self._owner.is_elsewhere:
+            return
         with self._close_lock:
             if self._closed:
                 return
@@ -214,7 +221,7 @@ class CoreClient:
 
     def abort(self, request_ids: list[str]) -> None:
         """Ask the core to forget these requests; no matter if it does not know them, or is gone."""
-        if request_ids and not self.dead:
+        if request_ids and not self.dead and not self._owner.is_elsewhere:
             self._wire.send(AbortRequests(request_ids))
 
     @property
@@ -346,6 +353,7 @@ class CoreClient:
             watch_stranger(ready.pid, self._mark_dead, lambda: self._closed)
 
     def _check_alive(self) -> None:
+        self._owner.check()
         if self._death is not None:
             raise EngineDeadError(self._death)
 

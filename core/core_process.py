@@ -17,6 +17,7 @@ from octavo.config import EngineConfig
 from octavo.core.bootstrap import Bootstrap, write_bootstrap
 from octavo.core.transport import make_socket_directory, remove_socket_directory
 from octavo.core.waiting_core import WaitingCore
+from octavo.owner import Owner
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ class CoreProcess:
     """Sends `config` to a waiting core's stdin, which stays open: its end tells the core that we are gone."""
 
     def __init__(self, core: WaitingCore, config: EngineConfig, on_death: OnDeath) -> None:
+        self._owner = Owner()
         self.addresses = make_socket_directory()
         self._on_death = on_death
         bootstrap = Bootstrap(config, self.addresses, time.monotonic())
@@ -45,7 +47,12 @@ class CoreProcess:
         return self._process.returncode
 
     def stop(self, timeout: float) -> None:
-        """Ask the core to end; kill it when it has not after `timeout` seconds. Removes the sockets' directory."""
+        """Ask the core to end; kill it when it has not after `timeout` seconds. Removes the sockets' directory.
+
+        In a forked child of who started it, nothing happens.
+        """
+        if self._owner.is_elsewhere:
+            return
         if self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()

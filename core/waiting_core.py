@@ -5,12 +5,32 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+from octavo.owner import Owner
+
 CORE_COMMAND = (sys.executable, "-P", "-m", "octavo.core.process")
 _END_TIMEOUT = 5.0
+_started: weakref.WeakSet[subprocess.Popen[bytes]] = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    """In a forked child: its copies of the pipes must not keep cores alive that their parent has closed.
+
+    The descriptors are pointed elsewhere, not closed, for the copied file objects still name them.
+    """
+    pipes = [process.stdin for process in _started if process.stdin is not None and not process.stdin.closed]
+    if pipes:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for pipe in pipes:
+            os.dup2(nowhere, pipe.fileno(), inheritable=False)
+        os.close(nowhere)
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 class WaitingCore:
@@ -24,9 +44,11 @@ class WaitingCore:
     """
 
     def __init__(self, command: Sequence[str] = CORE_COMMAND, environment: Mapping[str, str] | None = None) -> None:
+        self._owner = Owner()
         self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
             command, stdin=subprocess.PIPE, start_new_session=True, env={**os.environ, **(environment or {})}
         )
+        _started.add(self._process)
 
     def take(self) -> subprocess.Popen[bytes]:
         """The process, which from now on is the caller's. Raises: RuntimeError: it was taken or closed before."""
@@ -36,9 +58,9 @@ class WaitingCore:
         return process
 
     def close(self) -> None:
-        """End the process if nobody has taken it. Idempotent."""
+        """End the process if nobody has taken it; in a forked child nothing happens. Idempotent."""
         process, self._process = self._process, None
-        if process is not None and process.stdin is not None:
+        if process is not None and process.stdin is not None and not self._owner.is_elsewhere:
             process.stdin.close()
             try:
                 process.wait(_END_TIMEOUT)

@@ -18,7 +18,8 @@ is milliseconds, taken from the native kernels' threads, the core and the fronte
 
 _DEFERRED = "torch._meta_registrations"
 """What operators make of tensors without memory, for torch.compile and torch.export: with the decompositions it imports,
-0.6 s and 18 MB. Torch imports it only for what it registers."""
+0.6 s and 18 MB. Torch imports it only for what it registers. One of those registrations counts without a compiler, too: see
+`_complete_generator`."""
 
 _DEFERRABLE = "2.13."
 """Versions of torch known to start without it; others are imported whole."""
@@ -69,7 +70,17 @@ def _import_without_late_part() -> None:
     stand_in = sys.modules[_DEFERRED] = _Deferred(_DEFERRED)
     try:
         importlib.import_module("torch")
+        _complete_generator()
     finally:
         if sys.modules.get(_DEFERRED) is stand_in:
             del sys.modules[_DEFERRED]
             sys.meta_path.insert(0, _LatePart())
+
+
+def _complete_generator() -> None:
+    """Give torch.Generator its metaclass, without which it cannot be called; the part left out would have done it.
+
+    Giving it again, when that part comes, changes nothing.
+    """
+    opaque = importlib.import_module("torch._opaque_base")
+    sys.modules["torch"]._C._set_generator_metaclass(opaque.OpaqueBaseMeta)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from octavo.config import EngineConfig
+from octavo.early_checks import bytes_per_block, checked_length, shown_bytes
 from octavo.errors import ConfigError
 from octavo.executor.attention import KVCache
 from octavo.kernels import host_memory
@@ -27,12 +28,6 @@ class KVCachePlan:
     max_model_len: int
 
 
-def bytes_per_block(config: EngineConfig, layers: list[tuple[int, int]]) -> int:
-    """Bytes of one block over all `layers`, given as (KV heads, head size)."""
-    itemsize: int = getattr(torch, config.cache.dtype).itemsize
-    return sum(2 * heads * size for heads, size in layers) * config.cache.block_size * itemsize
-
-
 def plan_kv_cache(config: EngineConfig, layers: list[tuple[int, int]], available: int, weights: int = 0) -> KVCachePlan:
     """Decide how many blocks there are.
 
@@ -44,14 +39,14 @@ def plan_kv_cache(config: EngineConfig, layers: list[tuple[int, int]], available
     Raises:
         ConfigError: one sequence of max_model_len does not fit, and the length was asked for.
     """
-    cache, block_bytes = config.cache, bytes_per_block(config, layers)
+    cache, block_bytes = config.cache, bytes_per_block(config.cache, layers)
     if cache.num_blocks is not None:
         num_blocks = cache.num_blocks
     elif cache.memory_bytes is not None:
         num_blocks = cache.memory_bytes // block_bytes
     else:
         num_blocks = min(_budget(config, available, weights) // block_bytes, _most_useful_blocks(config))
-    return KVCachePlan(num_blocks, block_bytes, _checked_length(config, num_blocks, block_bytes))
+    return KVCachePlan(num_blocks, block_bytes, checked_length(config.model, config.cache, num_blocks, block_bytes))
 
 
 def allocate_kv_cache(
@@ -71,7 +66,7 @@ def allocate_kv_cache(
     try:
         return [(half(heads, size), half(heads, size)) for heads, size in layers]
     except (MemoryError, torch.OutOfMemoryError) as error:
-        wanted = _shown(num_blocks * bytes_per_block(config, layers))
+        wanted = shown_bytes(num_blocks * bytes_per_block(config.cache, layers))
         raise ConfigError(
             f"cannot allocate a KV cache of {wanted}: lower --kv-cache-memory-bytes, --num-gpu-blocks-override or "
             f"--gpu-memory-utilization ({error})"
@@ -87,24 +82,3 @@ def _budget(config: EngineConfig, available: int, weights: int) -> int:
 def _most_useful_blocks(config: EngineConfig) -> int:
     """What max_num_seqs sequences of max_model_len could fill."""
     return config.scheduler.max_num_seqs * -(-config.model.max_model_len // config.cache.block_size)
-
-
-def _checked_length(config: EngineConfig, num_blocks: int, block_bytes: int) -> int:
-    wanted, block_size = config.model.max_model_len, config.cache.block_size
-    fits = min(wanted, num_blocks * block_size)
-    if fits == wanted:
-        return wanted
-    if config.model.fit_max_model_len and fits:
-        return fits
-    blocks = -(-wanted // block_size)
-    bytes_needed = blocks * block_bytes
-    lower = f"lower --max-model-len to {fits} or less, or " if fits else ""
-    higher = "--num-gpu-blocks-override" if config.cache.num_blocks is not None else "--kv-cache-memory-bytes"
-    raise ConfigError(
-        f"the KV cache has room for {fits} tokens, one sequence of --max-model-len {wanted} needs {_shown(bytes_needed)}: "
-        f"{lower}raise {higher} to {blocks if config.cache.num_blocks is not None else bytes_needed} or more"
-    )
-
-
-def _shown(num_bytes: int) -> str:
-    return f"{num_bytes / (1 << 30):.2f} GiB" if num_bytes >= 1 << 30 else f"{num_bytes / (1 << 20):.1f} MiB"

@@ -7,7 +7,7 @@ import itertools
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -27,7 +27,7 @@ from octavo.errors import (
     ValidationError,
 )
 from octavo.frontend.admission import Admission
-from octavo.frontend.chat_template import make_chat_renderer
+from octavo.frontend.chat_template import check_template, make_chat_renderer
 from octavo.frontend.collector import OutputSink
 from octavo.frontend.core_watch import CoreWatch
 from octavo.frontend.engine_control import EngineControl
@@ -43,6 +43,7 @@ from octavo.frontend.tokenizer import Tokenizer, load_tokenizer
 from octavo.inputs import PromptType
 from octavo.not_served import ASYNC_LLM_METHODS, check_arguments, refusing
 from octavo.outputs import RequestOutput
+from octavo.owner import Owner
 from octavo.params import SamplingParams
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ class AsyncLLM(EngineControl):
         # Why no request can be served any more. Not the exception: its traceback would keep this object alive.
         self._death: str | None = None
         self._closed = False
+        self._owner = Owner()
 
     @classmethod
     def from_engine_args(
@@ -139,12 +141,13 @@ class AsyncLLM(EngineControl):
         """Like `from_engine_args`, from a resolved configuration; `core` is the process to use if one waits already."""
         from octavo.core.client import CoreClient
 
+        check_template(config.model.chat_template)
         client = CoreClient(config)
         client.spawn(core)
         try:
             with ThreadPoolExecutor(1, thread_name_prefix="octavo-tokenizer") as pool:
                 loading = pool.submit(_tokenizer, config)
-                ready = client.wait_ready(on_progress)
+                ready = client.wait_ready(partial(_report, loading, on_progress))
             tokenizer = loading.result()
             loggers = [LoggingStatLogger(), *stat_loggers] if config.log_stats else list(stat_loggers)
             return cls(config, client, tokenizer, ready, loggers)
@@ -279,7 +282,7 @@ class AsyncLLM(EngineControl):
         Args:
             timeout: seconds the core may take before it is killed.
         """
-        if self._closed:
+        if self._closed or self._owner.is_elsewhere:
             return
         self._closed = True
         self._death = self._death or "the engine has been shut down"
@@ -317,7 +320,7 @@ class AsyncLLM(EngineControl):
             self._arriving.remove(arrival)
         self._start(state)
         if arrival.aborted:
-            self._client.abort(self._outputs.abort(state))
+            self._abort_in_core(self._outputs.abort(state))
         return state
 
     async def _prepare(
@@ -351,7 +354,8 @@ class AsyncLLM(EngineControl):
         self._abort_in_core(self._outputs.fail(state, error))
 
     def _ensure_running(self) -> None:
-        """Check that the engine lives and is used from its event loop; start reading the core's outputs."""
+        """Check that the engine lives and is used from its process and event loop; start reading the core's outputs."""
+        self._owner.check()
         if self._death is not None:
             raise self.dead_error
         loop = asyncio.get_running_loop()
@@ -528,6 +532,14 @@ def _check_identity(request_id: str, priority: int) -> None:
     check_unicode("request_id", request_id)
     if not isinstance(priority, int) or isinstance(priority, bool) or not -(2**63) <= priority < 2**63:
         raise ValidationError(f"priority must be a 64-bit integer, got {priority!r}.", parameter="priority", value=priority)
+
+
+def _report(loading: Future[Tokenizer | None], on_progress: OnProgress | None, progress: Progress) -> None:
+    """Tell of the core's progress; raises what the tokenizer's loading raised, for then the rest of the start is in vain."""
+    if loading.done():
+        loading.result()
+    if on_progress is not None:
+        on_progress(progress)
 
 
 def _tokenizer(config: EngineConfig) -> Tokenizer | None:

@@ -77,7 +77,10 @@ def _normalized(message: Any, where: str, *, parts: bool, strings: bool) -> dict
     reasoning = result.get("reasoning_content", result.get("reasoning"))
     if reasoning is not None:
         result["reasoning"] = result["reasoning_content"] = reasoning
-    for call in result.get("tool_calls") or ():
+    calls = result.get("tool_calls") or []
+    if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
+        raise ValidationError(f"{where}.tool_calls must be a list of objects.", parameter=f"{where}.tool_calls", value=calls)
+    for call in calls:
         _parse_arguments(call)
     return result
 
@@ -106,9 +109,9 @@ def _part_text(part: Any, where: str) -> str:
     return text
 
 
-def _parse_arguments(call: Any) -> None:
+def _parse_arguments(call: dict[str, Any]) -> None:
     """OpenAI sends a call's arguments as JSON text; templates want the object. What is no JSON stays text."""
-    function = call.get("function") if isinstance(call, dict) else None
+    function = call.get("function")
     if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
         return
     try:

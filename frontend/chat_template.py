@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import secrets
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -123,6 +125,7 @@ class ChatTemplate:
             messages, parts=wanted == "openai", strings=content_format != "openai" and self.accepts_strings
         )
         check_roles(chat, self.source)
+        ending = _Ending.mark(chat) if continue_final_message else None
         text = self._run(
             {
                 **self._special_tokens,
@@ -133,7 +136,7 @@ class ChatTemplate:
                 "add_generation_prompt": add_generation_prompt,
             }
         )
-        return _cut_after_final_message(text, chat[-1]) if continue_final_message else text
+        return text if ending is None else ending.cut(text)
 
     def _run(self, variables: dict[str, Any]) -> str:
         try:
@@ -236,6 +239,19 @@ def make_chat_renderer(tokenizer: Tokenizer | None, override: str | None, thread
     return renderer
 
 
+def check_template(text_or_path: str | None) -> None:
+    """Compile a template that a user gives, so that a faulty one is refused before a model is loaded for it.
+
+    Raises:
+        ConfigError: the path does not exist, or the template does not compile.
+    """
+    if text_or_path is not None:
+        try:
+            ChatTemplate(read_template(text_or_path))
+        except ValidationError as error:
+            raise ConfigError(f"--chat-template: {error}") from error
+
+
 def read_template(text_or_path: str) -> str:
     """A template's text; what has neither braces nor line breaks is a path.
 
@@ -250,21 +266,52 @@ def read_template(text_or_path: str) -> str:
         raise ConfigError(f"--chat-template: cannot read {text_or_path!r}: {error}") from error
 
 
-def _cut_after_final_message(text: str, message: Mapping[str, Any]) -> str:
-    """Drop what the template puts behind the last message, so that the model goes on with it."""
-    content = message.get("content")
-    if isinstance(content, list):
-        content = next((part["text"] for part in reversed(content) if part.get("type") == "text"), None)
-    if not content or not content.strip():
-        raise ValidationError("continue_final_message needs a last message with text.", parameter="continue_final_message")
-    for form in (content, content.rstrip(), content.strip()):
-        at = text.rfind(form)
-        if at >= 0:
-            return text[: at + len(form)]
-    raise ValidationError(
-        "continue_final_message: the chat template changes the last message, so there is no place to go on from.",
-        parameter="continue_final_message",
-    )
+@dataclass(frozen=True)
+class _Ending:
+    """Where the last message's text ends: a mark is put there before rendering, for its words may come again behind it.
+
+    Attributes:
+        text: the mark.
+        spaces: white space that follows it; the template may drop it.
+    """
+
+    text: str
+    spaces: str
+
+    @classmethod
+    def mark(cls, chat: list[dict[str, Any]]) -> _Ending:
+        """Put a mark into the last message.
+
+        Raises:
+            ValidationError: it has no text.
+        """
+        content = chat[-1].get("content")
+        parts = [part for part in content if part.get("type") == "text"] if isinstance(content, list) else []
+        text = parts[-1]["text"] if parts else content
+        if not isinstance(text, str) or not text.strip():
+            raise ValidationError("continue_final_message needs a last message with text.", parameter="continue_final_message")
+        # Drawn anew, so that nobody can write it into a conversation.
+        ending = cls(f"octavo{secrets.token_hex(16)}", text[len(text.rstrip()) :])
+        marked = text.rstrip() + ending.text + ending.spaces
+        if parts:
+            parts[-1]["text"] = marked
+        else:
+            chat[-1]["content"] = marked
+        return ending
+
+    def cut(self, rendered: str) -> str:
+        """Drop what the template put behind the last message, so that the model goes on with it.
+
+        Raises:
+            ValidationError: the mark is not there.
+        """
+        before, mark, after = rendered.rpartition(self.text)
+        if not mark:
+            raise ValidationError(
+                "continue_final_message: the chat template changes the last message, so there is no place to go on from.",
+                parameter="continue_final_message",
+            )
+        return before.replace(self.text, "") + (self.spaces if after.startswith(self.spaces) else "")
 
 
 def _short(reason: object) -> str:

@@ -53,6 +53,8 @@ class CoreWatch:
             except OctavoError as error:
                 # Of a dead core others have heard; one that refuses has answered.
                 logger.debug("the engine core did not answer a ping: %s", error)
+            except Exception:
+                logger.exception("the engine core could not be asked; it will be again")
             finally:
                 ping.cancel()
                 self.silence = 0.0

@@ -89,6 +89,14 @@ class InputProcessor:
         spec = await self.texts.run(_size_of_lists(params), self._spec, params, len(token_ids), bad_token_sequences)
         return ProcessedInput(parts.text, token_ids, params, spec, parts.cache_salt)
 
+    async def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Token ids of a text that is to be a prompt.
+
+        Raises:
+            ValidationError: there is no tokenizer, or the text cannot fit into the model's context.
+        """
+        return await self.texts.encode(text, add_special_tokens=add_special_tokens)
+
     def close(self) -> None:
         """End the threads; what they are working on is not waited for."""
         self.texts.close()

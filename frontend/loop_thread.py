@@ -6,10 +6,11 @@ import asyncio
 import concurrent.futures
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import uvloop
+
+from octavo.owner import Owner
 
 T = TypeVar("T")
 
@@ -18,11 +19,12 @@ class LoopThread:
     """Runs coroutines for threads that have no event loop, or have one that must not block (notebooks)."""
 
     def __init__(self, name: str) -> None:
+        self._owner = Owner()
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+    def start(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Run a coroutine without waiting for it."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
@@ -36,8 +38,12 @@ class LoopThread:
             while_waiting: called once, in the waiting thread, when the coroutine has run for a moment.
 
         Raises:
+            EngineDeadError: in a forked child, where the thread is not.
             Exception: what the coroutine raises.
         """
+        if self._owner.is_elsewhere:
+            coroutine.close()
+            self._owner.check()
         done = threading.Event()
 
         async def run() -> T:
@@ -60,8 +66,11 @@ class LoopThread:
             raise
 
     def close(self) -> None:
-        """Stop the loop and join the thread; coroutines that still run are cancelled. Idempotent."""
-        if self._loop.is_closed():
+        """Stop the loop and join the thread; coroutines that still run are cancelled. Idempotent.
+
+        In a forked child nothing happens: what the loop watches is its parent's.
+        """
+        if self._owner.is_elsewhere or self._loop.is_closed():
             return
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._loop.stop)

@@ -34,6 +34,7 @@ REQUEST_BUCKETS = (
 LENGTH_BUCKETS = tuple(base * 10**exponent for exponent in range(6) for base in (1, 2, 5))
 N_BUCKETS = (1, 2, 5, 10, 20)
 PREEMPTION_BUCKETS = (0, 1, 2, 5, 10)
+LOOP_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 STEP_BUCKETS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 
 
@@ -98,6 +99,11 @@ class PrometheusStats(Collector):
         self._n = Histogram("request_params_n", "n asked for.", N_BUCKETS)
         self._step_tokens = Histogram("iteration_tokens_total", "Prompt and generated tokens a step.", STEP_BUCKETS)
         self._preemptions = Histogram("request_num_preemptions", "Preemptions a request.", PREEMPTION_BUCKETS)
+        self._loop_lag = Histogram("event_loop_lag_seconds", "How late a timer of the HTTP event loop came.", LOOP_BUCKETS)
+        self._loop_turn = Histogram(
+            "event_loop_turn_seconds", "Processor time of the event loop's thread between two such timers.", LOOP_BUCKETS
+        )
+        self._longest_turn = 0.0
         self._histograms = [value for value in vars(self).values() if isinstance(value, Histogram)]
         self.registry.register(self)
         ProcessCollector(registry=self.registry)
@@ -175,6 +181,12 @@ class PrometheusStats(Collector):
         """A client went away before its answer was complete."""
         self._counts["http_disconnects"] += 1
 
+    def record_loop(self, lag: float, busy: float) -> None:
+        """A tick of the event loop's clock: how late it came, and what the thread computed since the one before; seconds."""
+        self._loop_lag.observe(lag)
+        self._loop_turn.observe(busy)
+        self._longest_turn = max(self._longest_turn, busy)
+
     # ---- reading ---------------------------------------------------------------------------------------------------
 
     def text(self) -> bytes:
@@ -206,6 +218,7 @@ class PrometheusStats(Collector):
             "num_requests_running": ("Sequences in the running batch.", self._gauges.num_running),
             "num_requests_waiting": ("Sequences waiting to run.", self._gauges.num_waiting),
             "kv_cache_usage_perc": ("Share of KV blocks in use; 1 = all.", self._gauges.kv_usage),
+            "event_loop_longest_turn_seconds": ("Largest event_loop_turn_seconds since the start.", self._longest_turn),
         }
         for name, (help_text, value) in gauges.items():
             gauge = GaugeMetricFamily(PREFIX + name, help_text, labels=["model_name"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Sized
 from typing import Any
 
 from octavo.frontend.template_budget import (
@@ -145,7 +145,7 @@ def _check_split(name: str, text: str, args: Sequence[Any], kwargs: dict[str, An
 
 
 def _check_join(separator: str, items: Any) -> None:
-    check_length(len(separator) * (len(items) if isinstance(items, list | tuple) else 0) + weigh(items).chars)
+    check_length(len(separator) * (len(items) if isinstance(items, Sized) else 0) + weigh(items).chars)
 
 
 def _check_replace(text: str, old: str, new: str) -> None:

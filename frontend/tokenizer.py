@@ -2,8 +2,8 @@
 
 What transformers would do with `tokenizer_config.json` beyond `tokenizer.json` (extra special tokens, named ones, chat
 templates) is done here, so that a server starts without importing it. Whether BOS and EOS are added to prompts is, as in
-transformers 5, up to `tokenizer.json` alone. A tokenizer that has none (GGUF file, SentencePiece model) is converted once,
-in another process (`tokenizer_cache.py`).
+transformers 5, up to `tokenizer.json` alone. A tokenizer that has none (GGUF file, SentencePiece model) is converted once
+(`tokenizer_cache.py`).
 """
 
 from __future__ import annotations

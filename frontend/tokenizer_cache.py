@@ -1,6 +1,7 @@
-"""Tokenizers that transformers has to convert: done once, in a child process, and kept in the cache directory.
+"""Tokenizers in other forms than tokenizer.json: converted once, and kept in the cache directory.
 
-The child keeps transformers (seconds to import, hundreds of MB) out of the process that serves.
+GGUF files by our own tables (`gguf_tokenizer/`). What a folder may hold instead by transformers, in a child process that
+keeps it (seconds to import, hundreds of MB) out of the process that serves.
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from octavo import envs
 from octavo.errors import ConfigError
-from octavo.gguf_file import read_gguf
+from octavo.frontend.gguf_tokenizer.convert import convert_gguf, warn_of_unknown
+from octavo.gguf_file import GGUFFile, read_gguf
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = "1"
+_FORMAT = "2"
 """Part of every key: raise it when converted tokenizers of before are not good any more."""
 _SLOW_FILES = ("tokenizer.model", "spiece.model", "vocab.json", "merges.txt", "vocab.txt", "tiktoken.model")
 _SETTINGS_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "config.json")
@@ -33,22 +37,28 @@ def converted_tokenizer(source: Path) -> Path:
     Raises:
         ConfigError: there is nothing to convert, or the conversion failed.
     """
-    target = Path(envs.CACHE_DIR) / "tokenizers" / _content_key(source)
+    header = read_gguf(source) if source.is_file() else None
+    if header is not None:
+        warn_of_unknown(header)
+    key = _folder_key(source) if header is None else _header_key(header)
+    target = Path(envs.CACHE_DIR) / "tokenizers" / key
     if not (target / "tokenizer.json").is_file():
         logger.info("Converting the tokenizer of %s (once; kept in %s)", source, target.parent)
-        _convert_into(source, target)
+        _convert_into(target, partial(_run_child, source) if header is None else partial(convert_gguf, header))
     return target
 
 
-def _content_key(source: Path) -> str:
+def _header_key(header: GGUFFile) -> str:
+    # The vocabulary is part of the header; the weights behind it may be gigabytes.
     digest = hashlib.blake2b(_FORMAT.encode(), digest_size=16)
-    if source.is_file():
-        # The vocabulary is part of the header; the weights behind it may be gigabytes.
-        header = read_gguf(source)
-        size = min((tensor.offset for tensor in header.tensors.values()), default=source.stat().st_size)
-        with source.open("rb") as file:
-            digest.update(file.read(size))
-        return digest.hexdigest()
+    size = min((tensor.offset for tensor in header.tensors.values()), default=header.path.stat().st_size)
+    with header.path.open("rb") as file:
+        digest.update(file.read(size))
+    return digest.hexdigest()
+
+
+def _folder_key(source: Path) -> str:
+    digest = hashlib.blake2b(_FORMAT.encode(), digest_size=16)
     names = [name for name in _SLOW_FILES if (source / name).is_file()]
     if not names:
         raise ConfigError(f"no tokenizer in {source}; name one with --tokenizer or use --skip-tokenizer-init")
@@ -58,12 +68,12 @@ def _content_key(source: Path) -> str:
     return digest.hexdigest()
 
 
-def _convert_into(source: Path, target: Path) -> None:
+def _convert_into(target: Path, convert: Callable[[Path], None]) -> None:
     """Convert into a scratch folder and rename it: whole or not at all, also with two processes at once."""
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".converting-"))
     try:
-        _run_child(source, scratch)
+        convert(scratch)
         try:
             scratch.rename(target)
         except OSError:
@@ -74,7 +84,7 @@ def _convert_into(source: Path, target: Path) -> None:
 
 
 def _run_child(source: Path, scratch: Path) -> None:
-    command = [sys.executable, "-m", "octavo.frontend.convert_gguf_tokenizer", str(source), str(scratch)]
+    command = [sys.executable, "-m", "octavo.frontend.convert_slow_tokenizer", str(source), str(scratch)]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "TQDM_DISABLE": "1"}
     try:
         done = subprocess.run(

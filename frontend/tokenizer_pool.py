@@ -15,6 +15,7 @@ from functools import cached_property, partial
 from typing import ParamSpec, TypeVar
 
 from octavo.errors import ValidationError
+from octavo.frontend import heap
 from octavo.frontend.tokenizer import Tokenizer
 
 P = ParamSpec("P")
@@ -113,7 +114,7 @@ class TokenizerPool:
         """The part of a text that all of the context's tokens can come from, however long the text: for who truncates."""
         if len(text) <= self._max_model_len or self._tokenizer is None:
             return text
-        limit = await self.run(_LONG, lambda: self._most_chars)
+        limit = await self._limit()
         return text[-limit:] if keep_end else text[:limit]
 
     async def decode(self, token_ids: Sequence[int], *, parameter: str = "prompt") -> str:
@@ -136,13 +137,20 @@ class TokenizerPool:
         """
         if size <= _AT_ONCE:
             return work(*args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self._executor(size), lambda: work(*args, **kwargs))
+        result = await asyncio.get_running_loop().run_in_executor(self._executor(size), lambda: work(*args, **kwargs))
+        if size > _LONG:
+            heap.tidy_soon()
+        return result
 
     def close(self) -> None:
         """End the threads; what they are working on is not waited for."""
         self._closed.set()
         for pool in (self._threads, self._long_thread):
             pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _limit(self) -> int:
+        """`_most_chars`, off the event loop the first time."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: self._most_chars)
 
     @cached_property
     def _most_chars(self) -> int:
@@ -152,7 +160,7 @@ class TokenizerPool:
     async def _check_length(self, length: int, parameter: str, what: str, as_prompt: bool) -> None:
         if length <= self._max_model_len or (not as_prompt and length <= MOST_CHARS):
             return
-        limit = await self.run(_LONG, lambda: self._most_chars)
+        limit = await self._limit()
         if as_prompt and length > limit:
             message = (
                 f"This model's maximum context length is {self._max_model_len} tokens, so {parameter} may have at most {limit} "
@@ -195,6 +203,9 @@ class TokenizerPool:
         except asyncio.CancelledError:
             left.set()
             raise
+        finally:
+            if size > _LONG:
+                heap.tidy_soon()
 
     def _executor(self, size: int) -> Executor:
         return self._long_thread if size > _LONG else self._threads

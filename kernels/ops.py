@@ -61,6 +61,11 @@ def _best(device: str) -> str:
         return "reference"
     cpu = importlib.import_module("octavo.kernels.cpu")
     if cpu.available():
+        if cpu.best_isa() not in cpu.available_isas():
+            logger.warning(
+                "the native kernels were built on another kind of processor: %s runs, this one could run %s; install octavo again",
+                cpu.available_isas()[0], cpu.best_isa(),
+            )  # fmt: skip
         return "cpu"
     logger.warning("native CPU kernels are missing, plain torch runs instead (much slower): %s", cpu.INSTALL_HINT)
     return "reference"

@@ -8,20 +8,37 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+from octavo import early_checks
+from octavo.checked import Fields
+from octavo.early_checks import check_cache_size
 from octavo.errors import ConfigError
 from octavo.foreign_args import FOREIGN_ARGS, check_foreign
 from octavo.generation_config import check_overrides
+from octavo.hf_config import (
+    BUILT_IN,
+    architecture_of,
+    cache_layers,
+    check_config,
+    check_generation_config,
+    merge,
+    text_config,
+    token_ids,
+    with_overrides,
+)
 from octavo.model_source import DEFAULT_MODEL, ModelFiles, find_model
+from octavo.rope import context_length
 from octavo.short_names import names_of
+from octavo.strict_json import read_object
+from octavo.weights_check import check_weights
 
 LogprobsMode = Literal["raw_logprobs", "processed_logprobs", "raw_logits", "processed_logits"]
 
@@ -249,6 +266,7 @@ class EngineArgs:
             ConfigError: naming the flag to change.
         """
         self._check()
+        device = self._device_config()
         files = find_model(
             self.model,
             revision=self.revision,
@@ -256,11 +274,15 @@ class EngineArgs:
             token=self.hf_token,
             download_dir=self.download_dir,
         )
-        device = self._device_config()
         model = self._model_config(files, device.type)
+        cache = self._cache_config(model, device.type)
+        if model.architecture in BUILT_IN:
+            check_cache_size(
+                model, cache, cache_layers(text_config(model.hf_config, model.name), model.architecture), device.type == "cpu"
+            )
         return EngineConfig(
             model=model,
-            cache=self._cache_config(model, device.type),
+            cache=cache,
             scheduler=self._scheduler_config(model, device.type),
             device=device,
             log_stats=not self.disable_log_stats,
@@ -283,6 +305,12 @@ class EngineArgs:
             value = getattr(self, name)
             if value is not None and value < low:
                 raise ConfigError(f"{flag_name(name)} must be at least {low}, got {value}")
+        parse_length(self.max_model_len)
+        parse_bytes(self.kv_cache_memory_bytes)
+        early_checks.check_device(self.device)
+        early_checks.check_chat_template(self.chat_template)
+        early_checks.check_generation_config(self.generation_config)
+        early_checks.check_folders(self.download_dir)
 
     def _device_config(self) -> DeviceConfig:
         device = self.device
@@ -291,11 +319,14 @@ class EngineArgs:
         return DeviceConfig(type=device, num_threads=self.num_threads or available_cpus(), executor="uni")  # type: ignore[arg-type]
 
     def _model_config(self, files: ModelFiles, device: str) -> ModelConfig:
-        config = _merged(files.config, self.hf_overrides)
-        text = config.get("text_config") or config
-        architectures = config.get("architectures") or []
-        if not architectures:
-            raise ConfigError(f"{self.model}: config.json names no architecture; set one with --hf-overrides")
+        if files.path.endswith(".gguf") and not self.tokenizer and not self.skip_tokenizer_init:
+            early_checks.check_converted_tokenizers()
+        where = files.config_file + (" with --hf-overrides" if self.hf_overrides else "")
+        config = with_overrides(files.config, self.hf_overrides)
+        architecture = architecture_of(config, where)
+        text = text_config(config, where)
+        check_config(text, where, architecture)
+        check_weights(files, text, architecture, where)
         generation = self._generation_config(files)
         tokenizer = files.path
         if self.tokenizer:
@@ -311,7 +342,7 @@ class EngineArgs:
             path=files.path,
             format=files.format,
             hf_config=config,
-            architecture=architectures[0],
+            architecture=architecture,
             dtype=self._dtype(text, config, device),  # type: ignore[arg-type]
             max_model_len=self._max_model_len(text),
             fit_max_model_len=parse_length(self.max_model_len) is None,
@@ -329,19 +360,22 @@ class EngineArgs:
         )
 
     def _generation_config(self, files: ModelFiles) -> dict[str, Any]:
+        where = "generation_config.json of " + self.model
         if self.generation_config == "octavo":
             base: dict[str, Any] = {"eos_token_id": files.generation_config.get("eos_token_id")}
         elif self.generation_config == "auto":
             base = files.generation_config
         else:
             path = Path(self.generation_config) / "generation_config.json"
-            if not path.is_file():
-                raise ConfigError(f"--generation-config: no file {path}")
-            base = json.loads(path.read_text())
+            base, where = read_object(path), str(path)
         check_overrides(self.override_generation_config)
-        return _merged(base, self.override_generation_config)
+        merged = merge(base, self.override_generation_config)
+        check_generation_config(
+            merged, where + (" with --override-generation-config" if self.override_generation_config else "")
+        )
+        return merged
 
-    def _dtype(self, text: dict[str, Any], config: dict[str, Any], device: str) -> str:
+    def _dtype(self, text: Mapping[str, Any], config: dict[str, Any], device: str) -> str:
         if self.dtype != "auto":
             return {"half": "float16", "float": "float32"}.get(self.dtype, self.dtype)
         saved = text.get("dtype") or text.get("torch_dtype") or config.get("dtype") or config.get("torch_dtype") or "float32"
@@ -354,7 +388,7 @@ class EngineArgs:
             raise ConfigError(f"--quantization {self.quantization} runs on a CPU only in this version; use --device cpu")
         return self.quantization  # type: ignore[return-value]
 
-    def _max_model_len(self, text: dict[str, Any]) -> int:
+    def _max_model_len(self, text: Mapping[str, Any]) -> int:
         own = model_context_length(text)
         wanted = parse_length(self.max_model_len)
         if wanted is None:
@@ -429,7 +463,7 @@ def _parse_scaled(value: int | str, flag: str, base: int) -> int:
     return int(float(match[1]) * base ** " kmg".index(match[2].lower() or " "))
 
 
-def model_context_length(text: dict[str, Any]) -> int:
+def model_context_length(text: Mapping[str, Any]) -> int:
     """Longest sequence the model was made for, RoPE scaling included."""
     for key in ("max_position_embeddings", "n_positions", "seq_length", "max_seq_len"):
         if text.get(key):
@@ -439,13 +473,7 @@ def model_context_length(text: dict[str, Any]) -> int:
         raise ConfigError(
             "config.json does not say how long sequences may be; set --hf-overrides '{\"max_position_embeddings\": N}'"
         )
-    scaling = text.get("rope_scaling") or text.get("rope_parameters") or {}
-    kind = scaling.get("rope_type") or scaling.get("type") or "default"
-    # Gemma 3 scales its global layers only, and its max_position_embeddings already counts that in.
-    if kind in ("linear", "dynamic", "yarn") and not str(text.get("model_type", "")).startswith("gemma3"):
-        base = int(scaling.get("original_max_position_embeddings") or length)
-        length = max(length, int(base * float(scaling.get("factor", 1.0))))
-    return length
+    return context_length(text, length)
 
 
 def available_cpus() -> int:
@@ -482,16 +510,6 @@ def _torch_sees_cuda() -> bool:
     return torch.cuda.is_available()
 
 
-def _eos_ids(text: dict[str, Any], generation: dict[str, Any]) -> tuple[int, ...]:
-    ids: list[int] = []
-    for source in (generation.get("eos_token_id"), text.get("eos_token_id")):
-        ids += source if isinstance(source, list) else [source] if source is not None else []
-    return tuple(dict.fromkeys(ids))
-
-
-def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`base` with `changes` laid over it, nested dicts merged."""
-    result = dict(base)
-    for key, value in changes.items():
-        result[key] = _merged(result[key], value) if isinstance(value, dict) and isinstance(result.get(key), dict) else value
-    return result
+def _eos_ids(text: Mapping[str, Any], generation: dict[str, Any]) -> tuple[int, ...]:
+    sources = (Fields("generation_config.json", generation), Fields("config.json", text))
+    return tuple(dict.fromkeys(token for fields in sources for token in token_ids(fields, "eos_token_id")))

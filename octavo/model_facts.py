@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
-import struct
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from octavo.config import EngineConfig
-from octavo.errors import ConfigError
+from octavo.early_checks import bytes_per_block
+from octavo.ggml_types import BLOCKS
 from octavo.gguf_file import read_gguf
+from octavo.hf_config import cache_layers, text_config
+from octavo.safetensors_file import read_tensors
 
 _ITEM_SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
-_LONGEST_HEADER = 1 << 27
 
 
 @dataclass(frozen=True)
@@ -42,61 +41,36 @@ def model_facts(path: str, file_format: str) -> ModelFacts:
     Raises:
         ConfigError: a file is damaged.
     """
+    types = Counter[str]()
     if file_format == "gguf":
-        return _of_gguf(Path(path))
-    files = sorted(Path(path).glob("*.safetensors")) if file_format == "safetensors" else []
-    parameters, types = 0, Counter[str]()
-    for file in files:
-        for dtype, count in _tensors(file):
-            parameters += count
-            types[dtype] += count
-    size = sum(file.stat().st_size for file in files)
-    return ModelFacts(parameters, size, types.most_common(1)[0][0] if types else "none")
+        for tensor in read_gguf(path).tensors.values():
+            types[BLOCKS[tensor.type][0]] += math.prod(tensor.shape)
+        size = Path(path).stat().st_size
+    elif file_format == "safetensors":
+        tensors = read_tensors(Path(path)).values()
+        for stored in tensors:
+            types[stored.dtype] += math.prod(stored.shape)
+        size = sum(file.stat().st_size for file in {stored.file for stored in tensors})
+    else:
+        size = 0
+    return ModelFacts(types.total(), size, types.most_common(1)[0][0] if types else "none")
 
 
-def _of_gguf(path: Path) -> ModelFacts:
-    from gguf import GGMLQuantizationType
-
-    types = Counter[int]()
-    for tensor in read_gguf(path).tensors.values():
-        types[tensor.type] += math.prod(tensor.shape)
-    common = types.most_common(1)[0][0] if types else None
-    name = "none" if common is None else GGMLQuantizationType(common).name
-    return ModelFacts(types.total(), path.stat().st_size, name)
-
-
-def _tensors(path: Path) -> list[tuple[str, int]]:
-    """(type, numbers) of each tensor of a .safetensors file."""
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > _LONGEST_HEADER:
-                raise ValueError("its header is too long")
-            header = json.loads(file.read(length))
-        tensors = [entry for name, entry in header.items() if name != "__metadata__"]
-        return [(str(entry["dtype"]), math.prod(entry["shape"])) for entry in tensors]
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path} is damaged or incomplete: {error}") from error
-
-
-def kv_bytes_per_token(config: EngineConfig) -> int:
-    """Bytes of keys and values that one token takes in all layers."""
-    text: dict[str, Any] = config.model.hf_config.get("text_config") or config.model.hf_config
-    heads = int(text["num_attention_heads"])
-    kv_heads = int(text.get("num_key_value_heads") or heads)
-    head_dim = int(text.get("head_dim") or text["hidden_size"] // heads)
-    return 2 * int(text["num_hidden_layers"]) * kv_heads * head_dim * _ITEM_SIZES[config.cache.dtype]
+def kv_bytes_per_block(config: EngineConfig) -> int:
+    """Bytes of a block of keys and values in all layers, for an architecture that comes with Octavo."""
+    layers = cache_layers(text_config(config.model.hf_config, config.model.name), config.model.architecture)
+    return bytes_per_block(config.cache, layers)
 
 
 def longest_context(config: EngineConfig, available: int) -> int:
     """Tokens of the longest sequence that the KV cache of a CPU would hold.
 
     Args:
+        config: of an architecture that comes with Octavo.
         available: bytes free on the machine, the weights loaded.
     """
-    block = config.cache.block_size
     budget = int(available * config.cache.memory_utilization)
-    return min(config.model.max_model_len, budget // (kv_bytes_per_token(config) * block) * block)
+    return min(config.model.max_model_len, budget // kv_bytes_per_block(config) * config.cache.block_size)
 
 
 def weights_in_memory(config: EngineConfig, facts: ModelFacts) -> int:

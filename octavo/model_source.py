@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from octavo.errors import ConfigError
 from octavo.gguf_config import generation_config, model_config
 from octavo.gguf_file import read_gguf
 from octavo.short_names import full_name
+from octavo.strict_json import read_object
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,11 @@ class ModelFiles:
     config: dict[str, Any]
     """config.json, or the same made from GGUF metadata."""
     generation_config: dict[str, Any]
+
+    @property
+    def config_file(self) -> str:
+        """Where the configuration was read."""
+        return os.path.join(self.path, "config.json") if os.path.isdir(self.path) else self.path
 
 
 def find_model(
@@ -117,16 +122,6 @@ def _from_folder(path: Path, load_format: str, weights: bool) -> ModelFiles:
     return ModelFiles(
         path=str(path),
         format="dummy" if load_format == "dummy" or not weights else "safetensors",
-        config=_read_json(path / "config.json"),
-        generation_config=_read_json(generation) if generation.is_file() else {},
+        config=read_object(path / "config.json"),
+        generation_config=read_object(generation) if generation.is_file() else {},
     )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ConfigError(f"{path} should hold a JSON object")
-    return value

@@ -161,7 +161,8 @@ class SamplingParams(msgspec.Struct, kw_only=True):
         for name in SAMPLING_FIELDS:
             if getattr(self, name) is not None:
                 raise refusal(name, SAMPLING_FIELDS)
-        _check_int("routed_experts_prompt_start", self.routed_experts_prompt_start, 0, 0, low_text="must be 0")
+        if self.routed_experts_prompt_start != 0 or isinstance(self.routed_experts_prompt_start, bool):
+            raise _bad("routed_experts_prompt_start", self.routed_experts_prompt_start, "must be 0")
         for name in _SWITCHES:
             _check_bool(name, getattr(self, name))
         _check_extra_args(self.extra_args)

@@ -17,6 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+HANG_GUARD = 120.0
+"""Seconds that tests of processes wait for what must come, before they call it a hang: a loaded machine is no fault."""
+
 
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody listens on now."""
@@ -41,8 +44,8 @@ class OctavoServer:
         flags: Sequence[str] = (),
         *,
         env: dict[str, str] | None = None,
-        ready_timeout: float = 120.0,
-        stop_timeout: float = 30.0,
+        ready_timeout: float = HANG_GUARD,
+        stop_timeout: float = HANG_GUARD,
         expect_exit: int | None = 0,
     ) -> None:
         self.port = free_port()
@@ -103,7 +106,7 @@ class OctavoServer:
     def status(self, path: str) -> int | None:
         """HTTP status of a GET, None when nobody answers."""
         try:
-            with urllib.request.urlopen(self.url + path, timeout=5) as response:
+            with urllib.request.urlopen(self.url + path, timeout=30) as response:
                 return int(response.status)
         except urllib.error.HTTPError as error:
             return error.code
@@ -112,10 +115,10 @@ class OctavoServer:
 
     def get(self, path: str) -> str:
         """Body of a GET."""
-        with urllib.request.urlopen(self.url + path, timeout=30) as response:
+        with urllib.request.urlopen(self.url + path, timeout=HANG_GUARD) as response:
             return str(response.read().decode())
 
-    def post(self, path: str, body: dict[str, Any], timeout: float = 60.0) -> dict[str, Any]:
+    def post(self, path: str, body: dict[str, Any], timeout: float = HANG_GUARD) -> dict[str, Any]:
         """JSON answer to a POST of JSON; raises urllib.error.HTTPError for 4xx and 5xx."""
         request = urllib.request.Request(
             self.url + path, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}

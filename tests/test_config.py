@@ -24,6 +24,8 @@ from octavo.config import (
 from octavo.errors import ConfigError
 from octavo.foreign_args import FOREIGN_ARGS, check_foreign
 from octavo.frontend.input_processor import default_sampling_params
+from octavo.hf_config import with_overrides
+from octavo.rope import rope_parameters
 
 
 def make(model: Path, **options: Any) -> EngineConfig:
@@ -172,7 +174,13 @@ def test_parse_bytes_refuses(text: str) -> None:
         ({"n_positions": 50}, 50),
         ({"max_position_embeddings": 100, "rope_scaling": {"type": "linear", "factor": 4}}, 400),
         ({"seq_length": 400, "rope_scaling": {"type": "yarn", "factor": 4, "original_max_position_embeddings": 100}}, 400),
-        ({"max_position_embeddings": 100, "rope_scaling": {"rope_type": "llama3", "factor": 8}}, 100),
+        (
+            {
+                "max_position_embeddings": 100,
+                "rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4},
+            },
+            100,
+        ),
         ({"max_position_embeddings": 100, "rope_scaling": {"rope_type": "default"}}, 100),
     ],
 )
@@ -278,7 +286,8 @@ def test_overrides_of_the_config_are_an_object() -> None:
         EngineArgs(hf_overrides=lambda config: config).create_engine_config()  # type: ignore[arg-type]
 
 
-def test_quantization_is_for_a_cpu(tiny_model_dir: Path) -> None:
+def test_quantization_is_for_a_cpu(tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("octavo.early_checks._CUDA_DEVICES", ("/",))
     args = EngineArgs(model=str(tiny_model_dir), device="cpu", quantization="int8")
     assert args.create_engine_config().model.quantization == "int8"
     for changes, problem in (({"quantization": "awq"}, "must be one of int8, gguf"), ({"device": "cuda"}, "--device cpu")):
@@ -316,3 +325,118 @@ def test_malformed_environment_variable_is_an_error(monkeypatch: pytest.MonkeyPa
 def test_unknown_environment_variable() -> None:
     with pytest.raises(AttributeError):
         _ = envs.NO_SUCH_VARIABLE
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"chat_template": "/no/such/template.jinja"}, "--chat-template: cannot read"),
+        ({"chat_template": "/"}, "--chat-template: cannot read"),
+        ({"chat_template": "a\0b"}, "--chat-template: cannot read"),
+        ({"kv_cache_memory_bytes": "lots"}, "--kv-cache-memory-bytes must be"),
+        ({"max_model_len": "long"}, "--max-model-len must be"),
+        ({"gpu_memory_utilization": 2.0}, "--gpu-memory-utilization must be"),
+        ({"device": "cuda"}, "--device cuda: this machine has no NVIDIA driver"),
+        ({"generation_config": "/no/such"}, "--generation-config: no file"),
+        ({"download_dir": "/dev/null/models"}, "--download-dir: /dev/null/models cannot be a folder"),
+    ],
+)
+def test_options_are_checked_before_the_model_is_looked_for(
+    options: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("octavo.early_checks._CUDA_DEVICES", ())
+    with pytest.raises(ConfigError, match=words):
+        make(Path("/no/such/model"), **options)
+
+
+def test_the_cache_folder_is_checked_before(tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("OCTAVO_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    with pytest.raises(ConfigError, match="OCTAVO_CACHE_DIR"):
+        make(tiny_model_dir)
+    monkeypatch.setenv("OCTAVO_CACHE_DIR", str(tmp_path / "new" / "cache"))
+    make(tiny_model_dir)
+    assert not (tmp_path / "new").exists(), "a check makes nothing"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"kv_cache_memory_bytes": "1000000G"}, "of this machine: lower --kv-cache-memory-bytes"),
+        ({"num_gpu_blocks_override": 10**9}, "of this machine: lower --num-gpu-blocks-override"),
+        ({"num_gpu_blocks_override": 2, "max_model_len": 2000}, "raise --num-gpu-blocks-override to 63 or more"),
+        ({"kv_cache_memory_bytes": 100, "max_model_len": 2000}, "raise --kv-cache-memory-bytes to"),
+    ],
+)
+def test_the_size_of_the_cache_is_checked_before_weights_are_read(
+    options: dict[str, Any], words: str, tiny_model_dir: Path
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        make(tiny_model_dir, **options)
+
+
+ROPE = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 256,
+}
+DEFAULT = {"rope_type": "default", "rope_theta": 5e5}
+LINEAR = {"rope_type": "linear", "factor": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "expected"),
+    [
+        # As GGUF files and transformers 5 have it; the user as always.
+        ({"rope_parameters": DEFAULT}, {"rope_scaling": LINEAR}, DEFAULT | LINEAR),
+        ({"rope_parameters": DEFAULT}, {"rope_scaling": {"type": "linear", "factor": 4.0}}, DEFAULT | LINEAR),
+        ({"rope_parameters": DEFAULT}, {"rope_parameters": LINEAR}, DEFAULT | LINEAR),
+        # As older versions have it.
+        ({"rope_theta": 5e5, "rope_scaling": None}, {"rope_scaling": LINEAR}, DEFAULT | LINEAR),
+        ({"rope_theta": 5e5}, {"rope_parameters": LINEAR}, DEFAULT | LINEAR),
+        # Both in one file: what was added by hand counts.
+        ({"rope_parameters": DEFAULT, "rope_scaling": LINEAR}, {}, DEFAULT | LINEAR),
+        ({"rope_parameters": DEFAULT, "rope_scaling": None}, {}, DEFAULT),
+        # Another type leaves nothing of the one before, the same type or none changes parameters.
+        ({"rope_theta": 5e5, "rope_scaling": ROPE}, {"rope_scaling": LINEAR}, DEFAULT | LINEAR),
+        ({"rope_theta": 5e5, "rope_scaling": ROPE}, {"rope_parameters": {"factor": 2.0}}, DEFAULT | ROPE | {"factor": 2.0}),
+        ({"rope_parameters": DEFAULT | LINEAR}, {"rope_scaling": {"factor": 2.0}}, DEFAULT | LINEAR | {"factor": 2.0}),
+        # Off, and another base.
+        ({"rope_theta": 5e5, "rope_scaling": ROPE}, {"rope_scaling": None}, DEFAULT),
+        ({"rope_parameters": DEFAULT | LINEAR}, {"rope_scaling": None}, DEFAULT),
+        ({"rope_parameters": DEFAULT}, {"rope_theta": 1e6}, {"rope_type": "default", "rope_theta": 1e6}),
+        ({"rope_theta": 5e5}, {"rope_theta": 1e6}, {"rope_type": "default", "rope_theta": 1e6}),
+    ],
+)
+def test_rope_is_read_alike_however_it_is_spelled(
+    config: dict[str, Any], changes: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    merged = with_overrides({"max_position_embeddings": 512} | config, changes)
+    read = rope_parameters(merged)
+    sizes = {"max_position_embeddings": 512, "original_max_position_embeddings": 512, "partial_rotary_factor": 1.0}
+    assert read == sizes | expected
+    assert "rope_scaling" not in merged
+    factor = expected.get("factor", 1.0) if expected["rope_type"] == "linear" else 1.0
+    assert model_context_length(merged) == 512 * factor
+
+
+def test_rope_of_layer_types_is_changed_for_the_global_ones() -> None:
+    local = {"rope_type": "default", "rope_theta": 1e4}
+    config = {"max_position_embeddings": 512, "rope_parameters": {"sliding_attention": local, "full_attention": DEFAULT}}
+    merged = with_overrides(config, {"rope_scaling": LINEAR})
+    assert merged["rope_parameters"] == {"sliding_attention": local, "full_attention": DEFAULT | LINEAR}
+    own = with_overrides(config, {"rope_parameters": {"sliding_attention": {"rope_theta": 2e4}}})
+    assert own["rope_parameters"] == {"sliding_attention": local | {"rope_theta": 2e4}, "full_attention": DEFAULT}
+
+
+def test_overrides_reach_the_part_that_describes_the_text_model() -> None:
+    inner = {"max_position_embeddings": 512, "rope_parameters": DEFAULT}
+    merged = with_overrides({"text_config": inner, "x": 1}, {"text_config": {"rope_scaling": LINEAR}, "x": 2})
+    assert merged == {"text_config": {"max_position_embeddings": 512, "rope_parameters": DEFAULT | LINEAR}, "x": 2}
+
+
+def test_the_architecture_is_checked_before_anything_else_of_its_config(tiny_model_dir: Path) -> None:
+    with pytest.raises(ConfigError, match="'MambaForCausalLM' is not supported; known are Gemma2ForCausalLM, "):
+        make(tiny_model_dir, hf_overrides={"architectures": ["MambaForCausalLM"], "vocab_size": -1})

@@ -13,7 +13,10 @@ from octavo.foreign_args import FOREIGN_ARGS, ForeignArg
 from octavo.frontend.cli.chat import ChatOptions
 from octavo.frontend.cli.complete import CompleteOptions
 from octavo.frontend.cli.main import COMMANDS
+from octavo.frontend.cli.models import ModelsOptions
+from octavo.frontend.cli.run import RunOptions
 from octavo.frontend.server.options import ServerOptions
+from octavo.short_names import SHORT_NAMES
 from octavo.tools.arrivals import ArrivalOptions
 from octavo.tools.bench_latency import LatencyOptions
 from octavo.tools.bench_perplexity import PerplexityOptions
@@ -40,8 +43,29 @@ SECTIONS: list[tuple[str, str, list[tuple[str, type]]]] = [
         [("Server options", ServerOptions), ("Engine options", EngineArgs)],
     ),
     (
+        "octavo run [MODEL] [PROMPT]",
+        (
+            "Answers a prompt, or chats where there is none. MODEL is a hub id, a path or a short name; without it the default model"
+            " is meant. It asks the server on `--port` if that has the model, and else runs the model itself for as long as it takes."
+            " Without a terminal the prompt is read from standard input. Takes the engine options of `octavo serve` too."
+        ),
+        [("", RunOptions)],
+    ),
+    (
+        "octavo models",
+        (
+            "`octavo models list`, `pull MODEL`, `show MODEL` and `rm MODEL`: models on this machine. `show` says where a model is, its"
+            " size, architecture, parameters, how its weights are stored, and the longest context that fits this machine's memory."
+        ),
+        [("", ModelsOptions)],
+    ),
+    (
         "octavo chat",
-        "A conversation in the terminal with a running server. `/help` lists its commands; Ctrl-C stops an answer, and leaves where none is coming.",
+        (
+            "A conversation in the terminal with a running server. A paste is one message; a line that ends in `\\` goes on in the"
+            ' next, and `"""` begins and ends a message of more lines. `/help` lists the commands (`/retry`, `/set`, `/save` and others);'
+            " a word with a slash that is none of them is part of a message. Ctrl-C stops an answer, and leaves where none is coming."
+        ),
         [("", ChatOptions)],
     ),
     (
@@ -102,7 +126,7 @@ def page() -> str:
         parts.append(f"## `{title}`\n\n{text}\n")
         for heading, cls in tables:
             parts.append((f"### {heading}\n\n" if heading else "") + table(flags_of(cls)))
-    return "\n".join([*parts, foreign(), environment()])
+    return "\n".join([*parts, short_names(), foreign(), environment()])
 
 
 def table(flags: Sequence[Flag]) -> str:
@@ -115,6 +139,12 @@ def table(flags: Sequence[Flag]) -> str:
         default = f"`{flag.shown_default}`" if flag.shown_default else ""
         lines.append(f"| {names} | {kind} | {default} | {escaped(flag.help)} |")
     return "\n".join(lines) + "\n"
+
+
+def short_names() -> str:
+    """The section on short names."""
+    rows = [f"| `{short}` | {full} |" for short, full in SHORT_NAMES.items()]
+    return "\n".join(["## Short names\n", "Wherever a model is named.\n", "| Name | Model |", "|---|---|", *rows]) + "\n"
 
 
 def foreign() -> str:

@@ -147,7 +147,7 @@ class StepEngine:
         record = RequestRecord(f"step-{number}")
         inputs = TokensPrompt(prompt_token_ids=prompt)
         generation = Generation(self._state, record, "cmpl-", body, self.model_name, [inputs], params)
-        maker = ChoiceMaker(body, token_spelling(body, self._llm, options), [], 1)
+        maker = ChoiceMaker(body, params, self._llm.tokenizer, token_spelling(body, self._llm, options), [], 1)
         encoder = CompletionStream(body, generation, options, maker)
         sink = _EventSink(encoder, self._count_event)
         async for index, output in generation.outputs(self._llm, sink):

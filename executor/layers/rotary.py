@@ -9,34 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
 from octavo.errors import ConfigError
-
-Rope = dict[str, Any]
-"""Parameters with transformers 5's names, as `rope_parameters` returns them."""
-
-
-def rope_parameters(config: dict[str, Any], layer_type: str | None = None, default_theta: float = 10000.0) -> Rope:
-    """RoPE parameters from config.json, whichever way it spells them.
-
-    transformers 5 writes `rope_parameters`, perhaps one for each layer type; older versions `rope_scaling` beside
-    `rope_theta`. Keys that either leaves at the top level are moved in.
-    """
-    rope = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
-    nested = {key: value for key, value in rope.items() if isinstance(value, dict)}
-    if nested:
-        rope = dict(nested.get(layer_type or "", {}))
-    kind = rope.get("rope_type") or rope.get("type") or "default"
-    rope["rope_type"] = "longrope" if kind in ("su", "longrope") or "short_factor" in rope else kind
-    rope.setdefault("rope_theta", config.get("rope_theta") or default_theta)
-    rope.setdefault("partial_rotary_factor", config.get("partial_rotary_factor") or 1.0)
-    rope["max_position_embeddings"] = config["max_position_embeddings"]
-    original = config.get("original_max_position_embeddings") or rope.get("original_max_position_embeddings")
-    rope["original_max_position_embeddings"] = original or config["max_position_embeddings"]
-    return rope
+from octavo.rope import Rope
 
 
 def cos_sin_table(rope: Rope | None, head_dim: int, length: int) -> torch.Tensor:
@@ -44,20 +21,19 @@ def cos_sin_table(rope: Rope | None, head_dim: int, length: int) -> torch.Tensor
 
     Without parameters nothing is rotated (rot = 2, angle 0), for layers without position embedding.
 
+    Args:
+        rope: as `octavo.rope.rope_parameters` returns them, which has checked them.
+        head_dim: values a head.
+        length: number of positions.
+
     Raises:
-        ConfigError: an unknown rope_type, or a parameter that it needs is missing.
+        ConfigError: factors for another number of frequencies.
 
     """
     if rope is None:
         return torch.tensor([[1.0, 0.0]]).repeat(length, 1)
-    kind = rope["rope_type"]
-    if kind not in _SCALINGS:
-        raise ConfigError(f"rope_type {kind!r} is not one of {', '.join(_SCALINGS)}")
     rotated = int(head_dim * rope["partial_rotary_factor"])
-    try:
-        frequencies, magnitude = _SCALINGS[kind](rope | {"longest": length}, rotated)
-    except KeyError as error:
-        raise ConfigError(f"rope_type {kind!r} needs the parameter {error}") from None
+    frequencies, magnitude = _SCALINGS[rope["rope_type"]](rope | {"longest": length}, rotated)
     angles = torch.arange(length, dtype=torch.float32).unsqueeze(1) * frequencies
     return torch.cat([angles.cos() * magnitude, angles.sin() * magnitude], dim=1)
 

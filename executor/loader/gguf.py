@@ -13,6 +13,7 @@ import torch
 from octavo.errors import ConfigError
 from octavo.executor.layers.weights import Matrix, Slot
 from octavo.executor.loader.gguf_blocks import dequantize
+from octavo.ggml_types import BLOCKS
 from octavo.gguf_file import GGUFFile, GGUFTensor, read_gguf
 from octavo.kernels.blocks import BLOCK_KINDS, BlockKind
 
@@ -45,7 +46,8 @@ class GGUFCheckpoint:
         self._file = read_gguf(path)
         self._heads = {"q_proj": num_heads, "k_proj": num_kv_heads}
         self._tensors = dict(_named(self._file))
-        self._size = path.stat().st_size
+        for tensor in self._tensors.values():
+            self._block(tensor)
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -107,19 +109,14 @@ class GGUFCheckpoint:
             target[first * values : last * values] = slab[: last - first].view(-1)
 
     def _block(self, tensor: GGUFTensor) -> tuple[gguf.GGMLQuantizationType, int, int]:
-        """Type of a tensor, values a block, bytes a block; checks that the file holds all of it."""
+        """Type of a tensor, values a block, bytes a block."""
+        name, values, size = BLOCKS[tensor.type]
         try:
-            kind = gguf.GGMLQuantizationType(tensor.type)
-        except ValueError:
-            raise ConfigError(f"{self._file.path}: {tensor.name} is of unknown ggml type {tensor.type}") from None
-        block_values, block_bytes = gguf.GGML_QUANT_SIZES[kind]
-        if tensor.shape and tensor.shape[-1] % block_values:
+            return gguf.GGMLQuantizationType[name], values, size
+        except KeyError:
             raise ConfigError(
-                f"{self._file.path}: {tensor.name} has rows of {tensor.shape[-1]}, not a multiple of {block_values}"
-            )
-        if tensor.offset + math.prod(tensor.shape) // block_values * block_bytes > self._size:
-            raise ConfigError(f"{self._file.path} is incomplete: it ends before {tensor.name}")
-        return kind, block_values, block_bytes
+                f"{self._file.path}: {tensor.name} is of type {name}, which the installed gguf package does not know"
+            ) from None
 
 
 def _rows_in_halves(stored: torch.Tensor, heads: int) -> torch.Tensor:

@@ -19,14 +19,12 @@ from octavo.executor.loader.dummy import DummyCheckpoint
 from octavo.executor.loader.safetensors import SafetensorsCheckpoint
 from octavo.executor.models.decoder import DecoderModel
 from octavo.executor.models.registry import build_model
+from octavo.safetensors_file import SUPERFLUOUS
 
 logger = logging.getLogger(__name__)
 
 _NAMED = 8
 """Tensor names that an error lists at most."""
-
-_SUPERFLUOUS = ("rotary_emb.inv_freq", "lm_head.weight", "masked_bias")
-"""Endings of names that some checkpoints carry though nobody needs them (lm_head.weight beside a tied embedding)."""
 
 
 def load_model(config: EngineConfig, device: torch.device, progress: Callable[[float], None]) -> DecoderModel:
@@ -41,14 +39,13 @@ def load_model(config: EngineConfig, device: torch.device, progress: Callable[[f
         progress: called with the share that is done, 0 to 1.
 
     Raises:
-        ConfigError: an unknown architecture, or a checkpoint that does not fit it (names the tensors), is quantized in a
-            way not supported, or is damaged.
+        ConfigError: an unknown architecture, a checkpoint that does not fit it (names the tensors) or is damaged, or a model
+            for which there is no memory.
 
     """
     started = time.perf_counter()
-    _refuse_quantized(config)
     progress(0.0)
-    model = build_model(config, device)
+    model = _build(config, device)
     parts = list(model.parts())
     slots = [slot for part in parts for slot in part.slots()]
     checkpoint = _open(config, slots)
@@ -64,6 +61,17 @@ def load_model(config: EngineConfig, device: torch.device, progress: Callable[[f
             progress(done / total)
     logger.info("loaded %s: %.1f million parameters in %.2f s", config.model.name, total / 1e6, time.perf_counter() - started)
     return model
+
+
+def _build(config: EngineConfig, device: torch.device) -> DecoderModel:
+    try:
+        return build_model(config, device)
+    except (MemoryError, RuntimeError) as error:  # torch's own allocator raises the latter
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(
+            f"there is no memory for a model of the sizes that the configuration of {config.model.name} names, with positions "
+            f"for --max-model-len {config.model.max_model_len} tokens: {reason}"
+        ) from error
 
 
 @contextmanager
@@ -83,15 +91,6 @@ def _fill(pool: ThreadPoolExecutor, checkpoint: Checkpoint, part: Layer) -> list
     for _ in pool.map(lambda slot: checkpoint.read(slot.name, slot.target), slots):
         pass
     return [slot.name for slot in slots]
-
-
-def _refuse_quantized(config: EngineConfig) -> None:
-    quantization = config.model.hf_config.get("quantization_config")
-    if quantization and config.model.format == "safetensors":
-        method = quantization.get("quant_method", "an unknown method")
-        raise ConfigError(
-            f"{config.model.name} is quantized with {method}, which is not supported; use unquantized weights or GGUF"
-        )
 
 
 def _open(config: EngineConfig, slots: list[Slot]) -> Checkpoint:
@@ -119,7 +118,7 @@ def _check(path: str, slots: list[Slot], checkpoint: Checkpoint) -> None:
     found = checkpoint.shapes
     wanted = {slot.name: tuple(slot.target.shape) for slot in slots}
     missing = [name for name in wanted if name not in found]
-    unexpected = [name for name in found if name not in wanted and not name.endswith(_SUPERFLUOUS)]
+    unexpected = [name for name in found if name not in wanted and not name.endswith(SUPERFLUOUS)]
     misshaped = [
         f"{name} {list(found[name])} instead of {list(shape)}"
         for name, shape in wanted.items()

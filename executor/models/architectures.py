@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from octavo.executor.layers.rotary import rope_parameters
-from octavo.executor.models.options import DecoderOptions, HfConfig, base_options, windows
+from octavo.executor.models.options import DecoderOptions, HfConfig, base_options, given, windows
+from octavo.hf_config import DEFAULT_HEAD_DIM
+from octavo.rope import rope_parameters, unified
 
 
 def llama(config: HfConfig) -> DecoderOptions:
@@ -28,14 +29,15 @@ def qwen2(config: HfConfig) -> DecoderOptions:
 def qwen3(config: HfConfig) -> DecoderOptions:
     """Qwen 3: a norm on each head of q and k."""
     bias = bool(config.get("attention_bias"))
-    return base_options(config, head_dim=128, qkv_bias=bias, out_bias=bias, qk_norm="head", windows=_qwen_windows(config))
+    size = DEFAULT_HEAD_DIM["Qwen3ForCausalLM"]
+    return base_options(config, head_dim=size, qkv_bias=bias, out_bias=bias, qk_norm="head", windows=_qwen_windows(config))
 
 
 def _qwen_windows(config: HfConfig) -> tuple[int, ...]:
     layers = config["num_hidden_layers"]
     if not config.get("use_sliding_window"):
         return (0,) * layers
-    first = config.get("max_window_layers", 28)
+    first = given(config, "max_window_layers", 28)
     return windows(config, [i >= first for i in range(layers)])
 
 
@@ -51,7 +53,7 @@ def gemma(config: HfConfig) -> DecoderOptions:
     return base_options(
         config,
         tied=True,
-        head_dim=256,
+        head_dim=DEFAULT_HEAD_DIM["GemmaForCausalLM"],
         qkv_bias=bias,
         out_bias=bias,
         # The first releases say "gelu" and were trained with its tanh approximation.
@@ -68,14 +70,14 @@ def gemma2(config: HfConfig) -> DecoderOptions:
     return base_options(
         config,
         tied=True,
-        head_dim=256,
+        head_dim=DEFAULT_HEAD_DIM["Gemma2ForCausalLM"],
         qkv_bias=bias,
         out_bias=bias,
         activation=config.get("hidden_activation") or "gelu_pytorch_tanh",
         norm_places="sandwich",
         norm_offset=1.0,
         embedding_scale=config["hidden_size"] ** 0.5,
-        attention_scale=config.get("query_pre_attn_scalar", 256) ** -0.5,
+        attention_scale=given(config, "query_pre_attn_scalar", 256) ** -0.5,
         attention_soft_cap=config.get("attn_logit_softcapping", 50.0) or 0.0,
         logit_soft_cap=config.get("final_logit_softcapping", 30.0) or 0.0,
         windows=windows(config, [i % 2 == 0 for i in range(config["num_hidden_layers"])]),
@@ -95,27 +97,29 @@ def gemma3(config: HfConfig) -> DecoderOptions:
 
 
 def _gemma3_local_rope(config: HfConfig) -> dict[str, object]:
-    if config.get("rope_parameters"):
+    rope = unified(config).get("rope_parameters") or {}
+    if any(isinstance(value, dict) for value in rope.values()):
         return rope_parameters(config, "sliding_attention")
-    # Before transformers 5 the scaling was the global layers' alone.
-    return rope_parameters(config | {"rope_scaling": None, "rope_theta": config.get("rope_local_base_freq", 10000.0)})
+    # What is not said by layer type, as transformers did before version 5, is the global layers' alone.
+    base = config.get("rope_local_base_freq") or 10000.0
+    return rope_parameters(config | {"rope_scaling": None, "rope_parameters": None, "rope_theta": base})
 
 
 def granite(config: HfConfig) -> DecoderOptions:
     """Granite 3: Llama with multipliers."""
     return replace(
         llama(config),
-        embedding_scale=config.get("embedding_multiplier", 1.0),
-        attention_scale=config.get("attention_multiplier", 1.0),
-        residual_scale=config.get("residual_multiplier", 1.0),
-        logit_scale=1.0 / config.get("logits_scaling", 1.0),
+        embedding_scale=given(config, "embedding_multiplier", 1.0),
+        attention_scale=given(config, "attention_multiplier", 1.0),
+        residual_scale=given(config, "residual_multiplier", 1.0),
+        logit_scale=1.0 / given(config, "logits_scaling", 1.0),
     )
 
 
 def smollm3(config: HfConfig) -> DecoderOptions:
     """SmolLM 3: no position embedding in every fourth layer."""
     layers = config["num_hidden_layers"]
-    every: int = config.get("no_rope_layer_interval", 4)
+    every: int = given(config, "no_rope_layer_interval", 4)
     rotated = config.get("no_rope_layers") or [(i + 1) % every != 0 for i in range(layers)]
     rope = rope_parameters(config)
     bias = bool(config.get("attention_bias"))

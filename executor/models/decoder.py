@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import torch
 
 from octavo.config import ModelConfig
+from octavo.early_checks import shown_bytes
+from octavo.errors import ConfigError
 from octavo.executor.attention import AttentionMetadata, KVCache
 from octavo.executor.layers.attention import Attention, AttentionShape
 from octavo.executor.layers.embedding import LMHead, TokenEmbedding
@@ -15,11 +17,16 @@ from octavo.executor.layers.linear import Linear, Placement
 from octavo.executor.layers.mlp import GatedMLP
 from octavo.executor.layers.norm import RMSNorm
 from octavo.executor.layers.quantization import linear_method
-from octavo.executor.layers.rotary import Rope, cos_sin_table
+from octavo.executor.layers.rotary import cos_sin_table
 from octavo.executor.layers.weights import Layer, Slot
+from octavo.executor.memory import available_bytes
 from octavo.executor.models.fusing import fuse
 from octavo.executor.models.options import DecoderOptions
 from octavo.kernels.fused import FusedDecoder
+from octavo.rope import Rope
+
+_TABLE_COPIES = 3
+"""Tables of rotations that lie in memory at once while one is made: angles, their cosines and sines, both joined."""
 
 _NORM_NAMES = {
     "pre": ("input_layernorm", None, "post_attention_layernorm", None),
@@ -217,7 +224,15 @@ class DecoderModel:
 
 
 def _tables(options: DecoderOptions, length: int, device: torch.device) -> list[torch.Tensor]:
-    """Each layer's table of rotations; layers with equal parameters share one."""
+    """Each layer's table of rotations; layers with equal parameters share one.
+
+    Raises:
+        ConfigError: there is no memory for positions of so long sequences.
+
+    """
+    needed = _TABLE_COPIES * length * options.head_dim * torch.float32.itemsize
+    if needed > available_bytes(torch.device("cpu")):
+        raise ConfigError(f"positions for --max-model-len {length} need {shown_bytes(needed)}, more than there is: lower it")
     made: dict[str, torch.Tensor] = {}
 
     def table(rope: Rope | None) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 from typing import Any, NoReturn
 
-from octavo.executor.models.registry import GROUP, known
+from octavo.hf_config import ARCHITECTURE_PLUGINS, known_architectures
 
 
 class _ModelRegistry:
@@ -15,13 +15,13 @@ class _ModelRegistry:
 
     def get_supported_archs(self) -> AbstractSet[str]:
         """Names as in config.json's `architectures`, plugins' included."""
-        return set(known())
+        return set(known_architectures())
 
     def register_model(self, model_arch: str, model_cls: Any) -> NoReturn:
         """Raises: ValueError: says how an architecture is added."""
         raise ValueError(
             f"{model_arch} cannot be registered at run time (as {model_cls!r}): the engine's core is another process; "
-            f"give the package that holds it an entry point in the group {GROUP!r}, as docs/adding-a-model.md shows"
+            f"give the package that holds it an entry point in the group {ARCHITECTURE_PLUGINS!r}, as docs/adding-a-model.md shows"
         )
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from octavo.errors import ConfigError
 from octavo.executor.layers.attention import QKNorm
-from octavo.executor.layers.rotary import Rope, rope_parameters
+from octavo.rope import Rope, rope_parameters
 
 HfConfig = dict[str, Any]
 """config.json."""
@@ -76,8 +76,8 @@ def base_options(config: HfConfig, *, tied: bool = False, head_dim: int | None =
             "num_heads": heads,
             "num_kv_heads": config.get("num_key_value_heads") or heads,
             "head_dim": size,
-            "norm_eps": config.get("rms_norm_eps", 1e-6),
-            "tie_embeddings": _get(config, "tie_word_embeddings", tied),
+            "norm_eps": given(config, "rms_norm_eps", 1e-6),
+            "tie_embeddings": given(config, "tie_word_embeddings", tied),
             "attention_scale": size**-0.5,
             "activation": config.get("hidden_act") or "silu",
             "ropes": (rope_parameters(config),) * layers,
@@ -97,7 +97,7 @@ def windows(config: HfConfig, sliding: list[bool]) -> tuple[int, ...]:
     return tuple(window if slides else 0 for slides in sliding)
 
 
-def _get(config: HfConfig, key: str, default: Any) -> Any:
+def given(config: HfConfig, key: str, default: Any) -> Any:
     """Like dict.get, with null counting as absent."""
     value = config.get(key)
     return default if value is None else value

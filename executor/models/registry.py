@@ -16,8 +16,7 @@ from octavo.errors import ConfigError
 from octavo.executor.models import architectures
 from octavo.executor.models.decoder import DecoderModel
 from octavo.executor.models.options import DecoderOptions, HfConfig
-
-GROUP = "octavo.models"
+from octavo.hf_config import ARCHITECTURE_PLUGINS, add_architecture, known_architectures
 
 Factory = Callable[[EngineConfig, torch.device], DecoderModel]
 """Builds a model with uninitialized weights for the loader to fill."""
@@ -62,11 +61,7 @@ def register(name: str, factory: Factory) -> None:
 
     """
     _registry[name] = factory
-
-
-def known() -> list[str]:
-    """Names of all architectures, plugins' included."""
-    return sorted({*_registry, *(e.name for e in entry_points(group=GROUP))})
+    add_architecture(name)
 
 
 def build_model(config: EngineConfig, device: torch.device) -> DecoderModel:
@@ -77,10 +72,10 @@ def build_model(config: EngineConfig, device: torch.device) -> DecoderModel:
 
     """
     name = config.model.architecture
-    for entry in entry_points(group=GROUP, name=name):
+    for entry in entry_points(group=ARCHITECTURE_PLUGINS, name=name):
         register(name, entry.load())
     if name not in _registry:
         raise ConfigError(
-            f"architecture {name!r} of model {config.model.name!r} is not supported; known are {', '.join(known())}"
+            f"architecture {name!r} of model {config.model.name!r} is not supported; known are {', '.join(known_architectures())}"
         )
     return _registry[name](config, device)

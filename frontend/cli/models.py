@@ -10,6 +10,7 @@ from pathlib import Path
 from octavo.config import EngineArgs, EngineConfig, option
 from octavo.errors import ConfigError
 from octavo.flags import Parser, add_flags
+from octavo.hf_config import BUILT_IN
 from octavo.model_source import find_model
 from octavo.short_names import SHORT_NAMES, full_name, short_name_of
 
@@ -125,15 +126,17 @@ def _facts(config: EngineConfig) -> list[tuple[str, str]]:
 
 def _fitting(config: EngineConfig) -> str:
     from octavo.available_memory import available_host_bytes
-    from octavo.model_facts import kv_bytes_per_token, longest_context, model_facts, weights_in_memory
+    from octavo.model_facts import kv_bytes_per_block, longest_context, model_facts, weights_in_memory
 
     if config.device.type != "cpu":
         return "depends on what is free on the GPU; octavo serve says it when it starts"
+    if config.model.architecture not in BUILT_IN:
+        return "known when it starts: its architecture is a plugin's"
     weights = weights_in_memory(config, model_facts(config.model.path, config.model.format))
     left = available_host_bytes() - weights
     if left <= 0:
         return f"not: its weights take {shown_bytes(weights)}, {shown_bytes(left + weights)} are free"
-    per_token = shown_bytes(kv_bytes_per_token(config))
+    per_token = shown_bytes(kv_bytes_per_block(config) // config.cache.block_size)
     share = config.cache.memory_utilization
     return f"{longest_context(config, left)} tokens now ({per_token} a token, {share:.0%} of {shown_bytes(left)} free)"
 

@@ -18,6 +18,7 @@ import msgspec
 from aiohttp import web
 
 from octavo.errors import ValidationError
+from octavo.frontend import heap
 from octavo.frontend.server.body_reader import read_bytes
 from octavo.frontend.server.errors import ApiError, SchemaError
 from octavo.frontend.server.record import RECORD
@@ -27,6 +28,8 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 LARGE_BODY = 64 * 1024
 """Bytes from which a body is worked on in a thread."""
+_HUGE_BODY = 1024 * 1024
+"""Bytes from which what a body leaves behind is worth tidying."""
 _MARKS: tuple[tuple[bytes, int, str], ...] = (
     (b"[", 250_000, "lists"),
     (b"{", 250_000, "objects"),
@@ -109,6 +112,8 @@ async def read_body(request: web.Request, body_type: BodyType[T]) -> T:
     else:
         threads = request.app[STATE].body_threads
         body, unknown = await asyncio.get_running_loop().run_in_executor(threads, body_type.decode, data)
+        if len(data) > _HUGE_BODY:
+            heap.tidy_soon()
     if unknown:
         shown = ", ".join(_printable(name) for name in unknown[:20])
         if options.strict_params:

@@ -12,7 +12,7 @@
 | a content encoding that is not understood | 415 |
 | an unknown Expect header | 417 |
 | QueueFullError | 429 and Retry-After |
-| RequestFailedError, anything unforeseen | 500 |
+| RequestFailedError, anything unforeseen | 500; a RequestRefusedError is not to be tried again |
 | a transfer encoding that is not understood | 501 |
 | EngineDeadError, starting, draining | 503 and Retry-After |
 | RequestTimeoutError | 504, not to be tried again |
@@ -27,7 +27,15 @@ from http import HTTPStatus
 import msgspec
 from aiohttp import hdrs, web
 
-from octavo.errors import EngineDeadError, OctavoError, QueueFullError, RequestFailedError, RequestTimeoutError, ValidationError
+from octavo.errors import (
+    EngineDeadError,
+    OctavoError,
+    QueueFullError,
+    RequestFailedError,
+    RequestRefusedError,
+    RequestTimeoutError,
+    ValidationError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +135,8 @@ def describe(error: BaseException) -> ApiError:
             return ApiError(504, str(error) or "the request timed out")
         case EngineDeadError():
             return unavailable(str(error))
+        case RequestRefusedError():
+            return ApiError(500, str(error), headers={"x-should-retry": "false"})
         case RequestFailedError():
             return ApiError(500, str(error))
         case web.HTTPException():

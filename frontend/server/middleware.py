@@ -63,6 +63,10 @@ async def _answer(request: web.Request, handler: Handler, state: ServerState, op
         if request.headers.get(hdrs.EXPECT, _CONTINUE).lower() != _CONTINUE:
             raise web.HTTPExpectationFailed
         return await handler(request)
+    except ConnectionError:
+        # Nobody is there to be answered; aiohttp finds that out when it tries.
+        request[RECORD].outcome = "disconnected"
+        return web.Response(status=CLIENT_CLOSED_REQUEST)
     except web.HTTPNotFound:
         refusal = unknown_route(request.method, request.rel_url.raw_path, _routes(request.app))
     except Exception as error:  # noqa: BLE001  (`describe` logs what is unforeseen)

@@ -16,6 +16,7 @@ from aiohttp import web
 from octavo.config import EngineArgs
 from octavo.core.waiting_core import WaitingCore
 from octavo.frontend.async_llm import AsyncLLM
+from octavo.frontend.heap import give_back_large_blocks
 from octavo.frontend.metrics import PrometheusStats
 from octavo.frontend.server.app import make_app
 from octavo.frontend.server.connection import Runner
@@ -28,6 +29,7 @@ from octavo.frontend.server.listener import (
     warn_if_open_to_all,
 )
 from octavo.frontend.server.logs import set_up_logging
+from octavo.frontend.server.loop_clock import LoopClock
 from octavo.frontend.server.options import ServerOptions
 from octavo.frontend.server.start_display import StartDisplay, Started, make_display
 from octavo.frontend.server.startup import EngineStarter, PhaseClock, StartCancelledError
@@ -57,6 +59,7 @@ def run_server(engine_args: EngineArgs, options: ServerOptions, core: WaitingCor
         ConfigError: an option cannot work, or the address is taken.
         EngineStartError: the engine could not start.
     """
+    give_back_large_blocks()
     display = display or make_display()
     set_up_logging(display.handler)
     options.check()
@@ -90,6 +93,7 @@ class _Server:
         self._model = engine_args.model
         self._metrics = PrometheusStats()
         self._state = ServerState(options, self._metrics)
+        self._loop_clock = LoopClock(self._metrics)
         self._starter = EngineStarter(engine_args, core, [self._metrics], clock, display)
         self._engine: AsyncLLM | None = None
         self._stop = asyncio.Event()
@@ -105,6 +109,7 @@ class _Server:
         except StartCancelledError:
             return self._stopped_code
         finally:
+            self._loop_clock.stop()
             await runner.cleanup()
             if self._engine is not None:
                 await asyncio.to_thread(self._engine.shutdown)
@@ -127,6 +132,7 @@ class _Server:
         # What start-up made stays; the collector need not look at it again.
         gc.collect()
         gc.freeze()
+        self._loop_clock.start()
         url, phases = url_of(self._options, self._sock), self._clock.phases
         self._display.end(Started(engine, url, sum(phases.values()), self._clock.table(), self._options))
         while not self._stop.is_set():

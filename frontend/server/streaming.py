@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 from aiohttp import hdrs, web
 
 from octavo.frontend.server.errors import ApiError, describe, error_body
-from octavo.frontend.server.generation import Generation, Outputs
+from octavo.frontend.server.generation import Generation, Outputs, answer_weight
 from octavo.frontend.server.record import RequestRecord
 from octavo.frontend.server.state import STATE
 from octavo.outputs import RequestOutput
@@ -77,7 +77,7 @@ async def stream_response(
     async with aclosing(_with_pauses(outputs, interval) if interval else outputs) as items:
         try:
             async for item in items:
-                data = encoder.keep_alive if item is None else encoder.chunk(*item)
+                data = encoder.keep_alive if item is None else await _chunk(engine, generation, encoder, *item)
                 if not response.prepared:
                     await response.prepare(request)
                 running -= item is not None and item[1].finished
@@ -95,6 +95,12 @@ async def stream_response(
                 raise
             await _write_error(response, encoder, describe(error), generation.record)
     return response
+
+
+async def _chunk(engine: AsyncLLM, generation: Generation, encoder: StreamEncoder, index: int, output: RequestOutput) -> bytes:
+    """The encoder's chunk; made in a thread where much has gathered for a client that reads slowly."""
+    size = answer_weight([output], generation.params)
+    return await engine.input_processor.texts.run(size, encoder.chunk, index, output)
 
 
 class _Stream(web.StreamResponse):

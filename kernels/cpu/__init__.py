@@ -30,6 +30,7 @@ else:
     from octavo.kernels.cpu.linear import pack_linear as pack_linear
     from octavo.kernels.cpu.lookup import embedding as embedding
     from octavo.kernels.cpu.native import available_isas as available_isas
+    from octavo.kernels.cpu.native import best_isa as best_isa
     from octavo.kernels.cpu.native import isa as isa
     from octavo.kernels.cpu.native import num_threads as num_threads
     from octavo.kernels.cpu.native import set_isa as set_isa

@@ -37,8 +37,13 @@ def isa() -> str:
 
 
 def available_isas() -> list[str]:
-    """Instruction sets that this processor runs, best first."""
+    """Instruction sets whose kernels were built and that this processor runs, best first."""
     return _native.available_isas()
+
+
+def best_isa() -> str:
+    """The best instruction set that this processor runs, whether its kernels were built or not."""
+    return _native.best_isa()
 
 
 def set_isa(name: str) -> None:

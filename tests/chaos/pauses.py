@@ -100,7 +100,10 @@ async def _pause(
         for number, (answer, wanted) in enumerate(zip(answers, [*expected, expected[0]], strict=True))
         if answer != wanted
     ]
-    return faults + await _faults_of(server, session)
+    try:
+        return faults + await _faults_of(server, session)
+    except aiohttp.ClientError as error:
+        return [*faults, f"the server does not answer: {error!r}; exit code {server.process.poll()}"]
 
 
 async def _faults_of(server: OctavoServer, session: aiohttp.ClientSession) -> list[str]:

@@ -7,8 +7,8 @@ import random
 from pathlib import Path
 
 import aiohttp
-import psutil
 import pytest
+from chaos.watch import Watch
 from servers import OctavoServer
 
 REQUESTS = 1000
@@ -44,38 +44,25 @@ async def _load(url: str, count: int, seed: int) -> None:
         await asyncio.gather(*(guarded() for _ in range(count)))
 
 
-async def _settled(url: str) -> dict[str, float]:
-    """The gauges once nothing runs any more."""
+async def _settled(watch: Watch) -> int:
+    """Memory once nothing runs any more; raises AssertionError when that takes too long."""
     async with aiohttp.ClientSession() as session:
-        for _ in range(100):
-            async with session.get(f"{url}/metrics") as response:
-                gauges = _parse(await response.text())
-            if gauges["octavo:num_requests_running"] == gauges["octavo:num_requests_waiting"] == 0:
-                return gauges
+        for _ in range(300):
+            busy = await watch.busy(session)
+            if not busy:
+                return watch.memory()
             await asyncio.sleep(0.1)
-    raise AssertionError(f"still busy: {gauges}")
-
-
-def _parse(text: str) -> dict[str, float]:
-    lines = (line for line in text.splitlines() if line and not line.startswith("#"))
-    return {line.split("{")[0].split(" ")[0]: float(line.rsplit(" ", 1)[1]) for line in lines}
-
-
-def _rss(server: OctavoServer) -> int:
-    process = psutil.Process(server.process.pid)
-    return sum(p.memory_info().rss for p in [process, *process.children(recursive=True)])
+    raise AssertionError(f"still busy: {busy}")
 
 
 @pytest.mark.timeout(600)
 def test_soak(tiny_model_dir: Path) -> None:
     # A cache small enough that the first load has touched all of it.
     with OctavoServer(tiny_model_dir, ["--dtype", "float32", "--kv-cache-memory-bytes", "16M"]) as server:
+        watch = Watch(server.url, server.process.pid)
         asyncio.run(_load(server.url, REQUESTS, seed=0))
-        asyncio.run(_settled(server.url))
-        before = _rss(server)
+        before = asyncio.run(_settled(watch))
         asyncio.run(_load(server.url, REQUESTS, seed=1))
-        gauges = asyncio.run(_settled(server.url))
-        after = _rss(server)
-        assert gauges["octavo:kv_cache_usage_perc"] == 0
+        after = asyncio.run(_settled(watch))
         assert after - before < 20 * 2**20, f"{before / 2**20:.0f} MiB before, {after / 2**20:.0f} MiB after"
-    print(f"RSS {before / 2**20:.1f} MiB before, {after / 2**20:.1f} MiB after")
+    print(f"{before / 2**20:.1f} MiB before, {after / 2**20:.1f} MiB after")

@@ -15,6 +15,7 @@ import pytest
 from fake_openai import FakeOpenAI
 
 from octavo.frontend.cli import chat, complete, main
+from octavo.frontend.cli.address import parse_address
 
 
 @pytest.fixture
@@ -43,13 +44,26 @@ def test_conversation_remembers(fake: FakeOpenAI, monkeypatch: pytest.MonkeyPatc
 
 
 def test_commands(fake: FakeOpenAI, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = ["one", "/reset", "two", "/system Be kind.", "three", "/history", "/nonsense", "/help", "", "/quit", "four"]
+    lines = [
+        "one",
+        "/reset",
+        "two",
+        "/system Be kind.",
+        "three",
+        "/history",
+        "/etc/hosts is a file",
+        "/help",
+        "",
+        "/quit",
+        "four",
+    ]
     assert run_chat(fake, lines, monkeypatch) == 0
     sent = [[message["content"] for message in body["messages"]] for body in fake.bodies]
-    assert sent == [["one"], ["two"], ["Be kind.", "three"]]
+    assert sent[:3] == [["one"], ["two"], ["Be kind.", "three"]]
+    assert sent[3][-1] == "/etc/hosts is a file", "a word with a slash is a command only if it is one"
+    assert len(sent) == 4
     text = capsys.readouterr().out
     assert "user: three" in text
-    assert "there is no command /nonsense" in text
     assert "/reset" in text
 
 
@@ -95,7 +109,7 @@ def test_ctrl_c_stops_the_answer_not_the_chat(fake: FakeOpenAI) -> None:
     process.send_signal(signal.SIGINT)
     wait_until(lambda: fake.active == 0)
     fake.delay, fake.words = 0.0, ["bye"]
-    output, _ = process.communicate("again\n/quit\n", timeout=30)
+    output, _ = process.communicate("again\n/quit\n", timeout=120)
     assert process.returncode == 0
     assert fake.aborted == 1
     assert "[stopped]" in output
@@ -105,7 +119,7 @@ def test_ctrl_c_stops_the_answer_not_the_chat(fake: FakeOpenAI) -> None:
     assert kept["content"].startswith("word word ")
 
 
-def wait_until(condition: Callable[[], bool], timeout: float = 20.0) -> None:
+def wait_until(condition: Callable[[], bool], timeout: float = 120.0) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline
@@ -129,7 +143,7 @@ def test_client_closes_its_connection(fake: FakeOpenAI) -> None:
     from octavo.frontend.cli.client import Client
 
     async def ask_and_leave() -> None:
-        client = Client(fake.url + "/v1", None, None)
+        client = Client(parse_address(fake.url), None, None)
         stream = client.stream_completion("x", {})
         assert await anext(stream) == "Paris"
         await stream.aclose()

@@ -191,15 +191,15 @@ def test_malformed_frames_are_dropped_and_the_next_message_arrives(
     for frames in ([b""], [b"\xff\xff"], [b"a", b"b", b"c"], [msgspec.msgpack.encode(["add", 1])]):
         peer.input.send_multipart(frames)
     peer.send(AbortRequests(["r"]))
-    assert core_io.inbox.get(timeout=10) == (b"peer", Hello(WIRE_VERSION))
-    assert core_io.inbox.get(timeout=10) == (b"peer", AbortRequests(["r"]))
+    assert core_io.inbox.get(timeout=120) == (b"peer", Hello(WIRE_VERSION))
+    assert core_io.inbox.get(timeout=120) == (b"peer", AbortRequests(["r"]))
     assert sum("malformed" in record.message for record in caplog.records) == 4
 
 
 def test_who_does_not_say_hello_is_not_served(core_io: CoreIO, peer: Peer, caplog: pytest.LogCaptureFixture) -> None:
     peer.send(ControlCall(1, "ping"))
     peer.send(Hello(WIRE_VERSION))
-    assert core_io.inbox.get(timeout=10)[1] == Hello(WIRE_VERSION)
+    assert core_io.inbox.get(timeout=120)[1] == Hello(WIRE_VERSION)
     assert any("hello" in record.message for record in caplog.records)
 
 
@@ -253,14 +253,14 @@ def test_a_client_that_went_away_is_noticed_when_it_is_sent_to(core_io: CoreIO) 
     peer = Peer(core_io.addresses, b"short-lived")
     peer.send(Hello(WIRE_VERSION))
     peer.receive()
-    assert isinstance(core_io.inbox.get(timeout=10)[1], Hello)
+    assert isinstance(core_io.inbox.get(timeout=120)[1], Hello)
     peer.close()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while core_io.inbox.empty():
         assert time.monotonic() < deadline
         core_io.send(b"short-lived", CoreOutputs([], 0.0))
         time.sleep(0.01)
-    assert core_io.inbox.get(timeout=10) == (b"short-lived", Disconnected())
+    assert core_io.inbox.get(timeout=120) == (b"short-lived", Disconnected())
 
 
 def test_messages_that_cannot_be_encoded_do_not_stop_the_output(

@@ -22,7 +22,7 @@ def test_it_serves_once_it_is_told_what() -> None:
         client = CoreClient(make_config())
         client.spawn(core)
     try:
-        assert client.wait_ready(timeout=60).num_blocks == 64
+        assert client.wait_ready(timeout=120).num_blocks == 64
     finally:
         client.close()
     with pytest.raises(RuntimeError, match="taken"):

@@ -17,7 +17,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from servers import OctavoServer
+from servers import HANG_GUARD, OctavoServer
 
 LONG: dict[str, Any] = {"prompt": "The capital of France", "max_tokens": 2000, "ignore_eos": True, "temperature": 0}
 SHORT: dict[str, Any] = {**LONG, "max_tokens": 3}
@@ -32,7 +32,7 @@ def metric(server: OctavoServer, name: str) -> float:
     return sum(map(float, found))
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = HANG_GUARD) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -156,7 +156,7 @@ async def test_sigterm_drains(tiny_model_dir: Path, serve: Serve) -> None:
     for number, (status, text) in enumerate(answers):
         assert status == 200
         assert text.endswith("data: [DONE]\n\n") if number % 2 == 0 else '"completion_tokens":600' in text
-    assert server.process.wait(10) == 0
+    assert server.process.wait(HANG_GUARD) == 0
     assert server.status("/livez") is None
 
 
@@ -168,7 +168,7 @@ async def test_draining_ends_when_its_time_is_up(tiny_model_dir: Path, serve: Se
         server.process.send_signal(signal.SIGTERM)
         status, text = await task
     assert (status, '"finish_reason":"abort"' in text) == (200, True)
-    assert server.process.wait(10) == 0
+    assert server.process.wait(HANG_GUARD) == 0
 
 
 async def test_a_second_signal_ends_at_once(tiny_model_dir: Path, serve: Serve) -> None:
@@ -180,9 +180,9 @@ async def test_a_second_signal_ends_at_once(tiny_model_dir: Path, serve: Serve) 
         server.process.send_signal(signal.SIGTERM)
         await asyncio.to_thread(wait_for, lambda: server.status("/readyz") == 503)
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(2) == 128 + signal.SIGTERM
+        assert server.process.wait(HANG_GUARD) == 128 + signal.SIGTERM
         await task
-    wait_for(lambda: not is_alive(core), 3)
+    wait_for(lambda: not is_alive(core))
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", server.port))
@@ -191,17 +191,17 @@ async def test_a_second_signal_ends_at_once(tiny_model_dir: Path, serve: Serve) 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_a_stop_while_starting_is_heeded(tiny_model_dir: Path, number: signal.Signals, code: int) -> None:
     server = OctavoServer(tiny_model_dir, expect_exit=None)
-    server.wait_ready = lambda: wait_for(lambda: server.status("/livez") == 200, 30)  # type: ignore[method-assign]
+    server.wait_ready = lambda: wait_for(lambda: server.status("/livez") == 200)  # type: ignore[method-assign]
     with server:
         assert server.status("/readyz") == 503
         server.process.send_signal(number)
-        assert server.process.wait(60) == code
+        assert server.process.wait(HANG_GUARD) == code
 
 
 def test_ctrl_c_exits_130(tiny_model_dir: Path, serve: Serve) -> None:
     server = serve(tiny_model_dir, expect_exit=None)
     server.process.send_signal(signal.SIGINT)
-    assert server.process.wait(60) == 130
+    assert server.process.wait(HANG_GUARD) == 130
 
 
 async def test_a_core_killed_is_replaced_and_its_requests_go_on(tiny_model_dir: Path, serve: Serve) -> None:
@@ -211,9 +211,9 @@ async def test_a_core_killed_is_replaced_and_its_requests_go_on(tiny_model_dir: 
     core = core_pid(server)
     async with aiohttp.ClientSession() as session:
         tasks = [asyncio.create_task(post(session, server, {**body, "stream": i % 2 == 0})) for i in range(6)]
-        await asyncio.to_thread(wait_for, lambda: metric(server, "num_requests_running") == 6)
+        await asyncio.to_thread(wait_for, lambda: metric(server, "num_requests_running") == 6, 60.0)
         os.kill(core, signal.SIGKILL)
-        await asyncio.to_thread(wait_for, lambda: server.status("/readyz") == 503)
+        await asyncio.to_thread(wait_for, lambda: server.status("/readyz") == 503, 60.0)
         assert server.status("/livez") == server.status("/health") == 200
         tasks.append(asyncio.create_task(post(session, server, body)))
         answers = await asyncio.gather(*tasks)
@@ -235,7 +235,7 @@ async def test_a_core_that_cannot_start_again_ends_the_server_with_the_reason(
     server = serve(model, expect_exit=None)
     async with aiohttp.ClientSession() as session:
         tasks = [asyncio.create_task(post(session, server, LONG)) for _ in range(3)]
-        await asyncio.to_thread(wait_for, lambda: metric(server, "num_requests_running") == 3)
+        await asyncio.to_thread(wait_for, lambda: metric(server, "num_requests_running") == 3, 60.0)
         shutil.rmtree(model)
         os.kill(core_pid(server), signal.SIGKILL)
         answers = await asyncio.wait_for(asyncio.gather(*tasks), 60)
@@ -252,11 +252,11 @@ async def test_with_no_restarts_a_dead_core_fails_every_request_and_ends_the_ser
         tasks = [asyncio.create_task(post(session, server, {**LONG, "stream": i % 2 == 0})) for i in range(6)]
         await asyncio.to_thread(wait_for, lambda: metric(server, "num_requests_running") == 6)
         os.kill(core, signal.SIGKILL)
-        answers = await asyncio.wait_for(asyncio.gather(*tasks), 5)
+        answers = await asyncio.wait_for(asyncio.gather(*tasks), HANG_GUARD)
     # A stream has sent its 200 already; its last event says what happened.
     assert [status for status, _ in answers] == [200, 503] * 3
     assert all('"type":"ServiceUnavailableError"' in text for _, text in answers)
-    assert server.process.wait(10) == 1
+    assert server.process.wait(HANG_GUARD) == 1
 
 
 async def test_a_stalled_core_fails_livez_though_every_client_gives_up(tiny_model_dir: Path, serve: Serve) -> None:
@@ -286,7 +286,7 @@ def test_no_core_outlives_its_server(tiny_model_dir: Path, serve: Serve) -> None
     server = serve(tiny_model_dir, expect_exit=None)
     core = core_pid(server)
     server.process.kill()
-    wait_for(lambda: not is_alive(core), 3)
+    wait_for(lambda: not is_alive(core))
 
 
 def test_what_cannot_start_says_why(tiny_model_dir: Path, tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from fake_model import CPU, make_config
 
 from octavo import available_memory
 from octavo.config import DeviceConfig, EngineConfig
+from octavo.early_checks import bytes_per_block
 from octavo.errors import ConfigError
 from octavo.executor import memory
-from octavo.executor.kv_cache import allocate_kv_cache, bytes_per_block, plan_kv_cache
+from octavo.executor.kv_cache import allocate_kv_cache, plan_kv_cache
 
 LAYERS = [(3, 64), (3, 64), (1, 32)]
 BLOCK_BYTES = 2 * (3 * 64 + 3 * 64 + 1 * 32) * 4 * 4
@@ -24,8 +25,8 @@ def sized(**changes: object) -> EngineConfig:
 
 
 def test_bytes_of_a_block() -> None:
-    assert bytes_per_block(make_config(), LAYERS) == BLOCK_BYTES
-    assert bytes_per_block(sized(block_size=32), LAYERS) == 8 * BLOCK_BYTES
+    assert bytes_per_block(make_config().cache, LAYERS) == BLOCK_BYTES
+    assert bytes_per_block(sized(block_size=32).cache, LAYERS) == 8 * BLOCK_BYTES
 
 
 def test_exact_blocks_and_exact_bytes_win() -> None:

@@ -72,6 +72,15 @@ def test_tool_call_arguments_are_objects() -> None:
     assert call["function"]["arguments"] == '{"x": 1}', "the caller's message is not changed"
 
 
+@pytest.mark.parametrize("arguments", ["no JSON", "[" * 100_000, "9" * 10_000])
+def test_arguments_that_cannot_be_read_stay_text(arguments: str) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    text = ChatTemplate("{{ messages[0].tool_calls[0].function.arguments }}").render(
+        [{"role": "assistant", "content": None, "tool_calls": [call]}]
+    )
+    assert text == arguments
+
+
 @pytest.mark.parametrize("content", ["The answer", "The answer ", [{"type": "text", "text": "The answer"}]])
 def test_continuing_the_final_message(content: Any) -> None:
     messages = [*HELLO, {"role": "assistant", "content": content}]
@@ -80,6 +89,33 @@ def test_continuing_the_final_message(content: Any) -> None:
     trimming = ChatTemplate(CHATML.replace("message['content']", "message['content'] | trim"))
     text = trimming.render(messages, add_generation_prompt=False, continue_final_message=True)
     assert text.endswith("<|assistant|>The answer")
+
+
+@pytest.mark.parametrize("content", ["end", "|end|", "<|end|>\n", "\n", "assistant", " and then ", "x<|end|>\n<|assistant|>x"])
+def test_a_final_message_whose_words_come_again_behind_it(content: str) -> None:
+    messages = [*HELLO, {"role": "assistant", "content": content}]
+    whole = ChatTemplate(CHATML).render(messages, add_generation_prompt=False)
+    if not content.strip():
+        with pytest.raises(ValidationError, match="needs a last message"):
+            ChatTemplate(CHATML).render(messages, add_generation_prompt=False, continue_final_message=True)
+        return
+    text = ChatTemplate(CHATML).render(messages, add_generation_prompt=False, continue_final_message=True)
+    assert text == "<|user|>Hello<|end|>\n<|assistant|>" + content
+    assert whole == text + "<|end|>\n"
+    assert messages[-1]["content"] == content, "the caller's message is not changed"
+
+
+def test_a_template_that_drops_the_final_message() -> None:
+    template = ChatTemplate("{% for m in messages[:-1] %}{{ m.content }}{% endfor %}")
+    messages = [*HELLO, {"role": "assistant", "content": "Hello"}]
+    with pytest.raises(ValidationError, match="changes the last message"):
+        template.render(messages, add_generation_prompt=False, continue_final_message=True)
+
+
+def test_a_template_that_writes_the_final_message_twice() -> None:
+    template = ChatTemplate("{{ messages[-1].content }}|{{ messages[-1].content }}!")
+    messages = [{"role": "assistant", "content": "end!"}]
+    assert template.render(messages, add_generation_prompt=False, continue_final_message=True) == "end!|end!"
 
 
 @pytest.mark.parametrize(
@@ -154,6 +190,8 @@ BOMBS = [
     "{{ (['a' * 1000000] * 100000) | join }}",
     "{{ ''.join(['a' * 1000000] * 100000) }}",
     "{{ (['a'] * 100000) | join('b' * 100000) }}",
+    "{{ ('a' * 99999) | join('b' * 99999) }}",
+    "{{ ('b' * 99999).join('a' * 99999) }}",
     "{{ ('\\n' * 100000) | indent(100000, true, true) }}",
     "{{ [1] | tojson(indent=10**9) }}",
     "{% for i in range(100000) %}{{ 'aaaaaaaaaa' * 10000 }}{% endfor %}",

@@ -75,8 +75,8 @@ async def test_silence_grows_until_the_answer_and_one_ping_is_on_its_way(core: C
         await until(lambda number=number: core.pings == number + 1)  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("error", [OctavoError("unknown method"), EngineDeadError()])
-async def test_an_error_is_an_answer_too(core: Core, watch: CoreWatch, error: Exception) -> None:
+@pytest.mark.parametrize("error", [OctavoError("unknown method"), EngineDeadError(), ZeroDivisionError()])
+async def test_an_error_does_not_end_the_watch(core: Core, watch: CoreWatch, error: Exception) -> None:
     await until(lambda: watch.silence > 0)
     core.answer(error)
     await until(lambda: core.pings == 2)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from octavo.config import EngineArgs
 from octavo.errors import QueueFullError, RequestFailedError, ValidationError
 from octavo.frontend.async_llm import AsyncLLM
 from octavo.frontend.log_stats import LoggingStatLogger
+from octavo.frontend.output_stream import OutputStream
 from octavo.frontend.tokenizer import Tokenizer
 from octavo.outputs import RequestOutput
 from octavo.params import RequestOutputKind, SamplingParams
@@ -24,23 +27,37 @@ async def last(engine: AsyncLLM, request_id: str, params: SamplingParams = FINAL
     return [output async for output in engine.generate("Hello", params, request_id)][-1]
 
 
+LONG = SamplingParams(max_tokens=1000, temperature=0.0, ignore_eos=True)
+
+
+def start(model: Path) -> AsyncLLM:
+    args = EngineArgs(model=str(model), dtype="float32", num_gpu_blocks_override=256, num_threads=1, max_model_len=1024)
+    return AsyncLLM.from_engine_args(args)
+
+
+async def paused_in_the_middle(engine: AsyncLLM, mode: str) -> tuple[OutputStream, RequestOutput]:
+    """A long request, and its output as a pause left it. On a busy machine it may be over before the pause: then once more."""
+    for _ in range(50):
+        stream = await engine.add_request("r", "Hello", LONG)
+        output = await stream.get()
+        await engine.pause_generation(mode=mode)
+        assert await engine.is_paused()
+        for _ in range(3):
+            await engine.core_stats()
+            output = stream.get_nowait() or output
+        if mode == "wait" or output.outputs[0].finish_reason != "length":
+            return stream, output
+        await engine.resume_generation()
+    raise AssertionError("every request was over before the pause")
+
+
 async def test_a_pause_ends_waits_for_or_keeps_what_runs(tiny_model_dir: Path) -> None:
     """Over the real core: what is kept goes on where it was."""
-    args = EngineArgs(
-        model=str(tiny_model_dir), dtype="float32", num_gpu_blocks_override=256, num_threads=1, max_model_len=1024
-    )
-    long = SamplingParams(max_tokens=1000, temperature=0.0, ignore_eos=True)
-    async with AsyncLLM.from_engine_args(args) as engine:
-        whole = (await last(engine, "whole", long)).outputs[0].token_ids
+    async with start(tiny_model_dir) as engine:
+        whole = (await last(engine, "whole", LONG)).outputs[0].token_ids
         for mode in ("keep", "wait", "abort"):
-            stream = await engine.add_request("r", "Hello", long)
-            output = await stream.get()
-            await engine.pause_generation(mode=mode)
-            assert await engine.is_paused()
+            stream, output = await paused_in_the_middle(engine, mode)
             later = asyncio.create_task(last(engine, "later"))
-            for _ in range(3):
-                await engine.core_stats()
-                output = stream.get_nowait() or output
             for _ in range(3):
                 await engine.core_stats()
                 assert stream.get_nowait() is None
@@ -60,6 +77,28 @@ async def test_a_pause_ends_waits_for_or_keeps_what_runs(tiny_model_dir: Path) -
         assert stats["num_running"] == stats["num_waiting"] == 0
 
 
+async def test_a_core_that_takes_the_place_of_a_paused_one_is_paused(tiny_model_dir: Path) -> None:
+    async with start(tiny_model_dir) as engine:
+        whole = (await last(engine, "whole", LONG)).outputs[0].token_ids
+        stream, output = await paused_in_the_middle(engine, "keep")
+        first = engine.ready.pid
+        os.kill(first, signal.SIGKILL)
+        while engine.ready.pid == first:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        assert await engine.is_paused()
+        assert stream.get_nowait() is None
+        await engine.sleep(1, mode="keep")
+        second = engine.ready.pid
+        os.kill(second, signal.SIGKILL)
+        while engine.ready.pid == second:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        assert await engine.is_sleeping()
+        await engine.wake_up()
+        assert not await engine.is_paused()
+        completion = [output, *[late async for late in stream]][-1].outputs[0]
+        assert completion.token_ids == whole
+
+
 async def test_while_a_pause_waits_nobody_new_gets_in(tokenizer: Tokenizer) -> None:
     client = FakeCoreClient(lambda _: [5, 6, 2])
     client.hold = asyncio.Event()
@@ -70,7 +109,7 @@ async def test_while_a_pause_waits_nobody_new_gets_in(tokenizer: Tokenizer) -> N
     waits = asyncio.create_task(last(engine, "waits"))
     for _ in range(10):
         await asyncio.sleep(0)
-    assert [request.request_id.split("-")[0] for request in client.added] == ["runs"]
+    assert [request.request_id.partition("-")[2] for request in client.added] == ["runs"]
     assert not pausing.done()
     client.hold.set()
     await pausing

@@ -39,7 +39,7 @@ def greedy(max_tokens: int = 8, **fields: Any) -> SamplingParams:
     return SamplingParams(temperature=0.0, max_tokens=max_tokens, ignore_eos=True, **fields)
 
 
-def wait_for(condition: Any, seconds: float = 30.0) -> None:
+def wait_for(condition: Any, seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -269,6 +269,64 @@ def test_a_plain_script_needs_no_main_guard_and_leaves_nothing(tiny_model_dir: P
     assert "tokens 4" in done.stdout
     pid = int(done.stdout.split("pid ")[1].split()[0])
     wait_for(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split(")")[1][:3])
+
+
+FORKING = """
+import os, sys, time
+from octavo import LLM, SamplingParams
+from octavo.errors import EngineDeadError
+llm = LLM(sys.argv[1], dtype="float32", num_gpu_blocks_override=64, num_threads=1, max_model_len=256)
+
+def tokens():
+    return llm.generate("Hello", SamplingParams(max_tokens=4, temperature=0, ignore_eos=True), use_tqdm=False)[0].outputs[0].token_ids
+
+def forked(what):
+    child = os.fork()
+    if child:
+        return child
+    try:
+        what()
+    except EngineDeadError as error:
+        print("child:", error, flush=True)
+    sys.exit(7)
+
+def use():
+    tokens()
+
+def leave():
+    with llm:
+        pass
+
+def drop():
+    global llm
+    del llm
+
+before = tokens()
+sleeper = os.fork()
+if not sleeper:
+    time.sleep(600)
+    os._exit(0)
+for what in (lambda: None, use, leave, drop):
+    child = forked(what)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert tokens() == before
+core = llm._engine._client._process
+llm.close()
+assert core.exit_code == 0, "the core ends by itself though a child of its parent lives on"
+os.kill(sleeper, 9)
+print("done", flush=True)
+"""
+
+
+def test_a_forked_child_that_ends_leaves_its_parents_engine_alone(tiny_model_dir: Path, tmp_path: Path) -> None:
+    script = tmp_path / "forking.py"
+    script.write_text(FORKING)
+    done = subprocess.run(
+        [sys.executable, str(script), str(tiny_model_dir)], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("done\n")
+    assert "is a forked child; make an engine of its own here" in done.stdout
 
 
 async def test_async_engine_streams_and_frees_what_is_left(tiny_model_dir: Path) -> None:

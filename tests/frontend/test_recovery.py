@@ -182,6 +182,7 @@ async def test_a_request_that_two_cores_died_of_is_refused_by_its_fingerprint(
     assert fingerprint(processed) in str(error)
     assert fingerprint(processed) in caplog.text
     assert "secret" not in caplog.text
+    await until(lambda: not engine.restarting)
     second = engine._client.predecessor  # type: ignore[attr-defined]
     assert second.predecessor is client, "two cores, not three"
     engine._client.on_step = None  # type: ignore[attr-defined]

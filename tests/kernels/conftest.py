@@ -15,11 +15,7 @@ from octavo.kernels import reference
 
 sys.path.insert(0, os.path.dirname(__file__))
 
-TOLERANCES = {
-    torch.float32: {"rtol": 1e-5, "atol": 2e-6},
-    torch.bfloat16: {"rtol": 1.6e-2, "atol": 1e-2},
-    torch.float16: {"rtol": 2e-3, "atol": 1e-3},
-}
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 
 def native_isas() -> list[str]:
@@ -54,19 +50,9 @@ def kernels(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
     cpu.set_isa(isa)
 
 
-@pytest.fixture(params=list(TOLERANCES), ids=lambda dtype: str(dtype).removeprefix("torch."))
+@pytest.fixture(params=DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
 def dtype(request: pytest.FixtureRequest) -> torch.dtype:
     return request.param
-
-
-@pytest.fixture
-def close():
-    """close(actual, expected): equal within the rounding of their type."""
-
-    def check(actual: torch.Tensor, expected: torch.Tensor) -> None:
-        torch.testing.assert_close(actual, expected, **TOLERANCES[expected.dtype])
-
-    return check
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from tolerances import assert_sums
 
 from octavo.kernels import reference
 
@@ -16,27 +17,32 @@ def strided(x: torch.Tensor) -> torch.Tensor:
     return wide[..., : x.shape[-1]]
 
 
+def close(actual: torch.Tensor, expected: torch.Tensor) -> None:
+    """Two norms of the same row: the mean of its squares is a sum of terms of one sign."""
+    assert_sums(actual, expected, expected.shape[-1], expected.abs())
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 64), (3, 65), (7, 576), (130, 200)])
-def test_rms_norm(native, close, rng, dtype, shape):
+def test_rms_norm(native, rng, dtype, shape):
     x, weight = torch.randn(shape, generator=rng).to(dtype), torch.randn(shape[-1], generator=rng)
     for w in (weight, weight.to(dtype)):
         close(native.rms_norm(x, w, 1e-5), reference.rms_norm(x, w, 1e-5))
         close(native.rms_norm(strided(x), w, 1e-5), reference.rms_norm(x, w, 1e-5))
 
 
-def test_rms_norm_of_each_head(native, close, rng, dtype):
+def test_rms_norm_of_each_head(native, rng, dtype):
     qkv, weight = torch.randn(5, 9 * 32, generator=rng).to(dtype), torch.randn(32, generator=rng)
     heads = qkv[:, 64:192].view(5, 4, 32)
     close(native.rms_norm(heads, weight, 1e-6), reference.rms_norm(heads, weight, 1e-6))
 
 
-def test_rms_norm_is_torchs(kernels, close, rng, dtype):
+def test_rms_norm_is_torchs(kernels, rng, dtype):
     x, weight = torch.randn(4, 48, generator=rng).to(dtype), torch.randn(48, generator=rng).to(dtype)
     close(kernels.rms_norm(x, weight, 1e-5), F.rms_norm(x.float(), (48,), weight.float(), 1e-5).to(dtype))
 
 
 @pytest.mark.parametrize("shape", [(1, 64), (5, 577), (64, 576)])
-def test_add_rms_norm(native, close, rng, dtype, shape):
+def test_add_rms_norm(native, rng, dtype, shape):
     x, residual = (torch.randn(shape, generator=rng).to(dtype) for _ in range(2))
     weight = torch.randn(shape[-1], generator=rng)
     expected_residual, actual_residual = residual.clone(), strided(residual)
@@ -47,7 +53,7 @@ def test_add_rms_norm(native, close, rng, dtype, shape):
 
 
 @pytest.mark.parametrize("shape", [(1, 64), (5, 577)])
-def test_norms_of_a_float32_residual(native, close, rng, dtype, shape):
+def test_norms_of_a_float32_residual(native, rng, dtype, shape):
     x, residual, weight = torch.randn(shape, generator=rng).to(dtype), torch.randn(shape, generator=rng), torch.randn(shape[-1])
     expected_residual, actual_residual = residual.clone(), strided(residual)
     expected = reference.add_rms_norm(x, expected_residual, weight.to(dtype), 1e-5)
@@ -60,16 +66,19 @@ def test_norms_of_a_float32_residual(native, close, rng, dtype, shape):
 
 @pytest.mark.parametrize("op", ["silu_and_mul", "gelu_and_mul"])
 @pytest.mark.parametrize("shape", [(1, 2), (3, 130), (40, 3072)])
-def test_gates(native, close, rng, dtype, op, shape):
+def test_gates(native, rng, dtype, op, shape):
     x = (torch.randn(shape, generator=rng) * 4).to(dtype)
-    close(getattr(native, op)(x), getattr(reference, op)(x))
-    close(getattr(native, op)(strided(x)), getattr(reference, op)(x))
+    gate, up = x.double().chunk(2, dim=-1)
+    for given in (x, strided(x)):
+        # Near its end an activation is a difference of equals, of the gate's own size.
+        assert_sums(getattr(native, op)(given), getattr(reference, op)(x), 2, (gate * up).abs())
 
 
 def test_gates_at_the_extremes(kernels):
     x = torch.tensor([[1e30, -1e30, 100.0, -100.0, 0.0] + [1.0] * 5])
     for op in (kernels.silu_and_mul, kernels.gelu_and_mul):
-        assert op(x).tolist()[0][:5] == pytest.approx([1e30, 0.0, 100.0, 0.0, 0.0])
+        gated = op(x)[:, :5]
+        assert_sums(gated, torch.tensor([[1e30, 0.0, 100.0, 0.0, 0.0]]), 2, gated.abs())
 
 
 @pytest.mark.parametrize("ids_type", [torch.int32, torch.int64])

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from tolerances import assert_sums
 
 from octavo.kernels import reference
 
@@ -71,7 +72,7 @@ def test_against_the_reference(native, rng):
     expected, best = choose(reference, x, reference.pack_linear(weight), draws)
     # A point within rounding of the border between two tokens may fall to either.
     assert sum(a != b for a, b in zip(tokens, expected, strict=True)) <= 1
-    torch.testing.assert_close(peaks, best)
+    assert_sums(peaks, best, 64, (x.abs() @ weight.abs().t()).amax(dim=1))
 
 
 def test_as_often_as_probable(kernels):

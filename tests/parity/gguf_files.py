@@ -27,12 +27,18 @@ def write(
     model: Any,
     kind: Kind = Kind.F32,
     better: Mapping[str, Kind] = MappingProxyType({}),
+    keys: Mapping[str, float] = MappingProxyType({}),
     **extra_tensors: list[float],
 ) -> None:
-    """Write a transformers model as GGUF, its matrices quantized to `kind` (those of `better` to theirs) where rows allow it."""
+    """Write a transformers model as GGUF, its matrices quantized to `kind` (those of `better` to theirs) where rows allow it.
+
+    `keys` are more of the architecture's own keys, as float32.
+    """
     config = model.config
     writer = gguf.GGUFWriter(path, config.model_type)
     _metadata(writer, config)
+    for key, value in keys.items():
+        writer.add_float32(f"{config.model_type}.{key}", value)
     names = gguf.get_tensor_name_map(_ARCHITECTURES[config.model_type], config.num_hidden_layers)
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:

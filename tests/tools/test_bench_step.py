@@ -152,6 +152,6 @@ def test_help_does_not_wait_for_torch() -> None:
         "try: main(['bench', 'step', '--help'])\n"
         "finally: print('torch' in sys.modules, file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert "--context-len" in done.stdout
     assert done.stderr.strip() == "False"

@@ -117,7 +117,7 @@ def test_interruption_ends_the_server(tiny_model_dir: Path, tmp_path: Path, how:
         while not (log.exists() and "child" in log.read_text()):
             time.sleep(0.02)
         process.send_signal(how)
-        _, error = process.communicate(timeout=60)
+        _, error = process.communicate(timeout=120)
     assert (process.returncode, "Traceback" in error) == (130, False), error
     assert_ended(tmp_path)
 

@@ -54,7 +54,8 @@ async def completions(request: web.Request) -> web.StreamResponse:
             generation = Generation(state, request[RECORD], "cmpl-", body, model, inputs, params)
             texts = [await echo_text(engine, prompt) for prompt in prompts] if body.echo else []
             check_repetition("echoed text", sum(map(len, texts)), params.n)
-            maker = ChoiceMaker(body, token_spelling(body, engine, state.options), texts, _num_answered(body))
+            spelling = token_spelling(body, engine, state.options)
+            maker = ChoiceMaker(body, params, engine.tokenizer, spelling, texts, _num_answered(body))
             if body.stream:
                 encoder = CompletionStream(body, generation, state.options, maker)
                 return await stream_response(request, engine, generation, encoder)

@@ -23,12 +23,10 @@ class _Progress:
 
     Attributes:
         opened: its first chunk is out.
-        text_length: characters so far.
         text_event: set when later chunks bring nothing but text, up to the last.
     """
 
     opened: bool = False
-    text_length: int = 0
     text_event: TextEvent | None = None
 
 
@@ -73,11 +71,10 @@ class CompletionStream:
 
     def _choice(self, index: int, output: RequestOutput, completion: CompletionOutput) -> CompletionChoice:
         progress = self._progress[index]
-        choice = self._maker.choice(index, output, completion, first=not progress.opened, offset=progress.text_length)
+        choice = self._maker.choice(index, output, completion, first=not progress.opened)
         if self._only_text and not progress.opened:
             progress.text_event = TextEvent(self._frame.event(self._encode(CompletionChoice(index, GAP))))
         progress.opened = True
-        progress.text_length += len(choice.text)
         self._frame.usage.completion_tokens += self._maker.num_generated(completion)
         if choice.finish_reason is None:
             choice.stop_reason = UNSET

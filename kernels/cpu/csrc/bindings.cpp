@@ -162,6 +162,7 @@ std::string isa() { return kernels().name; }
 NB_MODULE(_native, m) {
   m.doc() = "Native kernels; use octavo.kernels.ops.";
   m.def("isa", &isa);
+  m.def("best_isa", &best_isa);
   m.def("available_isas", &available_isas);
   m.def("select_isa", &select_isa);
   const auto unlocked = nb::call_guard<nb::gil_scoped_release>();

@@ -62,7 +62,7 @@ struct Bf16Kernel : KernelDefaults {
 
   template <typename Blocks>
   static void run(int rows, const char* x, Blocks& blocks, int64_t depth, Stretch stretch, float* out) {
-    with_constant<kRows, Sized>(rows, reinterpret_cast<const bf16*>(x), blocks, depth, stretch, out);
+    run_group<kRows, Sized>(rows, reinterpret_cast<const bf16*>(x), blocks, depth, stretch, out);
   }
 };
 

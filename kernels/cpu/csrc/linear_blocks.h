@@ -155,7 +155,8 @@ struct BlockKernel : KernelDefaults {
     }
   }
 
-  static void run(int rows, const char* x, const char* panel, int64_t depth, bool, float* out) {
+  // One copy, whatever x's type is.
+  __attribute__((noinline)) static void run(int rows, const char* x, const char* panel, int64_t depth, bool, float* out) {
     run_up_to<kRows>(rows, reinterpret_cast<const X*>(x), reinterpret_cast<const uint8_t*>(panel), depth, out);
   }
 

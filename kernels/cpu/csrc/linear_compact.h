@@ -104,6 +104,8 @@ inline const Exception* patch(const CompactPanel& panel, const Exception* next, 
 // A compact panel, decoded block by block on the way to the kernel.
 class CompactBlocks {
  public:
+  static constexpr bool kBusy = false;
+
   CompactBlocks(const Weight& weight, int64_t panel, int64_t depth)
       : panel_(weight, panel, depth), next_(panel_.exceptions) {}
 

@@ -88,6 +88,19 @@ OCTAVO_INLINE void with_constant(int n, Args&&... args) {
   F<Max>::run(args...);
 }
 
+// Calls F<rows>::run(x, blocks, ...). Beside a group that is not full nothing else is done: then each number of rows needs one
+// kernel, not one for every epilogue, which halves the time the compiler takes.
+template <int kRows, template <int> class F, typename X, typename Blocks, typename... Args>
+OCTAVO_INLINE void run_group(int rows, const X* x, Blocks& blocks, Args... args) {
+  if constexpr (Blocks::kBusy) {
+    if (rows == kRows) return F<kRows>::run(x, blocks, args...);
+    auto plain = blocks.plain();
+    with_constant<kRows, F>(rows, x, plain, args...);
+  } else {
+    with_constant<kRows, F>(rows, x, blocks, args...);
+  }
+}
+
 // A kernel of products is a struct like this one. x comes to it in groups of kRows rows, weights in panels.
 template <typename T>
 struct DenseKernel : KernelDefaults {
@@ -119,7 +132,7 @@ struct DenseKernel : KernelDefaults {
   // The first `rows` rows of a group times a panel, for a stretch of k -> out [rows, 32], which has room for kRows.
   template <typename Blocks>
   static void run(int rows, const char* x, Blocks& blocks, int64_t depth, Stretch stretch, float* out) {
-    with_constant<kRows, Sized>(rows, reinterpret_cast<const float*>(x), blocks, depth, stretch, out);
+    run_group<kRows, Sized>(rows, reinterpret_cast<const float*>(x), blocks, depth, stretch, out);
   }
 };
 

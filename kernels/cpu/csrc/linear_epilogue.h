@@ -59,7 +59,8 @@ class PanelWriter {
 
   Epilogue epilogue() const { return epilogue_; }
 
-  void operator()(const Sums& sums) const {
+  // One copy for all kernels: to call it costs nothing beside a panel's product, and compiling it does.
+  __attribute__((noinline)) void operator()(const Sums& sums) const {
     with_epilogue(epilogue_, [&](auto epilogue) {
       sums.row_scales ? write_all<epilogue(), true>(sums) : write_all<epilogue(), false>(sums);
     });
@@ -184,7 +185,7 @@ class PendingRows {
   // Writes what is left of the last ones first.
   template <Epilogue kEpilogue, bool kScaled>
   void start(const Sums& sums) {
-    while (left_ > 0) write<kEpilogue, kScaled>();
+    finish();
     panel_ = sums;
     row_ = writer_.template first_row<kEpilogue>(sums);
     left_ = sums.rows;
@@ -213,9 +214,11 @@ class PendingRows {
   }
 
   void finish() {
-    with_epilogue(writer_.epilogue(), [&](auto epilogue) {
-      while (left_ > 0) panel_.row_scales ? write<epilogue(), true>() : write<epilogue(), false>();
-    });
+    if (left_ == 0) return;
+    const int64_t done = panel_.rows - left_;
+    const float* scales = panel_.row_scales ? panel_.row_scales + done : nullptr;
+    writer_({panel_.data + done * kPanel, panel_.first + done, left_, panel_.column, scales, panel_.column_scales});
+    left_ = 0;
   }
 
   Epilogue epilogue() const { return writer_.epilogue(); }

@@ -157,6 +157,7 @@ template <typename T, Epilogue kEpilogue, bool kScaled, typename AllParts>
 class BusyBlocks {
  public:
   using Value = typename AllParts::Value;
+  static constexpr bool kBusy = true;
 
   BusyBlocks(const Value* data, int64_t first, PendingRows<T>& rows, AllParts& parts)
       : data_(data - first * kPanel), rows_(rows), parts_(parts) {}
@@ -166,6 +167,9 @@ class BusyBlocks {
     return data_ + k * kPanel;
   }
   OCTAVO_INLINE void work() { rows_.template step<kEpilogue, kScaled>(); }
+
+  // The blocks alone.
+  DenseBlocks<Value> plain() const { return DenseBlocks<Value>(data_); }
 
  private:
   const Value* const data_;

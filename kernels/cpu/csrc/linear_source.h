@@ -11,6 +11,8 @@ namespace octavo::OCTAVO_ISA {
 template <typename T, int64_t Depth = kBlock>
 class DenseBlocks {
  public:
+  static constexpr bool kBusy = false;  // whether `work` does anything
+
   explicit DenseBlocks(const void* data) : data_(static_cast<const T*>(data)) {}
 
   // The block from k on; valid until the next call.

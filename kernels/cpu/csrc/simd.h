@@ -144,7 +144,13 @@ OCTAVO_INLINE Vec load(const bf16* p) {
 #endif
 }
 
-OCTAVO_INLINE Vec load(const f16* p) {
+#if defined(__AVX2__)
+#define OCTAVO_INLINE_HALF OCTAVO_INLINE
+#else
+#define OCTAVO_INLINE_HALF inline __attribute__((noinline))  // half precision by hand is too long to stand everywhere
+#endif
+
+OCTAVO_INLINE_HALF Vec load(const f16* p) {
 #if defined(__AVX512F__)
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 #elif defined(__AVX2__)
@@ -176,7 +182,7 @@ OCTAVO_INLINE void store(bf16* p, Vec x) {
 #endif
 }
 
-OCTAVO_INLINE void store(f16* p, Vec x) {
+OCTAVO_INLINE_HALF void store(f16* p, Vec x) {
 #if defined(__AVX512F__)
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
 #elif defined(__AVX2__)

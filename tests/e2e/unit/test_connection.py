@@ -178,6 +178,18 @@ async def test_odd_targets_are_not_found(server: LocalServer, line: str) -> None
     check_shape(error, 404, "NotFoundError")
 
 
+async def test_a_client_that_is_gone_when_it_is_told_to_go_on(server: LocalServer, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is wrong, so nothing is an error in the log."""
+    with caplog.at_level(logging.INFO):
+        for _ in range(20):
+            async with connected(server) as (_, writer):
+                writer.write(post("/tokenize", b"", "Expect: 100-continue", length=100))
+                writer.transport.abort()
+        await until(lambda: server.state.body_bytes == 0)
+        assert (await server.post("/tokenize", {"prompt": "a"}))[0] == 200
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
 async def test_requests_behind_each_other_on_one_connection(server: LocalServer) -> None:
     refused = post("/tokenize", b'{"prompt": 5}')
     answer = await talk(server, post("/tokenize") + refused + post("/nowhere") + post("/tokenize", b'{"prompt": "b"}', CLOSE))

@@ -12,7 +12,14 @@ import pytest
 from fake_engine import TEXT
 from local_server import LocalServer, ServerMaker
 
-from octavo.errors import EngineDeadError, QueueFullError, RequestFailedError, RequestTimeoutError, ValidationError
+from octavo.errors import (
+    EngineDeadError,
+    QueueFullError,
+    RequestFailedError,
+    RequestRefusedError,
+    RequestTimeoutError,
+    ValidationError,
+)
 from octavo.frontend.server.state import Phase
 
 BODY = {"prompt": "Hi", "max_tokens": 100}
@@ -24,8 +31,8 @@ WORK = [
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    """Wait until it holds; fails after five seconds."""
-    deadline = time.monotonic() + 5
+    """Wait until it holds; fails after two minutes."""
+    deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
@@ -78,6 +85,20 @@ async def test_a_stalled_core_is_not_alive(server: LocalServer, monkeypatch: pyt
         assert await server.status("/readyz") == status
 
 
+async def test_while_the_core_starts_again_the_server_is_alive_but_not_ready(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCTAVO_STEP_TIMEOUT", "1")
+    server.engine.restarting, server.engine.silence = True, 5.0
+    assert await server.status("/readyz") == 503
+    assert await server.status("/livez") == await server.status("/health") == 200
+    assert (await server.post("/v1/completions", BODY))[0] == 200, "requests wait in the engine"
+    server.engine.restarting = False
+    assert await server.status("/livez") == 503
+    server.engine.silence = 0.0
+    assert await server.status("/readyz") == 200
+
+
 async def test_a_full_queue_is_not_ready_but_alive(server: LocalServer) -> None:
     server.engine.queue_full = True
     assert await server.status("/readyz") == 503
@@ -105,6 +126,7 @@ FAILURES = [
     (QueueFullError("the queue is full", retry_after=2.3), 429, "RateLimitError"),
     (RequestTimeoutError("too long"), 504, "TimeoutError"),
     (RequestFailedError("the engine failed"), 500, "InternalServerError"),
+    (RequestRefusedError("cores died with it"), 500, "InternalServerError"),
     (EngineDeadError(), 503, "ServiceUnavailableError"),
     (ValidationError("no", parameter="prompt"), 400, "BadRequestError"),
     (ZeroDivisionError("secret"), 500, "InternalServerError"),
@@ -122,7 +144,9 @@ async def test_a_failure_before_the_first_token_has_its_status(
                 assert response.status == status
                 answer = (await response.json())["error"]
                 assert (answer["type"], answer["code"]) == (kind, "rate_limit_exceeded" if status == 429 else status)
-                assert response.headers.get("x-should-retry") == ("false" if status == 504 else None)
+                assert response.headers.get("x-should-retry") == (
+                    "false" if status == 504 or isinstance(error, RequestRefusedError) else None
+                )
                 assert "secret" not in answer["message"]
                 if status == 429:
                     assert response.headers["Retry-After"] == "3"

@@ -11,7 +11,7 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType as Kind
 from parity import gguf_files, tiny_hf
-from parity.paged import PagedSequences, load
+from parity.paged import PagedSequences, engine_config, load
 
 from octavo.errors import ConfigError
 from octavo.executor.loader.gguf import GGUFCheckpoint
@@ -95,6 +95,49 @@ def test_model_equals_transformers(case: str, tmp_path: Path) -> None:
     sequences = PagedSequences(load(tmp_path / "model.gguf"))
     assert sequences.greedy("a", prompt, 32) == expected
     assert tiny_hf.difference(sequences.logits("b", prompt), tiny_hf.logits(reference, prompt)) < 2e-5
+
+
+FOURFOLD = {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e4}
+
+
+@pytest.mark.parametrize(
+    ("keys", "overrides"),
+    [
+        ({"rope.scale_linear": 4.0}, {}),
+        ({"rope.scaling.factor": 4.0}, {}),
+        ({}, {"rope_scaling": {"type": "linear", "factor": 4.0}}),
+        ({}, {"rope_parameters": {"rope_type": "linear", "factor": 4.0}}),
+    ],
+    ids=str,
+)
+def test_linear_scaling_however_it_is_said(keys: dict[str, float], overrides: dict[str, Any], tmp_path: Path) -> None:
+    reference = tiny_hf.make(tmp_path / "scaled", "LlamaForCausalLM", num_hidden_layers=2, rope_parameters=FOURFOLD)
+    plain = tiny_hf.make(tmp_path / "plain", "LlamaForCausalLM", num_hidden_layers=2)
+    gguf_files.write(tmp_path / "model.gguf", plain, keys=keys)
+    config = engine_config(tmp_path / "model.gguf", hf_overrides=overrides)
+    assert config.model.max_model_len == 4 * plain.config.max_position_embeddings
+    ids = tiny_hf.token_ids(150)
+    ours = PagedSequences(load(tmp_path / "model.gguf", hf_overrides=overrides)).logits("a", ids)
+    assert tiny_hf.difference(ours, tiny_hf.logits(reference, ids)) < 2e-5
+
+
+@pytest.mark.parametrize("overrides", [{"rope_scaling": {"rope_type": "linear", "factor": 4.0}}, {"rope_parameters": FOURFOLD}])
+def test_scaling_by_overrides_of_a_folder(overrides: dict[str, Any], tmp_path: Path) -> None:
+    """transformers 5 has saved it with rope_parameters."""
+    reference = tiny_hf.make(tmp_path / "scaled", "LlamaForCausalLM", num_hidden_layers=2, rope_parameters=FOURFOLD)
+    tiny_hf.make(tmp_path / "plain", "LlamaForCausalLM", num_hidden_layers=2)
+    ids = tiny_hf.token_ids(150)
+    ours = PagedSequences(load(tmp_path / "plain", hf_overrides=overrides)).logits("a", ids)
+    assert tiny_hf.difference(ours, tiny_hf.logits(reference, ids)) < 2e-5
+
+
+@pytest.mark.parametrize(
+    ("keys", "factor"), [({"rope.scaling.factor": 0.0}, None), ({"rope.scaling.factor": 0.0, "rope.scale_linear": 8.0}, 8.0)]
+)
+def test_a_factor_of_zero_is_none(keys: dict[str, float], factor: float | None, tmp_path: Path) -> None:
+    gguf_files.write(tmp_path / "x.gguf", tiny_hf.make(tmp_path, "LlamaForCausalLM", num_hidden_layers=1), keys=keys)
+    rope = model_config(read_gguf(tmp_path / "x.gguf"))["rope_parameters"]
+    assert (rope["rope_type"], rope.get("factor")) == ("linear" if factor else "default", factor)
 
 
 def test_llama3_scaling_comes_as_a_tensor(tmp_path: Path) -> None:

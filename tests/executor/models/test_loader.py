@@ -90,12 +90,18 @@ def test_misshaped_tensor_is_named_with_both_shapes(llama: Path, tmp_path: Path)
 
 
 def test_long_lists_are_cut(llama: Path, tmp_path: Path) -> None:
-    def without_second_layer(tensors: dict[str, torch.Tensor]) -> None:
-        for name in [name for name in tensors if name.startswith("model.layers.1.")]:
+    def without_norms_and_projections(tensors: dict[str, torch.Tensor]) -> None:
+        for name in [name for name in tensors if "_proj" in name][:9]:
             del tensors[name]
 
     with pytest.raises(ConfigError, match="and 1 more is missing"):
-        logits(rewritten(llama, tmp_path, without_second_layer))
+        logits(rewritten(llama, tmp_path, without_norms_and_projections))
+
+
+def test_more_layers_than_there_are_weights_for(llama: Path, tmp_path: Path) -> None:
+    rewritten(llama, tmp_path, lambda _: None)
+    with pytest.raises(ConfigError, match=r"config\.json with --hf-overrides: num_hidden_layers must be at most the 2"):
+        logits(tmp_path, hf_overrides={"num_hidden_layers": 3})
 
 
 def test_superfluous_tensors_are_ignored(tmp_path: Path) -> None:
@@ -171,3 +177,9 @@ def test_unpacked_weights_are_given_back(llama: Path) -> None:
     assert model.layers[0].attention.qkv.weight is None
     assert model.layers[0].mlp.down.weight is None
     assert model.cache_layers == [(2, 12), (2, 12)]
+
+
+def test_positions_that_fit_no_memory_name_the_flag(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("octavo.executor.models.decoder.available_bytes", lambda _: 1 << 30)
+    with pytest.raises(ConfigError, match=r"--max-model-len 33554432 need 4\.50 GiB, more than there is: lower it"):
+        load(llama, hf_overrides={"max_position_embeddings": 1 << 25})

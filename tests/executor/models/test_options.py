@@ -9,8 +9,9 @@ import torch
 
 from octavo.config import model_context_length
 from octavo.errors import ConfigError
-from octavo.executor.layers.rotary import cos_sin_table, rope_parameters
+from octavo.executor.layers.rotary import cos_sin_table
 from octavo.executor.models import architectures
+from octavo.rope import rope_parameters
 
 BASE: dict[str, Any] = {
     "vocab_size": 100,
@@ -121,7 +122,13 @@ def test_unknown_activation_is_refused() -> None:
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}}, 256),
         ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}}, 64),
         ({"rope_parameters": LLAMA3 | {"rope_type": "llama3"}}, 64),
-        ({"rope_parameters": {"rope_type": "longrope"}, "original_max_position_embeddings": 16}, 64),
+        (
+            {
+                "rope_parameters": {"rope_type": "longrope", "short_factor": [1.0], "long_factor": [2.0]},
+                "original_max_position_embeddings": 16,
+            },
+            64,
+        ),
         # Gemma 3's factor is already in max_position_embeddings.
         ({"model_type": "gemma3_text", "rope_scaling": {"rope_type": "linear", "factor": 8.0}}, 64),
         ({"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8.0}}}, 64),

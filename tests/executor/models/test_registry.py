@@ -11,6 +11,7 @@ import torch
 from parity import tiny_hf
 from parity.paged import PagedSequences, engine_config, load
 
+from octavo import hf_config
 from octavo.errors import ConfigError
 from octavo.executor.models import architectures, registry
 from octavo.executor.models.options import DecoderOptions
@@ -21,6 +22,11 @@ plugin_factory = registry.decoder(architectures.llama)
 @pytest.fixture(autouse=True)
 def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_registry", dict(registry._registry))
+    monkeypatch.setattr(hf_config, "_registered", set())
+
+
+def test_the_names_known_without_importing_models_are_those_there_are() -> None:
+    assert sorted(registry._registry) == sorted(hf_config.BUILT_IN)
 
 
 def renamed(folder: Path, name: str) -> dict[str, Any]:
@@ -43,15 +49,16 @@ def test_registering_takes_one_description(tmp_path: Path) -> None:
     registry.register("DoubledForCausalLM", registry.decoder(doubled))
     ids = tiny_hf.token_ids(9)
     ours = PagedSequences(load(**renamed(tmp_path, "DoubledForCausalLM"))).logits("a", ids)
-    torch.testing.assert_close(ours, 2 * tiny_hf.logits(reference, ids), rtol=1e-4, atol=1e-4)
+    assert tiny_hf.difference(ours, 2 * tiny_hf.logits(reference, ids)) < 2e-5
 
 
 def test_plugins_add_architectures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_hf.make(tmp_path, "LlamaForCausalLM", num_hidden_layers=1)
-    entry = EntryPoint("PluginForCausalLM", f"{__name__}:plugin_factory", registry.GROUP)
+    entry = EntryPoint("PluginForCausalLM", f"{__name__}:plugin_factory", hf_config.ARCHITECTURE_PLUGINS)
     monkeypatch.setattr(EntryPoint, "load", lambda _: plugin_factory)
-    monkeypatch.setattr(registry, "entry_points", lambda **wanted: EntryPoints([entry]).select(**wanted))
-    assert "PluginForCausalLM" in registry.known()
+    for module in (registry, hf_config):
+        monkeypatch.setattr(module, "entry_points", lambda **wanted: EntryPoints([entry]).select(**wanted))
+    assert "PluginForCausalLM" in hf_config.known_architectures()
     model = registry.build_model(
         engine_config(tmp_path, hf_overrides={"architectures": ["PluginForCausalLM"]}), torch.device("cpu")
     )

@@ -1,0 +1,124 @@
+"""What can be known of options before anything is downloaded or loaded: paths, devices, sizes of the KV cache."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from octavo import envs
+from octavo.errors import ConfigError
+
+if TYPE_CHECKING:
+    from octavo.config import CacheConfig, ModelConfig
+
+_ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2}
+_CUDA_DEVICES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/dxg")
+"""One of them is there where a driver for NVIDIA's devices is: on servers, on Jetsons, under WSL."""
+
+
+def check_chat_template(text_or_path: str | None) -> None:
+    """Raises: ConfigError: a template's file (what has neither braces nor line breaks) cannot be read."""
+    if text_or_path is None or "{" in text_or_path or "\n" in text_or_path:
+        return
+    try:
+        with Path(text_or_path).expanduser().open("rb") as file:
+            file.read(1)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"--chat-template: cannot read {text_or_path!r}: {error}") from error
+
+
+def check_generation_config(folder: str) -> None:
+    """Raises: ConfigError: --generation-config names a folder without one."""
+    if folder not in ("auto", "octavo") and not (Path(folder) / "generation_config.json").is_file():
+        raise ConfigError(f"--generation-config: no file {Path(folder) / 'generation_config.json'}")
+
+
+def check_folders(download_dir: str | None) -> None:
+    """Raises: ConfigError: one of the folders that were named is none and cannot be made."""
+    if download_dir is not None:
+        _check_folder("--download-dir", Path(download_dir))
+    if envs.PREFIX + "CACHE_DIR" in os.environ:
+        _check_folder(envs.PREFIX + "CACHE_DIR", Path(envs.CACHE_DIR))
+
+
+def check_converted_tokenizers() -> None:
+    """Raises: ConfigError: there is no folder, and none can be made, where converted tokenizers are kept."""
+    _check_folder(envs.PREFIX + "CACHE_DIR", Path(envs.CACHE_DIR) / "tokenizers")
+
+
+def _check_folder(name: str, folder: Path) -> None:
+    existing = next((path for path in (folder, *folder.absolute().parents) if os.path.lexists(path)), Path("/"))
+    if not existing.is_dir():
+        raise ConfigError(f"{name}: {folder} cannot be a folder, for {existing} is none")
+    # What is there already may be all that is needed: then it need not be writable.
+    if existing != folder and not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(f"{name}: folder {folder} cannot be made, for {existing} is not writable")
+
+
+def check_device(device: str) -> None:
+    """Raises: ConfigError: --device cuda where no driver is."""
+    if device == "cuda" and not any(os.path.exists(path) for path in _CUDA_DEVICES):
+        raise ConfigError("--device cuda: this machine has no NVIDIA driver; use --device cpu")
+
+
+def check_cache_size(model: ModelConfig, cache: CacheConfig, layers: list[tuple[int, int]], on_cpu: bool) -> None:
+    """Check a KV cache whose size was given exactly.
+
+    Args:
+        model: length of a sequence.
+        cache: what was given.
+        layers: (KV heads, head size) of each layer.
+        on_cpu: whether it will lie in this machine's memory.
+
+    Raises:
+        ConfigError: it is larger than the memory, or does not hold one sequence of the length asked for.
+
+    """
+    if cache.num_blocks is None and cache.memory_bytes is None:
+        return
+    block_bytes = bytes_per_block(cache, layers)
+    num_blocks = (cache.memory_bytes or 0) // block_bytes if cache.num_blocks is None else cache.num_blocks
+    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if on_cpu and num_blocks * block_bytes > most:
+        raise ConfigError(
+            f"a KV cache of {shown_bytes(num_blocks * block_bytes)} is more than the {shown_bytes(most)} of this machine: lower "
+            f"{_exact_flag(cache)}"
+        )
+    checked_length(model, cache, num_blocks, block_bytes)
+
+
+def bytes_per_block(cache: CacheConfig, layers: list[tuple[int, int]]) -> int:
+    """Bytes of one block over all `layers`, given as (KV heads, head size)."""
+    return sum(2 * heads * size for heads, size in layers) * cache.block_size * _ITEMSIZE[cache.dtype]
+
+
+def checked_length(model: ModelConfig, cache: CacheConfig, num_blocks: int, block_bytes: int) -> int:
+    """Longest sequence that a cache of so many blocks holds.
+
+    Raises:
+        ConfigError: it is less than the length that was asked for.
+
+    """
+    wanted, block_size = model.max_model_len, cache.block_size
+    fits = min(wanted, num_blocks * block_size)
+    if fits == wanted:
+        return wanted
+    if model.fit_max_model_len and fits:
+        return fits
+    blocks = -(-wanted // block_size)
+    lower = f"lower --max-model-len to {fits} or less, or " if fits else ""
+    raise ConfigError(
+        f"the KV cache has room for {fits} tokens, one sequence of --max-model-len {wanted} needs "
+        f"{shown_bytes(blocks * block_bytes)}: {lower}raise {_exact_flag(cache)} to "
+        f"{blocks if cache.num_blocks is not None else blocks * block_bytes} or more"
+    )
+
+
+def shown_bytes(num_bytes: int) -> str:
+    """A size for people."""
+    return f"{num_bytes / (1 << 30):.2f} GiB" if num_bytes >= 1 << 30 else f"{num_bytes / (1 << 20):.1f} MiB"
+
+
+def _exact_flag(cache: CacheConfig) -> str:
+    return "--num-gpu-blocks-override" if cache.num_blocks is not None else "--kv-cache-memory-bytes"
