@@ -24,6 +24,7 @@ class WordWrap:
         self._word = ""
         self._line = ""
         self._in_code = False
+        self._runs_on = False
 
     def feed(self, text: str) -> str:
         """What can be printed now that `text` has come."""
@@ -38,6 +39,7 @@ class WordWrap:
             return self._end_line()
         if piece[0] == " ":
             done = self._end_word()
+            self._runs_on = False
             self._blanks += piece
             return done
         return self._add(piece)
@@ -53,6 +55,7 @@ class WordWrap:
             self._word += character
             if wide or cell_len(self._word) >= self._width:
                 done += self._end_word()
+                self._runs_on = not wide
         return done
 
     def _end_word(self) -> str:
@@ -64,12 +67,15 @@ class WordWrap:
         self._line += self._blanks + word
         size = cell_len(word)
         fits = self._column + len(self._blanks) + size <= self._width
-        if self._in_code or fits or not self._column:
+        if self._in_code or fits or not self._column or self._runs_on:
             done = self._take_blanks() + word
             self._column += size
-            return done
-        self._blanks, self._column = "", size
-        return "\n" + word
+        else:
+            done = "\n" + word
+            self._blanks, self._column = "", size
+        if self._runs_on:  # longer than a line: the terminal breaks it
+            self._column %= self._width
+        return done
 
     def _take_blanks(self) -> str:
         blanks, self._blanks = self._blanks, ""
@@ -80,5 +86,5 @@ class WordWrap:
         done = self.close() + "\n"
         if self._line.strip().startswith(_FENCE):
             self._in_code = not self._in_code
-        self._line, self._column = "", 0
+        self._line, self._column, self._runs_on = "", 0, False
         return done

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,7 +36,7 @@ def test_lines_of_eight_cells(pieces: list[str], expected: str) -> None:
 @given(st.text(alphabet="ab \n漢`", max_size=60), st.integers(1, 12), st.lists(st.integers(0, 60), max_size=6))
 def test_nothing_is_lost_wherever_the_text_is_cut(text: str, width: int, cuts: list[int]) -> None:
     places = sorted({0, len(text), *(min(cut, len(text)) for cut in cuts)})
-    pieces = [text[a:b] for a, b in zip(places, places[1:], strict=False)]
+    pieces = [text[a:b] for a, b in pairwise(places)]
     result = wrapped(pieces, width)
     assert result.replace("\n", "").replace(" ", "") == text.replace("\n", "").replace(" ", "")
     assert result == wrapped([text], width)
