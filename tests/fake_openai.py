@@ -25,6 +25,8 @@ class FakeOpenAI:
         before: choices sent at once, before the first token; a chat's role in any case.
         after: choices sent after the last token; a chat's finish reason in any case.
         empty: tokens come without text.
+        model: the name it lists.
+        starting: times it says that it is not ready when asked for its models.
         bodies: the bodies of all requests, in order.
         aborted: number of streams the client left early.
     """
@@ -45,6 +47,7 @@ class FakeOpenAI:
     peak_active: int = 0
     url: str = ""
     model: str = "fake"
+    starting: int = 0
 
     def __enter__(self) -> Self:
         self._started = threading.Event()
@@ -73,6 +76,9 @@ class FakeOpenAI:
         await runner.cleanup()
 
     async def _models(self, request: web.Request) -> web.Response:
+        if self.starting:
+            self.starting -= 1
+            return web.json_response({"error": {"message": "the engine is starting"}}, status=503)
         return web.json_response({"object": "list", "data": [{"id": self.model, "object": "model"}]})
 
     async def _generate(self, request: web.Request) -> web.StreamResponse:

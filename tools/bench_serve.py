@@ -176,6 +176,9 @@ async def _models(session: aiohttp.ClientSession, options: BenchServeOptions, he
             models = await list_models(session, options.url(), headers)
             return models[0] if models else {}
         except aiohttp.ClientResponseError as error:
+            if error.status == 503 and time.monotonic() < deadline:  # it is there, and starts
+                await asyncio.sleep(0.2)
+                continue
             if options.model:
                 return {}
             raise ConfigError(f"{options.url()}/v1/models: {error.status} {error.message}") from None

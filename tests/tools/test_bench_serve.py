@@ -153,6 +153,12 @@ def test_closed_connection_is_tried_once_more(run: Any, fake: FakeOpenAI) -> Non
     assert run("--max-concurrency", "1")[1][0]["failed"] == 1
 
 
+def test_a_server_that_starts_is_waited_for(run: Any, fake: FakeOpenAI) -> None:
+    fake.starting = 2
+    code, [result] = run("--ready-check-timeout-sec", "60")
+    assert (code, result["completed"], fake.starting) == (0, 12, 0)
+
+
 def test_broken_stream_is_a_failure(run: Any, fake: FakeOpenAI, capsys: pytest.CaptureFixture[str]) -> None:
     fake.break_after = 2
     code, [result] = run()
