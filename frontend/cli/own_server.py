@@ -15,6 +15,7 @@ from socket import AF_UNIX, socket
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from octavo import envs
 from octavo.frontend.cli.address import Address
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class OwnServer:
         """A client of this server."""
         from octavo.frontend.cli.client import Client
 
-        return Client(Address("http://localhost", self._socket), None, None)
+        return Client(Address("http://localhost", self._socket), None, envs.get("API_KEY"))
 
     def _is_ready(self) -> bool:
         connection = _UnixConnection(self._socket)

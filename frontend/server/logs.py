@@ -36,10 +36,13 @@ def level_is_set() -> bool:
 
 
 def set_up_logging(handler: logging.Handler | None = None) -> None:
-    """Send Octavo's log to `handler` (default: stderr) at OCTAVO_LOG_LEVEL, unless the embedding program has set it up."""
+    """Send Octavo's log to `handler` (default: stderr) at OCTAVO_LOG_LEVEL, unless the embedding program has set it up.
+
+    Other libraries' warnings go there, too, in the same form.
+    """
     root = logging.getLogger("octavo")
     root.setLevel(envs.LOG_LEVEL.upper())
     if not root.handlers and not logging.getLogger().handlers:
         handler = handler or logging.StreamHandler(sys.stderr)
         handler.setFormatter(make_formatter("server"))
-        root.addHandler(handler)
+        logging.getLogger().addHandler(handler)

@@ -32,8 +32,8 @@ def fake() -> Iterator[FakeOpenAI]:
         yield server
 
 
-def octavo_run(*words: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OCTAVO_NUM_THREADS": "1"}
+def octavo_run(*words: str, text: str | None = None, key: str | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OCTAVO_NUM_THREADS": "1", **({"OCTAVO_API_KEY": key} if key else {})}
     source = {"input": text} if text is not None else {"stdin": subprocess.DEVNULL}
     return subprocess.run(
         [*COMMAND, "run", *words], env=environment, capture_output=True, text=True, timeout=120, check=False, **source
@@ -70,7 +70,7 @@ def test_an_answer_for_a_pipe(tiny_model_dir: Path) -> None:
     flags = ["--port", str(free_port()), "--max-tokens", "4", "--temperature", "0", "--max-model-len", "128"]
     done = octavo_run(str(tiny_model_dir), "Hello", "you", *flags)
     assert (done.returncode, done.stderr) == (0, "")
-    again = octavo_run(str(tiny_model_dir), *flags, text="Hello you\n")
+    again = octavo_run(str(tiny_model_dir), *flags, text="Hello you\n", key="key-of-a-server")
     assert again.stdout == done.stdout != ""
 
 
