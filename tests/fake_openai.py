@@ -27,6 +27,7 @@ class FakeOpenAI:
         empty: tokens come without text.
         model: the name it lists.
         starting: times it says that it is not ready when asked for its models.
+        socket: a Unix socket to listen on, too.
         bodies: the bodies of all requests, in order.
         aborted: number of streams the client left early.
     """
@@ -48,6 +49,7 @@ class FakeOpenAI:
     url: str = ""
     model: str = "fake"
     starting: int = 0
+    socket: str = ""
 
     def __enter__(self) -> Self:
         self._started = threading.Event()
@@ -70,6 +72,8 @@ class FakeOpenAI:
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", self.port)
         await site.start()
+        if self.socket:
+            await web.UnixSite(runner, self.socket).start()
         self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         self._started.set()
         await self._stop.wait()

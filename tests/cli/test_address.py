@@ -140,3 +140,11 @@ def test_a_certificate_of_its_own_making(
 
 def test_no_such_host(capsys: pytest.CaptureFixture[str]) -> None:
     assert "there is no host 'nowhere.invalid'" in error_of(["chat", "-q", "hi", "--url", "nowhere.invalid"], capsys)
+
+
+def test_a_server_on_a_unix_socket(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "nothing listens at unix:/nowhere/at-all" in error_of(["chat", "-q", "hi", "--url", "unix:/nowhere/at-all"], capsys)
+    path = tmp_path / "server"
+    with FakeOpenAI(socket=str(path)):
+        assert main.main(["chat", "-q", "hi", "--url", f"unix:{path}"]) == 0
+    assert capsys.readouterr().out == "Paris is the capital\n"
