@@ -159,19 +159,19 @@ class Page:
             raise RuntimeError(f"{script[:200]}: {result['exceptionDetails'].get('exception', {}).get('description')}")
         return result["result"].get("value")
 
-    async def wait(self, condition: str) -> Any:
-        """The value of an expression as soon as it is true."""
+    async def wait(self, condition: str) -> None:
+        """Until an expression is true."""
         deadline = time.monotonic() + PATIENCE
         while True:
             # A page that is being loaded anew has no context for a moment.
             try:
-                value = await self.evaluate(condition)
+                value = await self.evaluate(f"Boolean({condition})")
             except RuntimeError:
                 if time.monotonic() > deadline:
                     raise
-                value = None
+                value = False
             if value:
-                return value
+                return
             if time.monotonic() > deadline:
                 body = await self.evaluate("document.body.innerText")
                 raise TimeoutError(f"never true: {condition}\ncomplaints: {self.complaints}\npage:\n{body}")

@@ -163,7 +163,7 @@ export class Chat {
     const node = addNode(conversation, said.id, "assistant", "");
     const answer = new Answer(node, () => this.onPiece(node));
     this.running.set(node.id, { answer, conversation });
-    await this.store.save(conversation);
+    this.store.save(conversation);
     this.draw();
     this.scroll();
     this.onChange();

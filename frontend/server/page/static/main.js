@@ -12,7 +12,9 @@ import { Startup } from "./startup.js";
 import { Store } from "./store.js";
 
 const TABS = ["chat", "dashboard", "code"];
-const store = new Store();
+const store = new Store((words) => {
+  byId("sidebar-note").textContent = words;
+});
 const dashboard = new Dashboard();
 let keyNeeded = false;
 
@@ -146,7 +148,6 @@ wireKeyboard({
 });
 drawSnippets("default", false);
 await store.open();
-byId("sidebar-note").textContent = store.warning;
 const [latest] = store.list();
 if (latest) chat.show(latest);
 else chat.startNew();

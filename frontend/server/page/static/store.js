@@ -8,10 +8,10 @@ const FORMAT = "octavo-conversations";
 const LARGEST_IMPORT = 64 * 1024 * 1024;
 
 export class Store {
-  /** All conversations by id; `warning` says when the browser keeps none of them. */
-  constructor() {
+  /** All conversations by id. @param onTrouble told in words when the browser does not keep them */
+  constructor(onTrouble) {
     this.conversations = new Map();
-    this.warning = "";
+    this.onTrouble = onTrouble;
   }
 
   async open() {
@@ -19,7 +19,7 @@ export class Store {
       this.database = await openDatabase();
       for (const one of await this.#run("readonly", (table) => table.getAll())) this.conversations.set(one.id, one);
     } catch (error) {
-      this.warning = `This browser does not keep conversations: ${error.message}`;
+      this.#complain(error);
     }
   }
 
@@ -30,12 +30,12 @@ export class Store {
 
   async save(conversation) {
     this.conversations.set(conversation.id, conversation);
-    if (this.database) await this.#run("readwrite", (table) => table.put(conversation));
+    await this.#write((table) => table.put(conversation));
   }
 
   async remove(id) {
     this.conversations.delete(id);
-    if (this.database) await this.#run("readwrite", (table) => table.delete(id));
+    await this.#write((table) => table.delete(id));
   }
 
   exported() {
@@ -57,6 +57,20 @@ export class Store {
     const found = data.conversations.map(checked);
     for (const one of found) await this.save(one);
     return found;
+  }
+
+  /** A chat goes on where the browser refuses to store it; the reader is told. */
+  async #write(action) {
+    if (!this.database) return;
+    try {
+      await this.#run("readwrite", action);
+    } catch (error) {
+      this.#complain(error);
+    }
+  }
+
+  #complain(error) {
+    this.onTrouble(`This browser does not keep the conversations: ${error?.message ?? "it gives no reason"}`);
   }
 
   #run(mode, action) {
