@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from browser import Chromium, Page, find_chromium, new_page
 from servers import OctavoServer
 from test_chat import DONE, READY
 
+from octavo.frontend.server.page.files import page_files
 from octavo.model_source import DEFAULT_MODEL
 
 QUESTIONS = ("Write a short Python function that adds two numbers.", "What is the capital of France?")
@@ -37,6 +39,7 @@ async def axe(page: Page, source: str, where: str) -> list[str]:
 async def look(page: Page, folder: Path, source: str, theme: str, width: int) -> list[str]:
     await page.theme(theme)
     await page.resize(width, 800)
+    await asyncio.sleep(0.5)  # the sidebar slides away
     faults = []
     for tab in ("chat", "dashboard", "code"):
         await page.click(f"#tab-{tab}")
@@ -67,6 +70,20 @@ async def talk(page: Page) -> None:
         await page.press("Enter")
         await page.wait(DONE)
     await page.hover(".message.assistant:last-child .token:nth-child(3)")
+    await page.wait("!document.querySelector('#token-tip').hidden")
+
+
+async def first_paint(page: Page, server: OctavoServer, folder: Path) -> None:
+    """The page is there while the model loads: say when, and how far the start was."""
+    while await asyncio.to_thread(server.status, "/startup") is None:
+        await asyncio.sleep(0.02)
+    await page.goto(server.url)
+    state = json.loads(await asyncio.to_thread(server.get, "/startup"))
+    await page.wait("performance.getEntriesByName('first-contentful-paint').length")
+    painted = await page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    weight = sum(len(file.body) for file in page_files().values())
+    print(f"first paint after {painted:.0f} ms, when the start was at: {state['phase']}, {state.get('step')}; {weight} bytes")
+    await page.screenshot(folder / "loading.png")
 
 
 async def check(folder: Path, source: str) -> int:
@@ -76,9 +93,12 @@ async def check(folder: Path, source: str) -> int:
         print("no Chromium here (Debian: apt-get install chromium)", file=sys.stderr)
         return 1
     model = os.environ.get("MODEL") or DEFAULT_MODEL
-    with OctavoServer(model) as server, Chromium(program) as chromium:
+    with Chromium(program) as chromium, ExitStack() as stack:
         async with new_page(chromium) as page:
-            await page.goto(server.url)
+            server = OctavoServer(model)
+            starting = asyncio.ensure_future(asyncio.to_thread(stack.enter_context, server))
+            await first_paint(page, server, folder)
+            await starting
             await page.wait(READY)
             await page.screenshot(folder / "welcome.png")
             faults = await axe(page, source, "welcome")

@@ -3,6 +3,7 @@
 import { Answer } from "./answer.js";
 import { announce, byId, h, icon } from "./dom.js";
 import { MessageView } from "./message.js";
+import { hideTip } from "./tokens.js";
 import { addNode, childrenOf, choose, messagesFor, newConversation, pathOf } from "./tree.js";
 
 const SAVE_INTERVAL = 1000;
@@ -89,6 +90,7 @@ export class Chat {
   }
 
   draw() {
+    hideTip();
     const path = pathOf(this.conversation);
     this.views = new Map(path.map((node) => [node.id, this.view(node)]));
     const empty = path.length ? [] : [this.welcome()];
@@ -114,7 +116,7 @@ export class Chat {
   welcome() {
     const idea = (text) => h("button", { type: "button", class: "idea", text, on: { click: () => this.ask(text) } });
     const words = h("p", { text: "Ask something, or begin with one of these." });
-    return h("div", { class: "welcome" }, h("h1", { text: "What shall we talk about?" }), words, h("div", { class: "ideas" }, ...IDEAS.map(idea)));
+    return h("div", { class: "welcome" }, h("h2", { text: "What shall we talk about?" }), words, h("div", { class: "ideas" }, ...IDEAS.map(idea)));
   }
 
   drawSend() {
@@ -176,8 +178,10 @@ export class Chat {
 
   onEnd(node, answer) {
     const following = this.nearEnd();
-    if (this.views.has(node.id)) this.draw();
+    const view = this.views.get(node.id);
+    if (view) view.end();
     if (following) this.scroll();
+    this.drawSend();
     announce(node.error ? `Error: ${node.error}` : `The answer is complete: ${node.note}`);
     if (answer.status === 401) this.onRefused();
   }

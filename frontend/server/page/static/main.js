@@ -10,6 +10,7 @@ import { Sidebar } from "./sidebar.js";
 import { drawSnippets } from "./snippets.js";
 import { Startup } from "./startup.js";
 import { Store } from "./store.js";
+import { hideTip } from "./tokens.js";
 
 const TABS = ["chat", "dashboard", "code"];
 const store = new Store((words) => {
@@ -20,7 +21,7 @@ let keyNeeded = false;
 
 const controls = new Controls({
   onKey: () => loadModels(),
-  onModel: () => drawSnippets(controls.model, keyNeeded),
+  onModel: () => drawModel(),
   onSystem: (text) => chat.setSystem(text),
   onTokens: () => chat.draw(),
 });
@@ -50,6 +51,7 @@ const sidebar = new Sidebar({
 });
 
 function show(tab) {
+  hideTip();
   for (const name of TABS) {
     byId(name).hidden = name !== tab;
     const button = byId(`tab-${name}`);
@@ -78,14 +80,19 @@ function refuse(words) {
   if (words) controls.askForKey();
 }
 
+/** Show which model is talked to. */
+function drawModel() {
+  byId("model-name").textContent = controls.model;
+  document.title = `${controls.model} · Octavo`;
+  drawSnippets(controls.model, keyNeeded);
+}
+
 /** The names of the models; they need the key, and so this is where a wrong one shows. */
 async function loadModels() {
   try {
     const { data } = await getJson("v1/models");
     controls.setModels(data.map((model) => model.id));
-    byId("model-name").textContent = controls.model;
-    document.title = `${controls.model} · Octavo`;
-    drawSnippets(controls.model, keyNeeded);
+    drawModel();
     refuse("");
     chat.setReady(true);
   } catch (error) {
@@ -120,7 +127,7 @@ function toggleSettings() {
 
 /** Close what lies over the chat. */
 function close() {
-  if (!byId("token-tip").hidden) byId("token-tip").hidden = true;
+  if (!byId("token-tip").hidden) hideTip();
   else if (document.body.classList.contains("sidebar-open")) closeSidebar();
   else if (!byId("settings").hidden) toggleSettings();
 }

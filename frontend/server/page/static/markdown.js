@@ -130,7 +130,7 @@ function codeBlock(lines) {
   copy.addEventListener("click", () => copyFrom(copy, text));
   const bar = h("div", { class: "code-bar" }, h("span", { text: language.slice(0, 30) || "text" }), copy);
   const label = language ? `Code in ${language.slice(0, 30)}` : "Code";
-  return h("div", { class: "code" }, bar, h("pre", { tabindex: "0", role: "region", "aria-label": label }, h("code", { text })));
+  return h("div", { class: "code" }, bar, h("pre", { tabindex: "0", role: "group", "aria-label": label }, h("code", { text })));
 }
 
 function list(lines, depth) {
@@ -174,7 +174,7 @@ function table(lines) {
   const cell = (tag, words, column) => h(tag, { class: sides[column] ?? null }, ...inline(words));
   const row = (tag, words) => h("tr", {}, ...head.map((_, column) => cell(tag, words[column] ?? "", column)));
   const made = h("table", {}, h("thead", {}, row("th", head)), h("tbody", {}, ...rows.map((words) => row("td", words))));
-  return h("div", { class: "table", tabindex: "0", role: "region", "aria-label": "Table" }, made);
+  return h("div", { class: "table", tabindex: "0", role: "group", "aria-label": "Table" }, made);
 }
 
 function cells(line) {

@@ -32,6 +32,12 @@ export class MessageView {
     this.drawFoot();
   }
 
+  /** The answer is written to its end. */
+  end() {
+    this.shown.writing = false;
+    this.draw();
+  }
+
   drawTokens() {
     this.body.classList.add("tokens");
     renderTokens(this.body, this.node.tokens);

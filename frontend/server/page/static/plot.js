@@ -3,9 +3,9 @@
 import { h, svg } from "./dom.js";
 
 const WIDTH = 320;
-const HEIGHT = 110;
-const LEFT = 40;
-const BOTTOM = 18;
+const HEIGHT = 124;
+const LEFT = 50;
+const BOTTOM = 20;
 const TOP = 8;
 
 export class Plot {
@@ -34,9 +34,10 @@ export class Plot {
   }
 
   say(values, when = "") {
+    const several = this.what.series.length > 1;
     const parts = this.what.series.map((name, at) => {
       const value = h("strong", { text: values[at] === null ? "–" : this.what.unit(values[at]) });
-      return h("span", { class: `value s${at}` }, value, name ? h("small", { text: ` ${name}` }) : null);
+      return h("span", { class: `value s${at}` }, value, name ? h("small", { class: several ? "legend" : null, text: ` ${name}` }) : null);
     });
     this.now.replaceChildren(...parts, when ? h("small", { class: "when", text: when }) : "");
   }
@@ -72,7 +73,7 @@ export class Plot {
     const marks = [0, ceiling / 2, ceiling].map((value) => {
       const y = this.y(value, ceiling);
       const line = svg("line", { class: "grid", x1: LEFT, x2: WIDTH - 2, y1: y, y2: y });
-      return svg("g", {}, line, svg("text", { x: LEFT - 5, y: y + 3, "text-anchor": "end", text: this.what.unit(value) }));
+      return svg("g", {}, line, svg("text", { x: LEFT - 5, y: y + 4, "text-anchor": "end", text: this.what.unit(value) }));
     });
     const minutes = this.what.seconds / 60;
     const times = [

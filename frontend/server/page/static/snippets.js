@@ -57,6 +57,6 @@ function snippet(name, text) {
   const copy = h("button", { type: "button", class: "copy-code", "data-word": "Copy", "aria-label": `Copy the ${name} code`, text: "Copy" });
   copy.addEventListener("click", () => copyFrom(copy, text));
   const bar = h("div", { class: "code-bar" }, h("span", { text: name }), copy);
-  const code = h("pre", { tabindex: "0", role: "region", "aria-label": `${name} code` }, h("code", { text }));
+  const code = h("pre", { tabindex: "0", role: "group", "aria-label": `${name} code` }, h("code", { text }));
   return h("div", { class: "code", "data-language": name }, bar, code);
 }

@@ -13,9 +13,9 @@ export function renderTokens(container, tokens) {
   if (!container.drawn) {
     container.drawn = 0;
     container.addEventListener("mouseover", (event) => show(event.target, tokens));
-    container.addEventListener("mouseleave", hide);
+    container.addEventListener("mouseleave", hideTip);
     container.addEventListener("focusin", (event) => show(event.target, tokens));
-    container.addEventListener("focusout", hide);
+    container.addEventListener("focusout", hideTip);
     container.addEventListener("click", (event) => show(event.target, tokens));
     container.addEventListener("keydown", move);
   }
@@ -78,14 +78,15 @@ function place(tip, token) {
   tip.style.left = `${Math.max(8, Math.min(token.left, window.innerWidth - size.width - 8))}px`;
 }
 
-function hide() {
+/** Nothing is pointed at any more. */
+export function hideTip() {
   byId("token-tip").hidden = true;
 }
 
 /** Arrow keys go from token to token. */
 function move(event) {
   const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-  if (event.key === "Escape") hide();
+  if (event.key === "Escape") hideTip();
   if (!step || !event.target.classList.contains("token")) return;
   const next = step > 0 ? event.target.nextElementSibling : event.target.previousElementSibling;
   if (!next) return;
