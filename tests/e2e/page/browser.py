@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -67,6 +67,15 @@ class Chromium:
             self._process.wait()
         self._log.close()
         self._folder.cleanup()
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    """Until a condition outside the page holds."""
+    for _ in range(int(PATIENCE / 0.02)):
+        if await asyncio.to_thread(condition):
+            return
+        await asyncio.sleep(0.02)
+    raise TimeoutError("it never came")
 
 
 class Page:
@@ -146,7 +155,9 @@ class Page:
         await self.wait("document.documentElement.dataset.loaded === 'true'")
 
     async def resize(self, width: int, height: int) -> None:
-        await self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500)
+        await self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500
+        )
 
     async def theme(self, name: str) -> None:
         """What the system prefers: "light" or "dark"."""
@@ -224,7 +235,7 @@ class Page:
 
     async def screenshot(self, path: Path) -> None:
         image = await self.call("Page.captureScreenshot", format="png")
-        path.write_bytes(base64.b64decode(image["data"]))
+        await asyncio.to_thread(path.write_bytes, base64.b64decode(image["data"]))
 
 
 @asynccontextmanager

@@ -13,10 +13,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent.parent)]
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", ".."))
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
+sys.path.insert(0, os.path.dirname(__file__))
 
-from browser import Chromium, Page, find_chromium, new_page
+from browser import Chromium, Page, eventually, find_chromium, new_page
 from servers import OctavoServer
 from test_chat import DONE, READY
 
@@ -30,7 +31,9 @@ BAD = ("serious", "critical")
 async def axe(page: Page, source: str, where: str) -> list[str]:
     """The serious violations of what is shown now."""
     await page.evaluate(f"{source}; true")
-    violations: list[dict[str, Any]] = json.loads(await page.evaluate("axe.run().then((found) => JSON.stringify(found.violations))"))
+    violations: list[dict[str, Any]] = json.loads(
+        await page.evaluate("axe.run().then((found) => JSON.stringify(found.violations))")
+    )
     for one in violations:
         print(f"{where}: {one['impact']}: {one['id']}: {one['help']}: {[node['target'] for node in one['nodes']][:3]}")
     return [f"{where}: {one['id']}" for one in violations if one["impact"] in BAD]
@@ -75,8 +78,7 @@ async def talk(page: Page) -> None:
 
 async def first_paint(page: Page, server: OctavoServer, folder: Path) -> None:
     """The page is there while the model loads: say when, and how far the start was."""
-    while await asyncio.to_thread(server.status, "/startup") is None:
-        await asyncio.sleep(0.02)
+    await eventually(lambda: server.status("/startup"))
     await page.goto(server.url)
     state = json.loads(await asyncio.to_thread(server.get, "/startup"))
     await page.wait("performance.getEntriesByName('first-contentful-paint').length")
@@ -87,7 +89,6 @@ async def first_paint(page: Page, server: OctavoServer, folder: Path) -> None:
 
 
 async def check(folder: Path, source: str) -> int:
-    folder.mkdir(parents=True, exist_ok=True)
     program = find_chromium()
     if program is None:
         print("no Chromium here (Debian: apt-get install chromium)", file=sys.stderr)
@@ -117,4 +118,5 @@ async def check(folder: Path, source: str) -> int:
 
 
 if __name__ == "__main__":
+    Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
     sys.exit(asyncio.run(check(Path(sys.argv[1]), Path(sys.argv[2]).read_text(encoding="utf-8"))))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 
-from browser import Page
+from browser import Page, eventually
 from fake_engine import FakeEngine
 from local_server import LocalServer, ServerMaker
 
@@ -40,6 +39,10 @@ async def say(page: Page, text: str) -> None:
 async def opened(page: Page, server: LocalServer, path: str = "/") -> None:
     await page.goto(server.url + path)
     await page.wait(READY)
+
+
+def downloads(folder: Path) -> list[Path]:
+    return list(folder.glob("*.json"))
 
 
 def prompt_of(engine: FakeEngine, call: int = -1) -> str:
@@ -83,11 +86,7 @@ async def test_stop_keeps_what_came(page: Page, server: LocalServer, engine: Fak
     kept = await page.text(".message.assistant .body")
     await page.reload()
     assert await page.text(".message.assistant .body") == kept
-    for _ in range(200):
-        if engine.aborted:
-            break
-        await asyncio.sleep(0.02)
-    assert engine.aborted
+    await eventually(lambda: engine.aborted)
 
 
 async def test_retry_and_edit_make_branches(page: Page, server: LocalServer, engine: FakeEngine) -> None:
@@ -169,13 +168,13 @@ async def test_conversations_survive_reload_export_and_import(page: Page, server
     assert await page.text(".message.user .body") == "Second talk"
     await page.download_to(tmp_path)
     await page.click("#export")
-    while not (found := list(tmp_path.glob("*.json"))):
-        await asyncio.sleep(0.02)
-    assert len(json.loads(found[0].read_text())["conversations"]) == 2
+    await eventually(lambda: downloads(tmp_path))
+    found = downloads(tmp_path)[0]
+    assert len(json.loads(found.read_text())["conversations"]) == 2
     for left in (1, 0):
         await page.click("#conversations .delete")
         await page.wait(f"document.querySelectorAll('#conversations .open').length === {left}")
-    await page.choose_file("#import-file", found[0])
+    await page.choose_file("#import-file", found)
     await page.wait("document.querySelectorAll('#conversations .open').length === 2")
     assert await page.text(".message.user .body") in ("First talk", "Second talk")
     broken = tmp_path / "broken"

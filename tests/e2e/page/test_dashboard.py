@@ -24,7 +24,9 @@ async def test_its_numbers_move(page: Page, tiny_server: OctavoServer) -> None:
     assert "24 tokens" in await page.text(".message.assistant .note")
     await page.click("#tab-dashboard")
     await page.wait(f"{generated} === {before + 24}")
-    await page.wait("document.querySelectorAll('.plot .line').length && document.querySelector('.plot .line').getAttribute('d')")
+    await page.wait(
+        "document.querySelectorAll('.plot .line').length && document.querySelector('.plot .line').getAttribute('d')"
+    )
     cards = await page.text("#plots")
     for title in ("Requests", "Tokens generated", "KV cache in use", "Time to first token"):
         assert title in cards

@@ -53,7 +53,9 @@ def test_it_is_small_and_complete() -> None:
     named = set(re.findall(r'"page/([\w.]+)"', html))
     named |= {name for words in text.values() for name in re.findall(r'from "\./([\w.]+)"', words)}
     assert named == set(files) - {"index.html"}
-    assert not [name for name, words in text.items() if re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write", words)]
+    assert not [
+        name for name, words in text.items() if re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write", words)
+    ]
 
 
 async def test_it_is_packed_and_asked_for_once(server: LocalServer) -> None:

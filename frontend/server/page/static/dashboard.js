@@ -12,7 +12,7 @@ const WINDOW = 30;
 
 const count = (value) => number(value, value > 0 && value < 10 && value % 1 ? 1 : 0);
 const share = (value) => `${number(100 * value, value > 0 && value < 0.1 ? 1 : 0)} %`;
-const duration = (value) => (value < 1 ? `${number(1000 * value, value < 0.01 && value > 0 ? 1 : 0)} ms` : `${number(value, 1)} s`);
+const duration = (value) => (value < 1 ? `${number(1000 * value, value < 0.01 && value > 0 ? 1 : 0)} ms` : `${number(value, value < 10 ? 1 : 0)} s`);
 
 /** What is plotted: from the reading before, the one WINDOW seconds before, and now. */
 const PLOTS = [
@@ -20,10 +20,10 @@ const PLOTS = [
   { title: "Tokens generated", series: ["per second"], unit: count, of: (at) => [rate(at, "generation_tokens_total")] },
   { title: "Prompt tokens read", series: ["per second"], unit: count, of: (at) => [rate(at, "prompt_tokens_total")] },
   { title: "KV cache in use", series: [""], unit: share, ceiling: 1, of: ({ now }) => [gauge(now, "kv_cache_usage_perc")] },
-  { title: "Prompt tokens found in the prefix cache", series: [`of the last ${WINDOW} s`], unit: share, ceiling: 1, of: (at) => [hits(at)] },
-  { title: "Time to first token", series: ["median", "95 %"], unit: duration, of: (at) => percentiles(at, "time_to_first_token_seconds") },
-  { title: "Time between tokens", series: ["median", "95 %"], unit: duration, of: (at) => percentiles(at, "inter_token_latency_seconds") },
-  { title: "Time of a whole request", series: ["median", "95 %"], unit: duration, of: (at) => percentiles(at, "e2e_request_latency_seconds") },
+  { title: "Prefix cache hits", series: ["of prompt tokens"], unit: share, ceiling: 1, of: (at) => [hits(at)] },
+  { title: "Time to first token", series: ["median", "p95"], unit: duration, of: (at) => percentiles(at, "time_to_first_token_seconds") },
+  { title: "Time between tokens", series: ["median", "p95"], unit: duration, of: (at) => percentiles(at, "inter_token_latency_seconds") },
+  { title: "Time of a whole request", series: ["median", "p95"], unit: duration, of: (at) => percentiles(at, "e2e_request_latency_seconds") },
 ];
 
 function rate({ last, now, seconds }, name) {
