@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from browser import Page
 from fake_engine import FakeEngine
@@ -39,23 +41,72 @@ async def test_hostile_text_stays_text(page: Page, server: LocalServer, engine: 
     assert await page.text("#conversations .open") == '<img src=x onerror="window.harmed=8">'
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "|" + "a|" * 5000 + "\n|" + "-|" * 5000 + "\n" + ("|" + "b|" * 20 + "\n") * 1500,
-        "| a | b |\n|---|---|\n" + "| c | d |\n" * 3000,
-        "*_`[" * 15000,
-        "> " * 15000 + "deep",
-        "".join("  " * depth + "- x\n" for depth in range(300)),
-    ],
-    ids=["wide table", "long table", "marks", "quotes", "nested list"],
-)
-async def test_text_made_to_take_long_does_not(page: Page, server: LocalServer, text: str) -> None:
+SLOW = {
+    "wide table": "|" + "a|" * 5000 + "\n|" + "-|" * 5000 + "\n" + ("|" + "b|" * 20 + "\n") * 1500,
+    "long table": "| a | b |\n|---|---|\n" + "| c | d |\n" * 3000,
+    "marks": "*_`[" * 12000,
+    "stars": "*a " * 16000,
+    "brackets": "[" * 49000 + "](x)",
+    "angles": "<" * 49000 + ">",
+    "quotes": "> " * 20000 + "deep",
+    "nested list": "".join("  " * depth + "- x\n" for depth in range(300)),
+    "heading of blanks": "# a" + " " * 100000 + "b",
+    "fence of blanks": "```" + " " * 100000 + "`",
+    "fence of tildes": "~" * 100000 + "`",
+    "table rule of blanks": "|a\n|-" + " " * 100000 + "x",
+    "rule of blanks": "-" + " " * 100000 + "x",
+    "dots in an address": "http://" + "." * 49000 + "x",
+    "blanks before a word": " " * 24000 + "x\n" + "y" + " " * 24000 + "z",
+    "code of blanks": "` " + " " * 48000 + "x`",
+}
+
+
+async def test_text_made_to_take_long_does_not(page: Page, server: LocalServer) -> None:
     await opened(page, server)
-    await page.evaluate(
-        f"import({server.url!r} + '/page/markdown.js').then((markdown) => markdown.render(document.createElement('div'), {text!r}))"
+    for name, text in SLOW.items():
+        length = await page.evaluate(
+            f"import('/page/markdown.js').then((markdown) => {{ const box = document.createElement('div');"
+            f" markdown.render(box, {json.dumps(text)}); return box.textContent.length; }})"
+        )
+        assert length > 0, name
+
+
+RENDERED = {
+    "a\nb": "<p>a<br>b</p>",
+    "## A *b* ##": "<h4>A <em>b</em></h4>",
+    "**bold**, __too__, ***both***, ~~gone~~": (
+        "<p><strong>bold</strong>, <strong>too</strong>, <strong><em>both</em></strong>, <del>gone</del></p>"
+    ),
+    "snake_case_name and 2 * 3 * 4": "<p>snake_case_name and 2 * 3 * 4</p>",
+    r"\*not\* `a*b*c` ``x`y``": "<p>*not* <code>a*b*c</code> <code>x`y</code></p>",
+    "- a\n- b\n\n  more\n- c": "<ul><li>a</li><li><p>b</p><p>more</p></li><li>c</li></ul>",
+    "3. x\n4. y": '<ol start="3"><li>x</li><li>y</li></ol>',
+    "> q\n> - r": "<blockquote><p>q</p><ul><li>r</li></ul></blockquote>",
+    "---": "<hr>",
+    "1 < 2 & <b>x</b>": "<p>1 &lt; 2 &amp; &lt;b&gt;x&lt;/b&gt;</p>",
+    "**open": "<p>**open</p>",
+}
+
+
+async def test_markdown_becomes_these_elements(page: Page, server: LocalServer) -> None:
+    await opened(page, server)
+    for source, html in RENDERED.items():
+        made = await page.evaluate(
+            f"import('/page/markdown.js').then((markdown) => {{ const box = document.createElement('div');"
+            f" markdown.render(box, {json.dumps(source)}); return box.innerHTML; }})"
+        )
+        assert made == html, source
+
+
+async def test_a_growing_text_ends_as_the_whole_would(page: Page, server: LocalServer) -> None:
+    await opened(page, server)
+    same = await page.evaluate(
+        f"import('/page/markdown.js').then((markdown) => {{ const text = {json.dumps(MARKDOWN)};"
+        " const [grown, whole] = [document.createElement('div'), document.createElement('div')];"
+        " for (let end = 1; end <= text.length; end += 1) markdown.render(grown, text.slice(0, end));"
+        " markdown.render(whole, text); return grown.innerHTML === whole.innerHTML; })"
     )
-    assert await page.evaluate("1 + 1") == 2
+    assert same
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -34,7 +34,7 @@ export class Answer {
   }
 
   fail(error) {
-    this.node.error = error.message;
+    this.node.error = error instanceof CallError ? error.message : `The connection was lost: ${error.message}`;
     this.status = error instanceof CallError ? error.status : 0;
     if (this.pieces) this.node.note = this.summary("broken off");
   }

@@ -1,5 +1,7 @@
 // Calls to the server this page came from: its address, the key, JSON answers and streams of events.
 
+import { recall, remember } from "./local.js";
+
 /** Where the server is, with the path that a proxy may have put before it; ends with a slash. */
 export const BASE = new URL("../", import.meta.url).href;
 
@@ -13,12 +15,11 @@ export class CallError extends Error {
 }
 
 export function apiKey() {
-  return localStorage.getItem(KEY) ?? "";
+  return recall(KEY) ?? "";
 }
 
 export function setApiKey(key) {
-  if (key) localStorage.setItem(KEY, key);
-  else localStorage.removeItem(KEY);
+  remember(KEY, key || null);
 }
 
 /** A response that is known to be good. Throws CallError with the server's own words. */

@@ -2,6 +2,7 @@
 
 import { apiKey, setApiKey } from "./api.js";
 import { byId, h } from "./dom.js";
+import { recallObject, remember } from "./local.js";
 
 const KEPT = "octavo.settings";
 const FIELDS = [
@@ -17,7 +18,7 @@ const FIELDS = [
 export class Controls {
   /** @param {{onKey: () => void, onSystem: (text: string) => void, onModel: () => void}} on */
   constructor(on) {
-    this.kept = JSON.parse(localStorage.getItem(KEPT) ?? "{}");
+    this.kept = recallObject(KEPT);
     this.on = on;
     this.drawFields();
     this.wireKey();
@@ -65,7 +66,7 @@ export class Controls {
   keep(name, value) {
     if (value === undefined) delete this.kept[name];
     else this.kept[name] = value;
-    localStorage.setItem(KEPT, JSON.stringify(this.kept));
+    remember(KEPT, JSON.stringify(this.kept));
   }
 
   reset() {

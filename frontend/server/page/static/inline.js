@@ -1,9 +1,11 @@
 // Markdown inside a paragraph: emphasis, code, links. Makes text nodes and a few known elements; nothing is ever HTML.
+// A text may be made to take long: every search here has a bound, or is not repeated once it has found nothing.
 
 import { h } from "./dom.js";
 
 const DEEPEST = 6;
 const LONGEST = 50000;
+const LONGEST_LABEL = 1000;
 const MARKS = [
   ["***", (inner) => h("strong", {}, h("em", {}, ...inner))],
   ["**", (inner) => h("strong", {}, ...inner)],
@@ -14,6 +16,7 @@ const MARKS = [
 ];
 const SPECIAL = /[\\`*_~![<\n]|https?:\/\//g;
 const PUNCTUATION = /[!-/:-@[-`{-~]/;
+const ANGLED_URL = /<((?:https?:\/\/|mailto:)[^\s<>]{1,2000})>/y;
 const BARE_URL = /https?:\/\/[^\s<>"'`]+/y;
 const LINK_REST = /\((<[^<>\n]*>|[^\s()]*(?:\([^\s()]*\)[^\s()]*)*)(?:\s+(?:"[^"\n]*"|'[^'\n]*'))?\s*\)/y;
 const WORD = /[\p{L}\p{N}]/u;
@@ -73,7 +76,7 @@ class Scanner {
 
   /** A line's end is a break: models mean it so. */
   lineEnd(at) {
-    this.plain = this.plain.replace(/ +$/, "");
+    this.plain = this.plain.trimEnd();
     this.push(h("br"));
     return at + 1;
   }
@@ -88,7 +91,8 @@ class Scanner {
       return at + run;
     }
     const inner = this.text.slice(at + run, end).replace(/\n/g, " ");
-    this.push(h("code", { text: /^ .*[^ ].* $/.test(inner) ? inner.slice(1, -1) : inner }));
+    const padded = inner.startsWith(" ") && inner.endsWith(" ") && inner.trim();
+    this.push(h("code", { text: padded ? inner.slice(1, -1) : inner }));
     return end + run;
   }
 
@@ -133,30 +137,32 @@ class Scanner {
     const image = this.text[at] === "!";
     const open = image ? at + 1 : at;
     if (this.text[open] !== "[") return 0;
-    const close = this.find("](", open + 1);
-    if (close < 0 || close - open > 1000) return 0;
-    LINK_REST.lastIndex = close + 1;
+    const length = this.text.slice(open + 1, open + LONGEST_LABEL).indexOf("](");
+    if (length < 0) return 0;
+    const words = this.text.slice(open + 1, open + 1 + length);
+    LINK_REST.lastIndex = open + 2 + length;
     const found = LINK_REST.exec(this.text);
     if (!found) return 0;
-    const words = this.text.slice(open + 1, close);
     const label = image ? [document.createTextNode(words || "image")] : inline(words, DEEPEST);
     this.push(linkTo(found[1].replace(/^<|>$/g, ""), label));
     return LINK_REST.lastIndex;
   }
 
   angled(at) {
-    const end = this.find(">", at);
-    const inner = end < 0 ? "" : this.text.slice(at + 1, end);
-    if (!/^(https?:\/\/|mailto:)[^\s<]+$/.test(inner)) return 0;
-    this.push(linkTo(inner, [document.createTextNode(inner)]));
-    return end + 1;
+    ANGLED_URL.lastIndex = at;
+    const found = ANGLED_URL.exec(this.text);
+    if (!found) return 0;
+    this.push(linkTo(found[1], [document.createTextNode(found[1])]));
+    return ANGLED_URL.lastIndex;
   }
 
   bareUrl(at) {
     BARE_URL.lastIndex = at;
     const found = BARE_URL.exec(this.text);
     if (!found || (at > 0 && WORD.test(this.text[at - 1]))) return 0;
-    let url = found[0].replace(/[.,;:!?*_~]+$/, "");
+    let end = found[0].length;
+    while (".,;:!?*_~".includes(found[0][end - 1])) end -= 1;
+    let url = found[0].slice(0, end);
     if (url.endsWith(")") && !url.includes("(")) url = url.slice(0, -1);
     this.push(linkTo(url, [document.createTextNode(url)]));
     return at + url.length;

@@ -6,6 +6,7 @@ import { Controls } from "./controls.js";
 import { Dashboard } from "./dashboard.js";
 import { byId } from "./dom.js";
 import { wireKeyboard } from "./keyboard.js";
+import { remember } from "./local.js";
 import { Sidebar } from "./sidebar.js";
 import { drawSnippets } from "./snippets.js";
 import { Startup } from "./startup.js";
@@ -136,7 +137,7 @@ function turnTheme() {
   const system = window.matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
   const next = (document.documentElement.dataset.theme ?? system) === "dark" ? "light" : "dark";
   document.documentElement.dataset.theme = next;
-  localStorage.setItem("octavo.theme", next);
+  remember("octavo.theme", next);
 }
 
 wireTabs();

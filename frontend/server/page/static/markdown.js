@@ -3,12 +3,12 @@
 import { copyFrom, h } from "./dom.js";
 import { inline } from "./inline.js";
 
-const FENCE = /^( {0,3})(`{3,}|~{3,})\s*([^`\s]*)[^`]*$/;
-const HEADING = /^ {0,3}(#{1,6})\s+(.*?)\s*#*\s*$/;
+const FENCE = /^( {0,3})(`{3,}|~{3,}(?!~))([^`]*)$/;
+const HEADING = /^ {0,3}(#{1,6})(?:\s|$)/;
 const RULE = /^ {0,3}([-*_])(?:\s*\1){2,}\s*$/;
 const QUOTE = /^ {0,3}> ?/;
 const ITEM = /^(\s*)([-*+]|\d{1,9}[.)])(\s+|$)/;
-const TABLE_RULE = /^ {0,3}\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$/;
+const CELL_RULE = /^:?-+:?$/;
 const DEEPEST = 8;
 const MOST_COLUMNS = 32;
 const MOST_ROWS = 500;
@@ -64,11 +64,7 @@ function interrupts(lines, at) {
 }
 
 function isTable(lines, at) {
-  return lines[at].includes("|") && at + 1 < lines.length && lines[at + 1].includes("-") && tableRule(lines[at + 1]);
-}
-
-function tableRule(line) {
-  return line.length < 5000 && line.includes("|") && TABLE_RULE.test(line);
+  return lines[at].includes("|") && at + 1 < lines.length && lines[at + 1].includes("|") && cells(lines[at + 1]).every((cell) => CELL_RULE.test(cell));
 }
 
 function fenceEnd(lines, at, mark) {
@@ -118,12 +114,15 @@ function drawAll(lines, depth) {
 
 /** The page has headings of its own above: an answer's begin at the third level. */
 function heading(line) {
-  const [, marks, words] = HEADING.exec(line);
-  return h(`h${Math.min(6, marks.length + 2)}`, {}, ...inline(words));
+  const [begin, marks] = HEADING.exec(line);
+  let words = line.slice(begin.length).trim();
+  while (words.endsWith("#")) words = words.slice(0, -1);
+  return h(`h${Math.min(6, marks.length + 2)}`, {}, ...inline(words.trim()));
 }
 
 function codeBlock(lines) {
-  const [, indent, mark, language] = FENCE.exec(lines[0]);
+  const [, indent, mark, info] = FENCE.exec(lines[0]);
+  const [language] = info.trim().split(/\s/, 1);
   const last = lines.length > 1 && lines[lines.length - 1].trim().startsWith(mark) ? -1 : undefined;
   const text = lines.slice(1, last).map((line) => (line.startsWith(indent) ? line.slice(indent.length) : line)).join("\n");
   const copy = h("button", { type: "button", class: "copy-code", "data-word": "Copy", "aria-label": "Copy code", text: "Copy" });
