@@ -21,9 +21,9 @@ const PLOTS = [
   { title: "Prompt tokens read", series: ["per second"], unit: count, of: (at) => [rate(at, "prompt_tokens_total")] },
   { title: "KV cache in use", series: [""], unit: share, ceiling: 1, of: ({ now }) => [gauge(now, "kv_cache_usage_perc")] },
   { title: "Prefix cache hits", series: ["of prompt tokens"], unit: share, ceiling: 1, of: (at) => [hits(at)] },
-  { title: "Time to first token", series: ["median", "p95"], unit: duration, of: (at) => percentiles(at, "time_to_first_token_seconds") },
-  { title: "Time between tokens", series: ["median", "p95"], unit: duration, of: (at) => percentiles(at, "inter_token_latency_seconds") },
-  { title: "Time of a whole request", series: ["median", "p95"], unit: duration, of: (at) => percentiles(at, "e2e_request_latency_seconds") },
+  { title: "Time to first token", series: ["p50", "p95"], unit: duration, of: (at) => percentiles(at, "time_to_first_token_seconds") },
+  { title: "Time between tokens", series: ["p50", "p95"], unit: duration, of: (at) => percentiles(at, "inter_token_latency_seconds") },
+  { title: "Time of a whole request", series: ["p50", "p95"], unit: duration, of: (at) => percentiles(at, "e2e_request_latency_seconds") },
 ];
 
 function rate({ last, now, seconds }, name) {
