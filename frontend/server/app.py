@@ -12,6 +12,7 @@ from octavo.frontend.server.completions.serving import completions
 from octavo.frontend.server.dev.serving import DEV_ROUTES
 from octavo.frontend.server.generate.serving import generate
 from octavo.frontend.server.models.serving import get_model, list_models
+from octavo.frontend.server.page.serving import PAGE_PATHS, page_routes, to_root
 from octavo.frontend.server.state import STATE, ServerState
 from octavo.frontend.server.tokenize.serving import detokenize, tokenize, tokenizer_info
 
@@ -19,6 +20,7 @@ ROUTES: list[tuple[str, str, Handler]] = [
     ("GET", "/health", probes.health),
     ("GET", "/livez", probes.livez),
     ("GET", "/readyz", probes.readyz),
+    ("GET", "/startup", probes.startup),
     ("GET", "/ping", probes.health),
     ("POST", "/ping", probes.health),
     ("GET", "/version", probes.version),
@@ -35,8 +37,8 @@ ROUTES: list[tuple[str, str, Handler]] = [
     *DEV_ROUTES,
 ]
 
-OPEN_PATHS = frozenset({"/health", "/livez", "/readyz"})
-"""Answered without a key: a load balancer has none."""
+OPEN_PATHS = frozenset({"/health", "/livez", "/readyz", "/startup", *PAGE_PATHS})
+"""Answered without a key: a load balancer has none, and the page is where one is typed in."""
 
 
 def make_app(state: ServerState) -> web.Application:
@@ -45,10 +47,14 @@ def make_app(state: ServerState) -> web.Application:
     app[STATE] = state
     prefixes = dict.fromkeys(("", state.options.prefix))
     for prefix in prefixes:
-        for method, path, handler in (*ROUTES, *absent_routes()):
+        for method, path, handler in (*ROUTES, *absent_routes(), *page_routes(state.options)):
             if method == hdrs.METH_GET:
                 app.router.add_get(prefix + path, handler, expect_handler=middleware.expect_nothing)
             else:
                 app.router.add_route(method, prefix + path, handler, expect_handler=middleware.expect_nothing)
-    middleware.install(app, frozenset(prefix + path for prefix in prefixes for path in OPEN_PATHS))
+    open_paths = {prefix + path for prefix in prefixes for path in OPEN_PATHS}
+    if state.options.prefix:
+        app.router.add_get(state.options.prefix, to_root(state.options.prefix))
+        open_paths.add(state.options.prefix)
+    middleware.install(app, frozenset(open_paths))
     return app

@@ -24,7 +24,7 @@ def banner(engine: AsyncLLM, url: str, seconds: float, options: ServerOptions) -
         ("context", _context(engine)),
         ("API", f"{near if near.startswith('unix:') else near + '/v1'}  ({_key(options)})"),
     ]
-    if getattr(options, "web_ui", False) and not near.startswith("unix:"):
+    if options.web_ui and not near.startswith("unix:"):
         rows.append(("browser", near + "/"))
     rows += [("try", line) for line in _try(near, options)]
     rows.append(("stop", "Ctrl-C"))

@@ -84,9 +84,14 @@ def _routes(app: web.Application) -> Iterator[tuple[str, str]]:
             yield route.method, route.resource.canonical
 
 
-def _check_key(request: web.Request, keys: KeyRing) -> None:
+def has_key(request: web.Request, keys: KeyRing) -> bool:
+    """Whether the client may use the model: it sends one of the keys, or there are none."""
     header = request.headers.get(hdrs.AUTHORIZATION, "")
-    if not header.lower().startswith(_BEARER) or not keys.accepts(header[len(_BEARER) :].strip()):
+    return not keys or (header.lower().startswith(_BEARER) and keys.accepts(header[len(_BEARER) :].strip()))
+
+
+def _check_key(request: web.Request, keys: KeyRing) -> None:
+    if not has_key(request, keys):
         raise ApiError(401, "a valid API key is needed: Authorization: Bearer KEY")
 
 

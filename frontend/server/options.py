@@ -32,6 +32,7 @@ class ServerOptions:
     ssl_keyfile: str | None = option(None, "Private key file; serves HTTPS together with --ssl-certfile.")
     ssl_certfile: str | None = option(None, "Certificate chain file.")
     ssl_ca_certs: str | None = option(None, "CA file; clients must then show a certificate signed by it.")
+    web_ui: bool = option(True, "Answer browsers at / with a page to chat in and a dashboard.")
     max_body_size: int = option(DEFAULT_MAX_BODY_SIZE, "Largest request body in bytes; a larger one is refused with 413.")
     body_timeout: float = option(60.0, "Seconds a client may take to send a request's body; 0 = no limit.")
     request_timeout: float = option(0.0, "Seconds a request may take before it is ended with 504; 0 = no limit.")

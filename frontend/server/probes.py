@@ -9,7 +9,7 @@ from aiohttp import web
 from octavo.frontend.metrics import CONTENT_TYPE
 from octavo.frontend.server.errors import unavailable
 from octavo.frontend.server.responses import json_response
-from octavo.frontend.server.state import STATE
+from octavo.frontend.server.state import STATE, Phase
 from octavo.version import __version__
 
 
@@ -28,6 +28,17 @@ async def livez(request: web.Request) -> web.Response:
 async def readyz(request: web.Request) -> web.Response:
     """503 when new requests should go elsewhere: starting, draining, dead, or full."""
     return _probe(request.app[STATE].why_not_ready())
+
+
+async def startup(request: web.Request) -> web.Response:
+    """How far the start is, and whether a key is needed: what somebody who waits wants to see."""
+    state = request.app[STATE]
+    why = state.why_not_ready()
+    progress = state.progress()
+    body: dict[str, Any] = {"phase": state.phase.value, "ready": why is None, "why": why, "key_needed": bool(state.keys)}
+    if progress is not None and state.phase is Phase.STARTING:
+        body |= {"step": progress.phase, "fraction": progress.fraction, "elapsed": progress.elapsed}
+    return json_response(body)
 
 
 def _probe(wrong: str | None) -> web.Response:

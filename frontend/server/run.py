@@ -95,6 +95,7 @@ class _Server:
         self._state = ServerState(options, self._metrics)
         self._loop_clock = LoopClock(self._metrics)
         self._starter = EngineStarter(engine_args, core, [self._metrics], clock, display)
+        self._state.progress = lambda: self._starter.progress
         self._engine: AsyncLLM | None = None
         self._stop = asyncio.Event()
         self._stopped_code = EXIT_OK

@@ -70,6 +70,9 @@ class EngineStarter:
     """Starts the engine in a thread, for its start blocks.
 
     A daemon thread: a start that hangs does not keep the process alive, and the core ends with the process.
+
+    Attributes:
+        progress: the core's last report, None before its first.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class EngineStarter:
         self._display = display
         self._cancelled = threading.Event()
         self._last_progress = ("", -1)
+        self.progress: Progress | None = None
 
     async def start(self) -> AsyncLLM:
         """The engine, ready to serve.
@@ -131,6 +135,7 @@ class EngineStarter:
     def _on_progress(self, progress: Progress) -> None:
         self._check_cancelled()
         self._display.progress(progress)
+        self.progress = progress
         tenth = int(progress.fraction * 10)
         if (progress.phase, tenth) != self._last_progress:
             self._last_progress = (progress.phase, tenth)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from octavo import envs
+from octavo.core.messages import Progress
 from octavo.errors import QueueFullError
 from octavo.frontend.metrics import PrometheusStats
 from octavo.frontend.server.errors import model_not_found, unavailable
@@ -45,6 +46,7 @@ class ServerState:
         fingerprint: `system_fingerprint` of every answer.
         body_bytes: of requests that are being received.
         body_threads: where large bodies are unpacked and decoded.
+        progress: what the starting engine reported last, None before its first report.
     """
 
     def __init__(self, options: ServerOptions, metrics: PrometheusStats) -> None:
@@ -59,6 +61,7 @@ class ServerState:
         self.idle.set()
         self.body_bytes = 0
         self.body_threads = ThreadPoolExecutor(_BODY_THREADS, thread_name_prefix="octavo-body")
+        self.progress: Callable[[], Progress | None] = lambda: None
         self._engine: AsyncLLM | None = None
         self._active_ids: set[str] = set()
 
@@ -81,6 +84,11 @@ class ServerState:
         if self._engine.errored:
             raise unavailable("the engine is dead")
         return self._engine
+
+    @property
+    def served_model_names(self) -> list[str]:
+        """What requests may ask for; empty while the server starts."""
+        return [] if self._engine is None else list(self._engine.config.model.served_model_names)
 
     def check_accepting(self) -> AsyncLLM:
         """The engine, for new work; asked before a body is read, too, so that nobody uploads in vain.

@@ -27,6 +27,7 @@ class FakeEngine:
     """Has what the server uses of AsyncLLM.
 
     Attributes:
+        text: what it says.
         delay: seconds a token.
         silence, queue_full: what `AsyncLLM` has under these names.
         fail_with: raised by `generate` after `fail_after` tokens.
@@ -47,6 +48,7 @@ class FakeEngine:
         self.queue_full = False
         self.silence = 0.0
         self.restarting = False
+        self.text = TEXT
         self.delay = 0.0
         self.fail_with: Exception | None = None
         self.fail_after = 0
@@ -99,7 +101,7 @@ class FakeEngine:
     async def _outputs(
         self, prompt_ids: list[int], params: SamplingParams, request_id: str, metrics: RequestMetrics
     ) -> AsyncGenerator[RequestOutput]:
-        said = self.tokenizer.encode(TEXT)[: params.max_tokens]
+        said = self.tokenizer.encode(self.text)[: params.max_tokens]
         delta = params.output_kind is RequestOutputKind.DELTA
         for number, token in enumerate(said):
             if self.fail_with is not None and number == self.fail_after:

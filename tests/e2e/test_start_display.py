@@ -47,6 +47,7 @@ def test_a_line_and_then_a_banner(tiny_model_dir: Path) -> None:
         f"{longest} tokens a request, KV cache for ",
         "no API key",
         f"octavo chat --url {url[1]}\r\n",
+        f"browser  {url[1]}/\r\n",
         f"curl {url[1]}/v1/chat/completions",
     ):
         assert expected in banner, expected
