@@ -21,7 +21,7 @@ from octavo import early_checks
 from octavo.checked import Fields
 from octavo.early_checks import check_cache_size
 from octavo.errors import ConfigError
-from octavo.foreign_args import FOREIGN_ARGS, check_foreign
+from octavo.foreign_args import FOREIGN_ARGS, check_foreign, own_value
 from octavo.generation_config import check_overrides
 from octavo.hf_config import (
     BUILT_IN,
@@ -160,6 +160,7 @@ class EngineArgs:
         None,
         "Turn the weights into this while loading; int8 = products in 8 bits, a scale a row of weights and activations; gguf = products with a GGUF file's blocks as they are, activations in 8 bits.",
         choices=("int8", "gguf"),
+        flag="-q",
     )
     device: str = option("auto", "Where to run.", choices=("auto", "cpu", "cuda"))
     seed: int = option(0, "Seed of dummy weights; a request brings its own seed, or gets a random one.")
@@ -226,7 +227,7 @@ class EngineArgs:
         given = {}
         for name, value in kwargs.items():
             if name in known:
-                given[name] = value
+                given[name] = own_value(name, value)
             elif name in FOREIGN_ARGS:
                 check_foreign(name, value)
             else:
@@ -294,6 +295,7 @@ class EngineArgs:
             choices = f.metadata["choices"]
             value = getattr(self, f.name)
             if choices and value is not None and value not in choices:
+                own_value(f.name, value)  # has better words for a value of vLLM's
                 raise ConfigError(f"{flag_name(f.name)} must be one of {', '.join(choices)}, got {value!r}")
         if self.gpu_memory_utilization is not None and not 0.0 < self.gpu_memory_utilization <= 1.0:
             raise ConfigError(f"--gpu-memory-utilization must be in (0, 1], got {self.gpu_memory_utilization}")

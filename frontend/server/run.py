@@ -79,7 +79,7 @@ class _Server:
         self._options = options
         self._sock = sock
         self._clock = clock
-        self._metrics = PrometheusStats()
+        self._metrics = PrometheusStats(prefix=options.metrics_prefix)
         self._state = ServerState(options, self._metrics)
         self._loop_clock = LoopClock(self._metrics)
         self._starter = EngineStarter(engine_args, core, [self._metrics], clock)
@@ -115,6 +115,7 @@ class _Server:
     async def _serve(self) -> int:
         engine = self._engine = await self._started_engine()
         self._metrics.set_engine(engine.config, engine.ready)
+        self._metrics.core_pid = lambda: engine.ready.pid  # another one after a restart
         await engine.check_health()
         self._state.started(engine)
         # What start-up made stays; the collector need not look at it again.

@@ -127,7 +127,7 @@ class TestForeign:
     def test_accepted_and_hidden(self, name: str) -> None:
         flag, arg = "--" + name.replace("_", "-"), FOREIGN_ARGS[name]
         words = ["--no-" + flag[2:]] if arg.switch else [flag, json.dumps(arg.only[0]) if arg.only else "auto"]
-        assert serve.parse([*words, "m"])[0] == EngineArgs(model="m")
+        assert serve.parse(["m", *words])[0] == EngineArgs(model="m")
         assert flag not in PARSERS[0].format_help()
 
     def test_value_that_would_have_an_effect_is_refused(self) -> None:
