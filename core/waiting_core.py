@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+from octavo.foreign_envs import core_environment
 from octavo.owner import Owner
 
 CORE_COMMAND = (sys.executable, "-P", "-m", "octavo.core.process")
@@ -41,7 +42,9 @@ class WaitingCore:
 
     def __init__(self, command: Sequence[str] = CORE_COMMAND) -> None:
         self._owner = Owner()
-        self._process: subprocess.Popen[bytes] | None = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+        self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
+            command, stdin=subprocess.PIPE, start_new_session=True, env=core_environment()
+        )
         _started.add(self._process)
 
     def take(self) -> subprocess.Popen[bytes]:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from octavo import early_checks
+from octavo import early_checks, foreign_envs
 from octavo.checked import Fields
 from octavo.early_checks import check_cache_size
 from octavo.errors import ConfigError
@@ -403,10 +403,16 @@ class EngineArgs:
             block_size=self.block_size or (32 if device == "cpu" else 16),
             dtype=model.dtype if self.kv_cache_dtype == "auto" else self.kv_cache_dtype,  # type: ignore[arg-type]
             memory_utilization=self.gpu_memory_utilization or (0.25 if device == "cpu" else 0.9),
-            memory_bytes=parse_bytes(self.kv_cache_memory_bytes),
+            memory_bytes=self._cache_bytes(device),
             num_blocks=self.num_gpu_blocks_override,
             enable_prefix_caching=self.enable_prefix_caching,
         )
+
+    def _cache_bytes(self, device: str) -> int | None:
+        others = (self.kv_cache_memory_bytes, self.gpu_memory_utilization, self.num_gpu_blocks_override)
+        if device == "cpu" and all(other is None for other in others):
+            return foreign_envs.cache_bytes()
+        return parse_bytes(self.kv_cache_memory_bytes)
 
     def _scheduler_config(self, model: ModelConfig, device: str) -> SchedulerConfig:
         max_num_seqs = self.max_num_seqs or (128 if device == "cpu" else 256)

@@ -22,3 +22,18 @@ FOREIGN_FLAGS: dict[str, ForeignArg] = {
     **refused("this version has no client certificates that are optional (--ssl-ca-certs requires one)", "ssl_cert_reqs"),
 }  # fmt: skip
 """By name, as fields are spelled."""
+
+_SERVED = """
+    model tokenizer tokenizer-revision revision skip-tokenizer-init dtype seed max-model-len served-model-name hf-token
+    hf-overrides load-format download-dir quantization max-logprobs logprobs-mode generation-config override-generation-config
+    gpu-memory-utilization device-memory-utilization kv-cache-memory-bytes block-size num-gpu-blocks-override kv-cache-dtype
+    enable-prefix-caching max-num-seqs max-num-batched-tokens max-num-queued-reqs max-num-queued-tokens enable-chunked-prefill
+    long-prefill-token-threshold scheduling-policy async-scheduling stream-interval distributed-executor-backend host port uds
+    api-key allowed-origins allowed-methods allowed-headers root-path ssl-keyfile ssl-certfile ssl-ca-certs chat-template
+    chat-template-content-format default-chat-template-kwargs trust-request-chat-template response-role
+    return-tokens-as-token-ids enable-prompt-tokens-details enable-force-include-usage enable-per-request-metrics
+    enable-request-id-headers enable-tokenizer-info-endpoint disable-log-stats disable-uvicorn-access-log
+    sse-keep-alive-interval shutdown-timeout config
+"""
+SERVED_FLAGS = tuple(_SERVED.split())
+"""vLLM's flags that do here what they do there."""

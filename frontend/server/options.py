@@ -105,7 +105,7 @@ class ServerOptions:
             raise ConfigError("--api-key is given without a key; give one, or leave the option out to serve everybody")
         _check_keys("--api-key", self.api_key or [])
         if envs.API_KEY is not None:
-            _check_keys("OCTAVO_API_KEY", [envs.API_KEY])
+            _check_keys(envs.source("API_KEY"), [envs.API_KEY])
 
     @property
     def prefix(self) -> str:

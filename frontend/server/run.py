@@ -13,6 +13,7 @@ from typing import NoReturn
 import uvloop
 from aiohttp import web
 
+from octavo import foreign_envs
 from octavo.config import EngineArgs
 from octavo.core.waiting_core import WaitingCore
 from octavo.frontend.async_llm import AsyncLLM
@@ -59,6 +60,7 @@ def run_server(engine_args: EngineArgs, options: ServerOptions, core: WaitingCor
     """
     give_back_large_blocks()
     set_up_logging()
+    foreign_envs.report()
     options.check()
     clock = PhaseClock()
     sock = open_socket(options)
