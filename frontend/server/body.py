@@ -96,10 +96,10 @@ class BodyType(Generic[T]):
     def _decode(self, data: bytes) -> T:
         try:
             return self._decoder.decode(data)
-        except msgspec.ValidationError as error:
-            return self._decode_lax(data, error)
+        except msgspec.ValidationError:
+            return self._decode_lax(data)
 
-    def _decode_lax(self, data: bytes, strict: msgspec.ValidationError) -> T:
+    def _decode_lax(self, data: bytes) -> T:
         """A body whose numbers and switches are text, or switches numbers, as pydantic's lax mode takes them.
 
         Raises:
@@ -111,7 +111,7 @@ class BodyType(Generic[T]):
             value = getattr(body, name)
             # The decoder takes the text "null" for null, and "nan" for a number, which nobody would expect to be let through.
             if (value is None and bytes(given[name]) != b"null") or not _is_finite(value):
-                raise strict
+                raise msgspec.ValidationError(f"Expected a finite number or null, got `str` - at `$.{name}`")
         return body
 
     def _check_neutral(self, name: str, raw: msgspec.Raw) -> None:
