@@ -54,7 +54,7 @@ def parse(argv: Sequence[str], origin: FileKeys | None = None) -> tuple[EngineAr
     given = parse_with_config(parser, argv, settle_model, origin)
     engine, server = split(given, EngineArgs, ServerOptions)
     with origin.named():
-        for name in FOREIGN_FLAGS.keys() & engine.keys():
+        for name in [name for name in FOREIGN_FLAGS if name in engine]:
             check_foreign(name, engine.pop(name), FOREIGN_FLAGS)
         return EngineArgs.from_kwargs(**engine), ServerOptions(**server)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import HANG_GUARD, OctavoServer, free_port
+from servers import HANG_GUARD, OctavoServer, core_pid, free_port
 
 from octavo.config import EngineArgs
 from octavo.frontend.cli import serve
@@ -169,12 +169,8 @@ class ScriptServer(OctavoServer):
 
 def core_environment(server: OctavoServer) -> dict[str, str]:
     """What the core of a server sees."""
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-    for pid in children:
-        if b"octavo.core.process" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            entries = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
-            return dict(entry.split("=", 1) for entry in entries if "=" in entry)
-    raise AssertionError("no core among the children")
+    entries = Path(f"/proc/{core_pid(server)}/environ").read_bytes().decode().split("\0")
+    return dict(entry.split("=", 1) for entry in entries if "=" in entry)
 
 
 def test_the_openai_server(long_model: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -12,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import OctavoServer
+from servers import HANG_GUARD, OctavoServer, core_pid
 
 from octavo.foreign_args import FOREIGN_ARGS
-from octavo.foreign_flags import FOREIGN_FLAGS
+from octavo.foreign_flags import FOREIGN_FLAGS, SERVED_FLAGS
+from octavo.frontend.process_usage import process_usage
 
 TEMPLATE = "{% for m in messages %}{% for part in m.content %}{{ part.text }}{% endfor %}{% endfor %}{{ greeting }}{{ who }}"
 
@@ -71,8 +75,8 @@ SERVER = {
     "--shutdown-timeout": "20",
     "--metrics-prefix": "vllm",
 }
+"""With a local model `--revision`, `--tokenizer-revision`, `--hf-token` and `--download-dir` have nothing to do."""
 WITHOUT_EFFECT = {name: arg for name, arg in {**FOREIGN_ARGS, **FOREIGN_FLAGS}.items() if arg.only is None}
-REFUSED = {name: arg for name, arg in {**FOREIGN_ARGS, **FOREIGN_FLAGS}.items() if arg.only is not None}
 ENVIRONMENT = {"VLLM_SERVER_DEV_MODE": "1", "VLLM_LOGGING_LEVEL": "INFO"}
 """Opens /server_info, and shows that these are read."""
 
@@ -244,10 +248,36 @@ def test_every_metric_of_the_dashboards_is_there(server: OctavoServer, tiny_serv
     assert named <= there, named - there
 
 
-def test_the_core_process_is_measured(tiny_server: OctavoServer) -> None:
-    ask(tiny_server, "/v1/completions", COMPLETION)
-    text = ask(tiny_server, "/metrics").text
+def check_core_is_measured(server: OctavoServer) -> None:
+    before = process_usage(core_pid(server))
+    text = ask(server, "/metrics").text
+    after = process_usage(core_pid(server))
     [memory] = re.findall(r'^octavo:core_resident_memory_bytes\{model_name="tiny"\} (\S+)$', text, re.MULTILINE)
     [seconds] = re.findall(r'^octavo:core_cpu_seconds_total\{model_name="tiny"\} (\S+)$', text, re.MULTILINE)
-    assert float(memory) > 50e6, "it has imported torch"
-    assert float(seconds) > 0.1
+    assert before is not None
+    assert after is not None
+    assert 0.5 < float(memory) / after.resident_bytes < 2
+    assert before.cpu_seconds <= float(seconds) <= after.cpu_seconds
+
+
+def test_the_core_process_is_measured_and_so_is_its_successor(tiny_server: OctavoServer) -> None:
+    check_core_is_measured(tiny_server)
+    os.kill(core_pid(tiny_server), signal.SIGKILL)
+    deadline = time.monotonic() + HANG_GUARD
+    while 'core_restarts_total{model_name="tiny"} 1.0' not in ask(tiny_server, "/metrics").text:
+        assert time.monotonic() < deadline, tiny_server.log_tail()
+        time.sleep(0.1)
+    assert ask(tiny_server, "/v1/completions", COMPLETION).status == 200
+    check_core_is_measured(tiny_server)
+
+
+ELSEWHERE = {
+    "model", "host", "port",  # every server of these tests has them
+    "gpu-memory-utilization", "device-memory-utilization", "num-gpu-blocks-override", "skip-tokenizer-init", "uds", "config",
+    "ssl-keyfile", "ssl-certfile", "ssl-ca-certs", "sse-keep-alive-interval",  # test_vllm_commands.py
+}  # fmt: skip
+
+
+def test_every_served_flag_is_among_those_of_these_servers() -> None:
+    here = {flag[2:].partition(".")[0] for flag in (*ENGINE, *SERVER)} | {"tokenizer", "download-dir"}
+    assert set(SERVED_FLAGS) <= here | ELSEWHERE

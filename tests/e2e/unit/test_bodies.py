@@ -248,7 +248,7 @@ async def test_numbers_and_switches_may_be_text(server: LocalServer) -> None:
     body = {**TEXT, "max_tokens": "3", "temperature": "0.5", "ignore_eos": 1, "stop": "5", "seed": "7"}
     assert (await server.post("/v1/completions", body))[0] == 200
     params = server.engine.calls[-1].params
-    assert (params.max_tokens, params.temperature, params.ignore_eos, params.stop, params.seed) == (3, 0.5, True, ["5"], 7)
+    assert (params.max_tokens, params.temperature, params.ignore_eos, params.stop, params.seed) == (3, 0.5, True, "5", 7)
 
 
 async def test_what_is_no_number_in_text_is_refused(server: LocalServer) -> None:
