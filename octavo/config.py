@@ -21,7 +21,7 @@ from octavo import early_checks, foreign_envs
 from octavo.checked import Fields
 from octavo.early_checks import check_cache_size
 from octavo.errors import ConfigError
-from octavo.foreign_args import FOREIGN_ARGS, check_foreign, own_value
+from octavo.foreign_args import FOREIGN_ARGS, SAME_VALUES, check_foreign, own_value
 from octavo.generation_config import check_overrides
 from octavo.hf_config import (
     BUILT_IN,
@@ -214,6 +214,12 @@ class EngineArgs:
         "Keep a second core process, its imports done, to take a dead one's place sooner (1 to 2 s less); it costs about 130 MB.",
     )
     disable_log_stats: bool = option(False, "No statistics in the log.")
+
+    def __post_init__(self) -> None:
+        for name, table in SAME_VALUES.items():
+            value = getattr(self, name)
+            if isinstance(value, str):
+                setattr(self, name, table.get(value, value))
 
     @classmethod
     def from_kwargs(cls, **kwargs: Any) -> EngineArgs:

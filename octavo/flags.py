@@ -128,7 +128,8 @@ class Parser(argparse.ArgumentParser):
 
         A following word is left alone where any word may stand for itself, say a prompt's.
         """
-        free = any(not action.option_strings and action.nargs in ("*", "+", argparse.REMAINDER) for action in self._actions)
+        positional = [action for action in self._actions if not action.option_strings]
+        free = len(positional) > 1 or any(action.nargs in ("*", "+", argparse.REMAINDER) for action in positional)
         result: list[str] = []
         rest = list(words)
         while rest:

@@ -194,6 +194,7 @@ class TestVllm:
     def test_values_that_mean_one_of_ours(self) -> None:
         engine, _ = serve.parse(["--load-format", "hf", "--distributed-executor-backend=mp", "--generation-config", "vllm"])
         assert engine == EngineArgs(generation_config="octavo")
+        assert EngineArgs(load_format="hf", distributed_executor_backend="mp", generation_config="vllm") == engine
 
 
 class TestSwitches:
