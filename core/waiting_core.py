@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+from octavo.foreign_envs import core_environment
 from octavo.owner import Owner
 
 CORE_COMMAND = (sys.executable, "-P", "-m", "octavo.core.process")
@@ -46,7 +47,7 @@ class WaitingCore:
     def __init__(self, command: Sequence[str] = CORE_COMMAND, environment: Mapping[str, str] | None = None) -> None:
         self._owner = Owner()
         self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
-            command, stdin=subprocess.PIPE, start_new_session=True, env={**os.environ, **(environment or {})}
+            command, stdin=subprocess.PIPE, start_new_session=True, env={**core_environment(), **(environment or {})}
         )
         _started.add(self._process)
 

@@ -7,7 +7,7 @@ objects only when somebody asks for /metrics.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -15,10 +15,12 @@ from prometheus_client.registry import Collector
 
 from octavo.config import EngineConfig
 from octavo.core.messages import Ready, SchedulerStats
+from octavo.frontend.process_usage import process_usage
 from octavo.frontend.stats import FinishedRequest, IterationStats
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-PREFIX = "octavo:"
+PREFIX = "octavo"
+"""Stands before a colon and each metric's name, unless another is chosen."""
 
 TTFT_BUCKETS = (
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0,
@@ -44,7 +46,7 @@ class Histogram:
     __slots__ = ("_bounds", "_counts", "_help", "_name", "_total")
 
     def __init__(self, name: str, help_text: str, bounds: Sequence[float]) -> None:
-        self._name, self._help = PREFIX + name, help_text
+        self._name, self._help = name, help_text
         self._bounds = tuple(bounds)
         self._counts = [0] * (len(self._bounds) + 1)
         self._total = 0.0
@@ -59,8 +61,8 @@ class Histogram:
             counts[bisect_left(bounds, value)] += 1
         self._total += sum(values)
 
-    def family(self, model: str) -> Metric:
-        family = HistogramMetricFamily(self._name, self._help, labels=["model_name"])
+    def family(self, prefix: str, model: str) -> Metric:
+        family = HistogramMetricFamily(prefix + self._name, self._help, labels=["model_name"])
         running, buckets = 0, []
         for bound, count in zip([*map(float, self._bounds), "+Inf"], self._counts, strict=True):
             running += count
@@ -74,11 +76,14 @@ class PrometheusStats(Collector):
 
     Attributes:
         model_name: label of every sample; known once the engine is up.
+        core_pid: asked for the core's process whenever somebody reads the metrics; None = what it uses is not among them.
     """
 
-    def __init__(self, model_name: str = "") -> None:
+    def __init__(self, model_name: str = "", prefix: str = PREFIX) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
         self.model_name = model_name
+        self.core_pid: Callable[[], int] | None = None
+        self._prefix = prefix + ":"
         self._gauges = SchedulerStats(num_running=0, num_waiting=0, kv_usage=0.0)
         self._counts = dict.fromkeys(_COUNTERS, 0)
         self._finished = dict.fromkeys(("stop", "length", "abort", "error", "repetition"), 0)
@@ -196,22 +201,25 @@ class PrometheusStats(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._gauge_families()
         yield from self._state_families()
+        yield from self._core_families()
         for name, help_text in _COUNTERS.items():
-            counter = CounterMetricFamily(PREFIX + name, help_text, labels=["model_name"])
+            counter = CounterMetricFamily(self._prefix + name, help_text, labels=["model_name"])
             counter.add_metric([self.model_name], self._counts[name])
             yield counter
         success = CounterMetricFamily(
-            PREFIX + "request_success", "Requests that ended.", labels=["model_name", "finished_reason"]
+            self._prefix + "request_success", "Requests that ended.", labels=["model_name", "finished_reason"]
         )
         for reason, count in self._finished.items():
             success.add_metric([self.model_name, reason], count)
         yield success
-        http = CounterMetricFamily(PREFIX + "http_requests", "HTTP requests answered.", labels=["method", "handler", "status"])
+        http = CounterMetricFamily(
+            self._prefix + "http_requests", "HTTP requests answered.", labels=["method", "handler", "status"]
+        )
         for (method, route, status), count in self._http.items():
             http.add_metric([method, route, str(status)], count)
         yield http
         for histogram in self._histograms:
-            yield histogram.family(self.model_name)
+            yield histogram.family(self._prefix, self.model_name)
 
     def _gauge_families(self) -> Iterator[Metric]:
         gauges = {
@@ -221,7 +229,7 @@ class PrometheusStats(Collector):
             "event_loop_longest_turn_seconds": ("Largest event_loop_turn_seconds since the start.", self._longest_turn),
         }
         for name, (help_text, value) in gauges.items():
-            gauge = GaugeMetricFamily(PREFIX + name, help_text, labels=["model_name"])
+            gauge = GaugeMetricFamily(self._prefix + name, help_text, labels=["model_name"])
             gauge.add_metric([self.model_name], value)
             yield gauge
 
@@ -238,12 +246,29 @@ class PrometheusStats(Collector):
         yield self._labelled("engine_sleep_state", "1 = the state the engine is in.", "sleep_state", states)
         if self._cache_config:
             labels = {"model_name": self.model_name, **self._cache_config}
-            info = GaugeMetricFamily(PREFIX + "cache_config_info", "How the KV cache is set up; always 1.", labels=list(labels))
+            info = GaugeMetricFamily(
+                self._prefix + "cache_config_info", "How the KV cache is set up; always 1.", labels=list(labels)
+            )
             info.add_metric(list(labels.values()), 1)
             yield info
 
+    def _core_families(self) -> Iterator[Metric]:
+        usage = None if self.core_pid is None else process_usage(self.core_pid())
+        if usage is None:
+            return
+        memory = GaugeMetricFamily(
+            self._prefix + "core_resident_memory_bytes", "Memory of the engine core's process.", labels=["model_name"]
+        )
+        memory.add_metric([self.model_name], usage.resident_bytes)
+        yield memory
+        time = CounterMetricFamily(
+            self._prefix + "core_cpu_seconds", "Processor time of the engine core's process.", labels=["model_name"]
+        )
+        time.add_metric([self.model_name], usage.cpu_seconds)
+        yield time
+
     def _labelled(self, name: str, help_text: str, label: str, values: Mapping[str, float]) -> Metric:
-        family = GaugeMetricFamily(PREFIX + name, help_text, labels=["model_name", label])
+        family = GaugeMetricFamily(self._prefix + name, help_text, labels=["model_name", label])
         for key, value in values.items():
             family.add_metric([self.model_name, key], value)
         return family

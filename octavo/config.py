@@ -17,11 +17,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from octavo import early_checks
+from octavo import early_checks, foreign_envs
 from octavo.checked import Fields
 from octavo.early_checks import check_cache_size
 from octavo.errors import ConfigError
-from octavo.foreign_args import FOREIGN_ARGS, check_foreign
+from octavo.foreign_args import FOREIGN_ARGS, SAME_VALUES, check_foreign, own_value
 from octavo.generation_config import check_overrides
 from octavo.hf_config import (
     BUILT_IN,
@@ -161,6 +161,7 @@ class EngineArgs:
         None,
         "Turn the weights into this while loading; int8 = products in 8 bits, a scale a row of weights and activations; gguf = products with a GGUF file's blocks as they are, activations in 8 bits.",
         choices=("int8", "gguf"),
+        flag="-q",
     )
     device: str = option("auto", "Where to run.", choices=("auto", "cpu", "cuda"))
     seed: int = option(0, "Seed of dummy weights; a request brings its own seed, or gets a random one.")
@@ -215,6 +216,12 @@ class EngineArgs:
     )
     disable_log_stats: bool = option(False, "No statistics in the log.")
 
+    def __post_init__(self) -> None:
+        for name, table in SAME_VALUES.items():
+            value = getattr(self, name)
+            if isinstance(value, str):
+                setattr(self, name, table.get(value, value))
+
     @classmethod
     def from_kwargs(cls, **kwargs: Any) -> EngineArgs:
         """Make one from keyword arguments, vLLM's without effect here included.
@@ -227,7 +234,7 @@ class EngineArgs:
         given = {}
         for name, value in kwargs.items():
             if name in known:
-                given[name] = value
+                given[name] = own_value(name, value)
             elif name in FOREIGN_ARGS:
                 check_foreign(name, value)
             else:
@@ -295,6 +302,7 @@ class EngineArgs:
             choices = f.metadata["choices"]
             value = getattr(self, f.name)
             if choices and value is not None and value not in choices:
+                own_value(f.name, value)  # has better words for a value of vLLM's
                 raise ConfigError(f"{flag_name(f.name)} must be one of {', '.join(choices)}, got {value!r}")
         if self.gpu_memory_utilization is not None and not 0.0 < self.gpu_memory_utilization <= 1.0:
             raise ConfigError(f"--gpu-memory-utilization must be in (0, 1], got {self.gpu_memory_utilization}")
@@ -402,10 +410,16 @@ class EngineArgs:
             block_size=self.block_size or (32 if device == "cpu" else 16),
             dtype=model.dtype if self.kv_cache_dtype == "auto" else self.kv_cache_dtype,  # type: ignore[arg-type]
             memory_utilization=self.gpu_memory_utilization or (0.25 if device == "cpu" else 0.9),
-            memory_bytes=parse_bytes(self.kv_cache_memory_bytes),
+            memory_bytes=self._cache_bytes(device),
             num_blocks=self.num_gpu_blocks_override,
             enable_prefix_caching=self.enable_prefix_caching,
         )
+
+    def _cache_bytes(self, device: str) -> int | None:
+        others = (self.kv_cache_memory_bytes, self.gpu_memory_utilization, self.num_gpu_blocks_override)
+        if device == "cpu" and all(other is None for other in others):
+            return foreign_envs.cache_bytes()
+        return parse_bytes(self.kv_cache_memory_bytes)
 
     def _scheduler_config(self, model: ModelConfig, device: str) -> SchedulerConfig:
         max_num_seqs = self.max_num_seqs or (128 if device == "cpu" else 256)

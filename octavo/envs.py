@@ -19,11 +19,12 @@ PREFIX = "OCTAVO_"
 
 @dataclass(frozen=True)
 class EnvVar:
-    """One variable: how to parse it, its default, and what it is for."""
+    """One variable: how to parse it, its default, what it is for, and vLLM's names for it, which are read where it is unset."""
 
     parse: Callable[[str], Any]
     default: Callable[[], Any]
     doc: str
+    others: tuple[str, ...] = ()
 
 
 def _cache_home() -> Path:
@@ -39,6 +40,10 @@ def _choice(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
+def _level(text: str) -> str:
+    return _choice("debug", "info", "warning", "error")("error" if text.lower() == "critical" else text.lower())
+
+
 def _flag(text: str) -> bool:
     if text.lower() in ("1", "true", "yes", "on"):
         return True
@@ -48,7 +53,7 @@ def _flag(text: str) -> bool:
 
 
 TABLE: dict[str, EnvVar] = {
-    "API_KEY": EnvVar(str, lambda: None, "Key that clients must send (same as --api-key)."),
+    "API_KEY": EnvVar(str, lambda: None, "Key that clients must send (same as --api-key).", ("VLLM_API_KEY",)),
     "CACHE_DIR": EnvVar(Path, _cache_home, "Where downloaded and converted files are kept."),
     "CPU_ISA": EnvVar(
         _choice("portable", "avx2", "avx512", "avx512_bf16", "amx"),
@@ -60,36 +65,57 @@ TABLE: dict[str, EnvVar] = {
         _choice("text", "json"), lambda: "text", "Form of log lines: text, or one JSON object a line (same as --log-format)."
     ),
     "LOG_LEVEL": EnvVar(
-        _choice("debug", "info", "warning", "error"), lambda: "info", "Level of Octavo's loggers (same as --log-level)."
+        _level,
+        lambda: "info",
+        "Level of Octavo's loggers: debug, info, warning or error (same as --log-level).",
+        ("VLLM_LOGGING_LEVEL",),
     ),
-    "LOG_STATS_INTERVAL": EnvVar(float, lambda: 10.0, "Seconds between two lines of statistics in the log."),
+    "LOG_STATS_INTERVAL": EnvVar(
+        float, lambda: 10.0, "Seconds between two lines of statistics in the log.", ("VLLM_LOG_STATS_INTERVAL",)
+    ),
     "NUM_THREADS": EnvVar(int, lambda: None, "Compute threads; unset = the processors this process may use."),
     "OFFLINE": EnvVar(_flag, lambda: False, "1 = never ask the model hub or a package index."),
-    "PROFILER_DIR": EnvVar(Path, lambda: None, "Folder for the traces of /start_profile; unset = no profiles."),
-    "SERVER_DEV_MODE": EnvVar(
-        _flag, lambda: False, "1 = the server also answers /sleep, /pause, /collective_rpc and the like."
+    "PROFILER_DIR": EnvVar(
+        Path, lambda: None, "Folder for the traces of /start_profile; unset = no profiles.", ("VLLM_TORCH_PROFILER_DIR",)
     ),
-    "START_TIMEOUT": EnvVar(float, lambda: 600.0, "Seconds the engine core may take to become ready."),
+    "SERVER_DEV_MODE": EnvVar(
+        _flag,
+        lambda: False,
+        "1 = the server also answers /sleep, /pause, /collective_rpc and the like.",
+        ("VLLM_SERVER_DEV_MODE",),
+    ),
+    "START_TIMEOUT": EnvVar(
+        float, lambda: 600.0, "Seconds the engine core may take to become ready.", ("VLLM_ENGINE_READY_TIMEOUT_S",)
+    ),
     "STEP_TIMEOUT": EnvVar(
-        float, lambda: 300.0, "Seconds in which no step of the engine ends, with work running, before /livez fails."
+        float,
+        lambda: 300.0,
+        "Seconds in which no step of the engine ends, with work running, before /livez fails.",
+        ("VLLM_ENGINE_ITERATION_TIMEOUT_S", "VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS"),
     ),
 }
 
 
 def get(name: str) -> Any:
-    """Value of `OCTAVO_<name>`, parsed, or its default.
+    """Value of `OCTAVO_<name>`, or else of vLLM's name for it, parsed, or its default.
 
     Raises:
         ConfigError: the variable is set to something that cannot be parsed.
     """
     entry = TABLE[name]
-    text = os.environ.get(PREFIX + name)
+    variable = source(name)
+    text = os.environ.get(variable)
     if text is None:
         return entry.default()
     try:
         return entry.parse(text)
     except ValueError as error:
-        raise ConfigError(f"environment variable {PREFIX}{name}={text!r}: {error}") from None
+        raise ConfigError(f"environment variable {variable}={text!r}: {error}") from None
+
+
+def source(name: str) -> str:
+    """The variable that `get` reads: the first that is set, or `OCTAVO_<name>`."""
+    return next((variable for variable in (PREFIX + name, *TABLE[name].others) if variable in os.environ), PREFIX + name)
 
 
 def __getattr__(name: str) -> Any:

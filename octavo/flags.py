@@ -9,14 +9,21 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import re
 import sys
 import types
 import typing
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 from octavo.config import flag_name
-from octavo.foreign_args import FOREIGN_ARGS
+from octavo.errors import ConfigError
+from octavo.foreign_args import FOREIGN_ARGS, ForeignArg, own_value
+from octavo.suggestions import did_you_mean
+
+ON, OFF = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+"""Values of a switch, as text."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,15 +86,73 @@ def _kind(name: str, hint: Any) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with `_` for `-` in flags, dotted keys for JSON flags and no guessing of abbreviations."""
+    """argparse with `_` for `-` in flags, values for switches, dotted keys for JSON flags and no guessing of abbreviations."""
 
     def __init__(self, **options: Any) -> None:
         options.setdefault("allow_abbrev", False)
         super().__init__(**options)
+        self._source = ""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse does it, on the normalized words."""
-        return super().parse_known_args(normalized(sys.argv[1:] if args is None else args), namespace)
+        words = normalized(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(self._without_switch_values(words), namespace)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does it; of a flag that is not known, the nearest known one is named."""
+        given, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._meant(unknown)}")
+        return given
+
+    @contextmanager
+    def reading(self, source: str) -> Iterator[None]:
+        """Errors of the block name where the words came from."""
+        self._source = f"{source}: "
+        try:
+            yield
+        finally:
+            self._source = ""
+
+    def error(self, message: str) -> NoReturn:
+        """As argparse does it; says where the words came from if it was not the command line."""
+        super().error(self._source + message)
+
+    def _meant(self, unknown: Sequence[str]) -> str:
+        known = [name for action in self._actions if action.help != argparse.SUPPRESS for name in action.option_strings]
+        hints = (did_you_mean(word.partition("=")[0], known) for word in unknown if word.startswith("-"))
+        return next(filter(None, hints), "")
+
+    def _without_switch_values(self, words: Sequence[str]) -> list[str]:
+        """`--x=true` and `--x true` are `--x`, `--x false` is `--no-x`.
+
+        A following word is left alone where any word may stand for itself, say a prompt's.
+        """
+        positional = [action for action in self._actions if not action.option_strings]
+        free = len(positional) > 1 or any(action.nargs in ("*", "+", argparse.REMAINDER) for action in positional)
+        result: list[str] = []
+        rest = list(words)
+        while rest:
+            word = rest.pop(0)
+            if word == "--":
+                return [*result, word, *rest]
+            name, equals, value = word.partition("=")
+            action = self._option_string_actions.get(name)
+            if not isinstance(action, argparse.BooleanOptionalAction):
+                result.append(word)
+                continue
+            if not equals and not free and rest and rest[0].lower() in (*ON, *OFF):
+                equals, value = "=", rest.pop(0)
+            result.append(self._switch(action, name, value) if equals else name)
+        return result
+
+    def _switch(self, action: argparse.Action, name: str, value: str) -> str:
+        if value.lower() not in (*ON, *OFF):
+            self.error(f"argument {'/'.join(action.option_strings)}: a switch takes true or false, got {value!r}")
+        on = (value.lower() in ON) is not name.startswith("--no-")
+        return next(
+            spelled for spelled in action.option_strings if spelled.startswith("--") and spelled.startswith("--no-") is not on
+        )
 
 
 def add_flags(
@@ -111,7 +176,7 @@ def _add_flag(group: Any, flag: Flag, default: Any) -> None:
     elif flag.kind == "json":
         group.add_argument(*flag.names, type=_json_object, action=_Merge, metavar=flag.metavar, **common)
     elif flag.choices:
-        group.add_argument(*flag.names, choices=flag.choices, **common)
+        group.add_argument(*flag.names, type=_own_value_of(flag.field), choices=flag.choices, **common)
     else:
         parse = {"int": int, "float": float, "number or text": _number_or_text}.get(flag.kind, str)
         group.add_argument(*flag.names, type=parse, metavar=flag.metavar, **common)
@@ -153,6 +218,18 @@ def _json_object(text: str) -> dict[str, Any]:
     return value
 
 
+def _own_value_of(field: str) -> Callable[[str], str]:
+    """Parses a value of vLLM's into one of this version's, or says why there is none."""
+
+    def parse(text: str) -> str:
+        try:
+            return str(own_value(field, text))
+        except ConfigError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parse
+
+
 def _number_or_text(text: str) -> int | str:
     try:
         return int(text)
@@ -160,24 +237,28 @@ def _number_or_text(text: str) -> int | str:
         return text
 
 
-def add_foreign(parser: argparse.ArgumentParser) -> None:
+def add_foreign(parser: argparse.ArgumentParser, table: Mapping[str, ForeignArg] = FOREIGN_ARGS) -> None:
     """Accept, without showing them, vLLM's flags that are no options here; `check_foreign` says what becomes of each."""
-    short = {
-        "tensor_parallel_size": ("-tp",),
-        "pipeline_parallel_size": ("-pp",),
-        "data_parallel_size": ("-dp",),
-        "compilation_config": ("-cc",),
-        "optimization_level": ("-O",),
-        "enable_expert_parallel": ("-ep",),
-        "speculative_config": ("-sc",),
-    }
-    for name, arg in FOREIGN_ARGS.items():
+    for name, arg in table.items():
         options: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
-        names = (flag_name(name), *short.get(name, ()))
+        names = (flag_name(name), *_SHORT.get(name, ()))
         if arg.switch:
             parser.add_argument(*names, action=argparse.BooleanOptionalAction, **options)
+        elif arg.many:
+            parser.add_argument(*names, type=_any_value, nargs="*", action="extend", **options)
         else:
             parser.add_argument(*names, type=_any_value, **options)
+
+
+_SHORT = {
+    "tensor_parallel_size": ("-tp",), "pipeline_parallel_size": ("-pp",), "data_parallel_size": ("-dp",),
+    "decode_context_parallel_size": ("-dcp",), "prefill_context_parallel_size": ("-pcp",), "compilation_config": ("-cc",),
+    "optimization_level": ("-O",), "enable_expert_parallel": ("-ep",), "speculative_config": ("-sc",),
+    "data_parallel_size_local": ("-dpl",), "data_parallel_start_rank": ("-dpr",), "data_parallel_rank": ("-dpn",),
+    "data_parallel_address": ("-dpa",), "data_parallel_rpc_port": ("-dpp",), "data_parallel_backend": ("-dpb",),
+    "nnodes": ("-n",), "node_rank": ("-r",),
+}  # fmt: skip
+"""vLLM's short spellings."""
 
 
 def _any_value(text: str) -> Any:
@@ -202,14 +283,18 @@ def normalized(argv: Sequence[str]) -> list[str]:
             return [*result, word, *words]
         flag, equals, value = word.partition("=")
         name, dot, path = flag.partition(".")
-        if not word.startswith("--") or " " in flag:
-            result.append(word)
-        elif not dot:
-            result.append(name.replace("_", "-") + equals + value)
-        else:
+        if dot and _DOTTED.fullmatch(flag):
             text = value if equals else next(words, "")
             result.append(f"{name.replace('_', '-')}={json.dumps(_nested(path, text))}")
+        elif word.startswith("--") and " " not in flag:
+            result.append(name.replace("_", "-") + dot + path + equals + value)
+        else:
+            result.append(word)
     return result
+
+
+_DOTTED = re.compile(r"--?[A-Za-z][\w-]*\.[^\s]+")
+"""A JSON flag, its short spelling too (`-cc.level`), with one of its keys."""
 
 
 def _nested(path: str, text: str) -> dict[str, Any]:

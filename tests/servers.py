@@ -28,6 +28,15 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
+def core_pid(server: OctavoServer) -> int:
+    """The process of a server's engine core; a successor may be another thread's child."""
+    for task in Path(f"/proc/{server.process.pid}/task").iterdir():
+        for pid in (task / "children").read_text().split():
+            if b"octavo.core.process" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return int(pid)
+    raise AssertionError(f"no core among the children of {server.process.pid}\n{server.log_tail()}")
+
+
 class OctavoServer:
     """`octavo serve MODEL FLAGS...` as a context manager.
 

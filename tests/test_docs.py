@@ -69,7 +69,9 @@ def test_other_pages_name_classes_that_exist(name: str) -> None:
 @every_page
 def test_flags_exist(page: Path) -> None:
     flags = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", prose(page))) - {"--x", "--no-x", "--flag"}
-    accepted = known_flags() | {name for line in cli_docs.page().splitlines() for name in re.findall(r"`(--[a-z-]+)`", line)}
+    accepted = known_flags() | {
+        name for line in (cli_docs.page() + vllm_docs.page()).splitlines() for name in re.findall(r"`(--[a-z-]+)`", line)
+    }
     assert flags <= accepted | {"--config"}, flags - accepted
 
 

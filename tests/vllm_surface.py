@@ -348,3 +348,42 @@ METRICS = [
     "spec_decode_num_accepted_tokens_per_pos",
     "cache_config_info",
 ]
+
+SERVE_FLAGS = """
+model runner convert tokenizer tokenizer-mode tokenizer-revision revision code-revision skip-tokenizer-init trust-remote-code
+dtype seed max-model-len served-model-name hf-config-path hf-token hf-overrides config-format load-format download-dir
+model-impl quantization allow-deprecated-quantization enforce-eager max-logprobs logprobs-mode generation-config
+override-generation-config logits-processors pooler-config io-processor-plugin enable-prompt-embeds enable-sleep-mode
+disable-sliding-window allowed-local-media-path allowed-media-domains renderer-num-workers gpu-memory-utilization
+device-memory-utilization kv-cache-memory-bytes block-size num-gpu-blocks-override kv-cache-dtype enable-prefix-caching
+prefix-caching-hash-algo cpu-offload-gb kv-offloading-size kv-offloading-backend kv-transfer-config kv-events-config watermark
+max-num-seqs max-num-batched-tokens max-num-scheduled-tokens max-num-queued-reqs max-num-queued-tokens enable-chunked-prefill
+long-prefill-token-threshold scheduling-policy async-scheduling stream-interval disable-chunked-mm-input scheduler-cls
+disable-hybrid-kv-cache-manager tensor-parallel-size pipeline-parallel-size data-parallel-size data-parallel-size-local
+data-parallel-start-rank data-parallel-rank data-parallel-address data-parallel-rpc-port data-parallel-backend
+data-parallel-external-lb data-parallel-hybrid-lb decode-context-parallel-size prefill-context-parallel-size
+enable-expert-parallel all2all-backend enable-eplb eplb-config distributed-executor-backend nnodes node-rank master-addr
+master-port disable-custom-all-reduce max-parallel-loading-workers worker-cls worker-extension-cls numa-bind headless
+api-server-count limit-mm-per-prompt mm-processor-kwargs media-io-kwargs enable-mm-embeds mm-processor-cache-gb
+mm-processor-cache-type mm-shm-cache-max-object-size-mb mm-hasher-algorithm mm-encoder-tp-mode mm-encoder-only
+language-model-only skip-mm-profiling interleave-mm-strings video-pruning-rate enable-lora lora-modules max-lora-rank max-loras
+max-cpu-loras lora-dtype lora-target-modules fully-sharded-loras default-mm-loras enable-tower-connector-lora
+speculative-config spec-method spec-model spec-tokens structured-outputs-config reasoning-parser reasoning-parser-plugin
+compilation-config optimization-level cudagraph-capture-sizes max-cudagraph-capture-size attention-backend performance-mode
+moe-backend linear-backend kernel-config attention-config profiler-config host port uds api-key allowed-origins allowed-methods
+allowed-headers root-path middleware ssl-keyfile ssl-certfile ssl-ca-certs uvicorn-log-level chat-template
+chat-template-content-format default-chat-template-kwargs trust-request-chat-template trust-request-mm-kwargs response-role
+enable-auto-tool-choice tool-call-parser tool-parser-plugin tool-server return-tokens-as-token-ids
+enable-prompt-tokens-details enable-force-include-usage enable-per-request-metrics enable-request-id-headers
+enable-server-load-tracking enable-tokenizer-info-endpoint enable-scale-out tokens-only enable-log-requests enable-log-outputs
+max-log-len disable-log-stats disable-fastapi-docs disable-uvicorn-access-log sse-keep-alive-interval fingerprint-mode
+h11-max-header-count shutdown-timeout grpc grpc-port otlp-traces-endpoint config
+"""
+"""Flags of `vllm serve` 0.32, without their dashes."""
+
+OLD_SERVE_FLAGS = """
+task num-scheduler-steps multi-step-stream-outputs disable-async-output-proc swap-space speculative-model
+num-speculative-tokens speculative-draft-tensor-parallel-size use-v2-block-manager guided-decoding-backend
+"""
+"""Flags of version 0.6.3 that 0.32 has no more."""
+SHORT_SERVE_FLAGS = "-q -tp -pp -dp -dcp -pcp -ep -sc -cc -O"

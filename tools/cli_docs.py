@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from octavo import envs
-from octavo.config import EngineArgs, flag_name
+from octavo.config import EngineArgs
 from octavo.flags import Flag, flags_of
-from octavo.foreign_args import FOREIGN_ARGS, ForeignArg
+from octavo.foreign_envs import READ_AS, WITHOUT_EFFECT
 from octavo.frontend.cli.chat import ChatOptions
 from octavo.frontend.cli.complete import CompleteOptions
 from octavo.frontend.cli.main import COMMANDS
@@ -31,9 +31,15 @@ HEADER = """\
 
 *Made from the options' own definitions by `make docs`; do not edit.*
 
-A switch `--x` has a twin `--no-x`. `_` in a flag is the same as `-`. A flag of type JSON takes one JSON object, or its keys
+A switch `--x` has a twin `--no-x`, and takes a value, too: `--x=false`, `--x false`. `_` in a flag is the same as `-`. A flag of type JSON takes one JSON object, or its keys
 one by one: `--hf-overrides.rope_scaling.factor 2`, and `--flag.key+ value` adds to a list. `octavo serve --config FILE` reads
 options from a YAML or JSON file; the command line goes first.
+"""
+
+FOREIGN = """\
+## vLLM's flags
+
+[vllm.md](vllm.md) says of each flag of vLLM's whether it is served, accepted without effect, or refused.
 """
 
 SECTIONS: list[tuple[str, str, list[tuple[str, type]]]] = [
@@ -126,7 +132,7 @@ def page() -> str:
         parts.append(f"## `{title}`\n\n{text}\n")
         for heading, cls in tables:
             parts.append((f"### {heading}\n\n" if heading else "") + table(flags_of(cls)))
-    return "\n".join([*parts, short_names(), foreign(), environment()])
+    return "\n".join([*parts, short_names(), FOREIGN, environment()])
 
 
 def table(flags: Sequence[Flag]) -> str:
@@ -147,30 +153,17 @@ def short_names() -> str:
     return "\n".join(["## Short names\n", "Wherever a model is named.\n", "| Name | Model |", "|---|---|", *rows]) + "\n"
 
 
-def foreign() -> str:
-    """The sections on flags of other engines."""
-    accepted = {name: arg for name, arg in FOREIGN_ARGS.items() if arg.only is None}
-    refused = {name: arg for name, arg in FOREIGN_ARGS.items() if arg.only is not None}
-    lines = [
-        "## Accepted without effect\n",
-        "These flags of other engines may stay in a command line; they change nothing here.\n",
-        *_reasons(accepted),
-        "\n## Refused by name\n",
-        "These flags of other engines are refused unless their value asks for nothing.\n",
-        *_reasons(refused),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _reasons(args: dict[str, ForeignArg]) -> list[str]:
-    rows = [f"| `{flag_name(name)}` | {escaped(arg.why)} |" for name, arg in args.items()]
-    return ["| Flag | Why |", "|---|---|", *rows]
-
-
 def environment() -> str:
     """The section on environment variables."""
     lines = ["## Environment variables\n", "| Variable | Meaning |", "|---|---|"]
     lines += [f"| `{envs.PREFIX}{name}` | {escaped(variable.doc)} |" for name, variable in envs.TABLE.items()]
+    lines += [
+        "\n### Variables of vLLM's and of Ascend's stack\n",
+        "The server says at its start what becomes of each that is set.\n",
+    ]
+    lines += ["| Variable | What becomes of it |", "|---|---|"]
+    lines += [f"| `{name}` | read as `{own}`, unless that is set |" for name, own in READ_AS.items()]
+    lines += [f"| `{name}` | no effect: {escaped(why)} |" for name, why in WITHOUT_EFFECT.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -8,18 +8,24 @@ from itertools import groupby
 from pathlib import Path
 
 from octavo import not_served
+from octavo.config import flag_name
+from octavo.foreign_args import FOREIGN_ARGS, FOREIGN_VALUES
+from octavo.foreign_flags import FOREIGN_FLAGS, SERVED_FLAGS
 
 HEADER = """\
 # Coming from vLLM
 
-*The lists are made from `octavo/not_served.py` by `make docs`; do not edit.*
+*The lists are made from `octavo/not_served.py`, `octavo/foreign_args.py` and `octavo/foreign_flags.py` by `make docs`; do not edit.*
 
 Scripts and clients written for vLLM run with `octavo` in the place of `vllm`: `LLM`, `AsyncLLM`, `LLMEngine`, `EngineArgs`,
 `SamplingParams` and the outputs have vLLM's names, defaults and ranges, the server its endpoints, fields, null fields and metrics (under
 `octavo:`). What is not there is refused with one sentence, never ignored.
 
-- `LLM(...)` and `octavo serve` take vLLM's arguments: [cli.md](cli.md) lists those that change nothing (logged once) and those that are
-  refused unless they ask for nothing.
+- `LLM(...)` and `octavo serve` take vLLM's arguments; below are those that change nothing (logged once) and those that are refused unless
+  they ask for nothing. `python -m octavo.entrypoints.openai.api_server` and `python -m octavo.entrypoints.api_server` are `octavo serve`.
+- vLLM's environment variables are read, or reported at the start: [cli.md](cli.md) lists them.
+- `--metrics-prefix vllm` gives the metrics vLLM's names, for dashboards made for it.
+- Request bodies take what pydantic's lax mode takes: numbers and switches as text, switches as 0 and 1.
 - `LLM.get_tokenizer()` gives the tokenizer of transformers, loaded when first asked for.
 - `sleep(level)`: 0 pauses, 1 gives the KV cache's memory back (on a GPU the weights', too), 2 both. `wake_up()` loads the weights again by
   itself, and with `mode="keep"` requests go on where they were.
@@ -49,10 +55,37 @@ SECTIONS: tuple[tuple[str, Mapping[str, str]], ...] = (
 
 def page() -> str:
     """The whole page."""
-    parts = [HEADER, "## What is not there\n"]
+    parts = [HEADER, flags(), "## What is not there\n"]
     for title, table in SECTIONS:
         parts.append(f"### {title}\n\n{rows(table)}")
     return "\n".join(parts)
+
+
+def flags() -> str:
+    """The section on flags: served, accepted without effect, refused."""
+    foreign = {**FOREIGN_ARGS, **FOREIGN_FLAGS}
+    accepted = {flag_name(name): arg.why for name, arg in foreign.items() if arg.only is None}
+    refused = {flag_name(name): arg.why for name, arg in foreign.items() if arg.only is not None}
+    values = {f"{flag_name(field)} {value}": why for field, table in FOREIGN_VALUES.items() for value, why in table.items()}
+    return "\n".join(
+        [
+            "## Flags of `vllm serve`\n",
+            "Flags that older versions had are among them.\n",
+            "### Served\n",
+            "They do what they do in vLLM; [cli.md](cli.md) describes each.\n",
+            ", ".join(f"`--{name}`" for name in SERVED_FLAGS) + ".\n",
+            "### Accepted without effect\n",
+            rows(by_reason(accepted)),
+            "### Refused, unless the value asks for nothing\n",
+            rows(by_reason({**refused, **values})),
+        ]
+    )
+
+
+def by_reason(table: Mapping[str, str]) -> dict[str, str]:
+    """The same table, its reasons together, in the order in which they first come."""
+    order = {why: place for place, why in enumerate(dict.fromkeys(table.values()))}
+    return dict(sorted(table.items(), key=lambda entry: order[entry[1]]))
 
 
 def rows(table: Mapping[str, str]) -> str:

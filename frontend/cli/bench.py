@@ -9,6 +9,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from octavo.suggestions import did_you_mean
+
 BENCHMARKS = {
     "serve": "Load a running OpenAI-compatible server and measure latency and throughput.",
     "throughput": "Measure how many tokens a second the engine gives offline.",
@@ -32,6 +34,7 @@ def main(argv: Sequence[str]) -> int:
         print(usage())
         return 0 if words else 2
     if words[0] not in BENCHMARKS:
-        print(f"octavo bench: there is no benchmark {words[0]!r}; benchmarks: {', '.join(BENCHMARKS)}", file=sys.stderr)
+        hint = did_you_mean(words[0], BENCHMARKS)
+        print(f"octavo bench: there is no benchmark {words[0]!r}{hint}; benchmarks: {', '.join(BENCHMARKS)}", file=sys.stderr)
         return 2
     return int(importlib.import_module(f"octavo.tools.bench_{words[0]}").main(words[1:]))

@@ -4,38 +4,41 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from octavo.config import flag_name
+from octavo.errors import ConfigError
+from octavo.flags import Parser
 from octavo.frontend.server.options import PROTECTING
 
 Fail = Callable[[str], NoReturn]
 """Ends the command with a message, as `ArgumentParser.error` does."""
 
 
-def words_from_options(options: dict[str, Any], fail: Fail) -> list[str]:
-    """Options of a file (`{"max-model-len": 4096, ...}`) as the words of a command line.
+def words_from_option(key: str, value: Any, fail: Fail) -> list[str]:
+    """An option of a file (`max-model-len: 4096`) as the words of a command line.
 
     An option without a value is one left out, unless it protects something: then it is passed on empty, to be refused.
     """
-    words: list[str] = []
-    for key, value in options.items():
-        flag = flag_name(str(key).lstrip("-"))
-        if value is None:
-            if flag[2:].replace("-", "_") in PROTECTING:
-                words.append(f"{flag}=")
-        elif isinstance(value, bool):
-            words.append(flag if value else "--no-" + flag[2:])
-        elif isinstance(value, list):
-            words += [flag, *map(str, value)]
-        elif isinstance(value, dict):
-            words.append(f"{flag}={json.dumps(value)}")
-        elif isinstance(value, str | int | float):
-            words.append(f"{flag}={value}")
-        else:
-            fail(f"{key}: a value of type {type(value).__name__} has no command-line form")
-    return words
+    flag = flag_name(key.lstrip("-"))
+    if value is None:
+        return [f"{flag}="] if _field_of(key) in PROTECTING else []
+    if isinstance(value, bool):
+        return [flag if value else "--no-" + flag[2:]]
+    if isinstance(value, list):
+        return [flag, *(json.dumps(item) if isinstance(item, dict) else str(item) for item in value)]
+    if isinstance(value, dict):
+        return [f"{flag}={json.dumps(value)}"]
+    if not isinstance(value, str | int | float):
+        fail(f"a value of type {type(value).__name__} has no command-line form")
+    return [f"{flag}={value}"]
+
+
+def _field_of(key: str) -> str:
+    return key.lstrip("-").partition(".")[0].replace("-", "_")
 
 
 def read_options(path: str, fail: Fail) -> dict[str, Any]:
@@ -67,18 +70,53 @@ def _json_or_yaml(path: str, text: str, fail: Fail) -> Any:
         fail(f"--config: {path}: {error}")
 
 
+class FileKeys:
+    """Which options came from the file, to name it in errors that are found later."""
+
+    def __init__(self) -> None:
+        self._path = ""
+        self._keys: dict[str, str] = {}
+
+    def read_from(self, path: str, keys: dict[str, str]) -> None:
+        """The options by field, and the keys that the file has for them."""
+        self._path, self._keys = path, keys
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """A ConfigError of the block that is about an option of the file says which file and key it is."""
+        try:
+            yield
+        except ConfigError as error:
+            flags = (flag[2:].replace("-", "_") for flag in re.findall(r"--[a-z][a-z0-9-]*", str(error)))
+            keys = [self._keys[field] for field in dict.fromkeys(flags) if field in self._keys]
+            if not keys:
+                raise
+            raise ConfigError(f"{error} ({', '.join(keys)} in {self._path})") from error
+
+
 def parse_with_config(
-    parser: argparse.ArgumentParser, argv: Sequence[str], settle: Callable[[argparse.Namespace], None]
+    parser: Parser, argv: Sequence[str], settle: Callable[[argparse.Namespace], None], origin: FileKeys
 ) -> argparse.Namespace:
     """Parse `argv`, with the options of `--config FILE` beneath it.
 
-    `settle` is called on what each of the two says, before one is laid over the other.
+    Args:
+        parser: has `--config`.
+        argv: the command line.
+        settle: called on what each of the two says, before one is laid over the other.
+        origin: told which options of the file hold.
     """
     given = parser.parse_args(list(argv))
     settle(given)
     path = vars(given).pop("config", None)
     if path is None:
         return given
-    beneath = parser.parse_args(words_from_options(read_options(path, parser.error), parser.error))
+    beneath = argparse.Namespace()
+    keys: dict[str, str] = {}
+    for key, value in read_options(path, parser.error).items():
+        with parser.reading(f"--config {path}: {key}"):
+            words = words_from_option(str(key), value, parser.error)
+            parser.parse_args(words, beneath)
+        keys[_field_of(str(key))] = str(key)
     settle(beneath)
+    origin.read_from(path, {field: key for field, key in keys.items() if field not in vars(given)})
     return argparse.Namespace(**{**vars(beneath), **vars(given)})

@@ -75,7 +75,10 @@ def _main(words: list[str]) -> int:
         print(__version__)
         return 0
     if words[0] not in COMMANDS:
-        print(f"octavo: there is no command {words[0]!r}; commands: {', '.join(COMMANDS)}", file=sys.stderr)
+        from octavo.suggestions import did_you_mean
+
+        hint = did_you_mean(words[0], COMMANDS)
+        print(f"octavo: there is no command {words[0]!r}{hint}; commands: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     return _run(COMMANDS[words[0]], words[1:])
 

@@ -15,7 +15,7 @@ from octavo.config import EngineArgs, option
 from octavo.errors import ConfigError
 from octavo.flags import Parser, add_flags, add_foreign
 from octavo.frontend.cli import utf8
-from octavo.frontend.cli.config_file import words_from_options
+from octavo.frontend.cli.config_file import words_from_option
 from octavo.frontend.cli.connection import AskingOptions
 from octavo.model_source import DEFAULT_MODEL
 from octavo.short_names import SHORT_NAMES
@@ -77,7 +77,8 @@ def parse(argv: Sequence[str]) -> Task:
     prompt = " ".join(words) if words else None
     for text in (prompt, options.system_prompt):
         utf8.checked(text or "", "the command line")
-    return Task(model, prompt, words_from_options(given, parser.error), options)
+    engine = [word for name, value in given.items() for word in words_from_option(name, value, parser.error)]
+    return Task(model, prompt, engine, options)
 
 
 def _is_model(word: str) -> bool:

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from octavo.config import EngineArgs
 from octavo.core.waiting_core import WaitingCore
 from octavo.flags import Parser, add_flags, add_foreign, split
-from octavo.frontend.cli.config_file import parse_with_config
+from octavo.foreign_args import check_foreign
+from octavo.foreign_flags import FOREIGN_FLAGS
+from octavo.frontend.cli.config_file import FileKeys, parse_with_config
 from octavo.frontend.server.logs import choose_log
 from octavo.frontend.server.options import ServerOptions
 
@@ -26,12 +28,22 @@ def make_parser() -> Parser:
     add_flags(parser, ServerOptions, "server options")
     add_flags(parser, EngineArgs, "engine options")
     add_foreign(parser)
+    add_foreign(parser, FOREIGN_FLAGS)
     return parser
 
 
-def parse(argv: Sequence[str]) -> tuple[EngineArgs, ServerOptions]:
-    """The options that a command line asks for; exits with a message when it is not understood."""
+def parse(argv: Sequence[str], origin: FileKeys | None = None) -> tuple[EngineArgs, ServerOptions]:
+    """The options that a command line asks for; exits with a message when it is not understood.
+
+    Args:
+        argv: the words behind `octavo serve`.
+        origin: told which options came from a file.
+
+    Raises:
+        ConfigError: a flag asks for what this version has not.
+    """
     parser = make_parser()
+    origin = origin or FileKeys()
 
     def settle_model(given: argparse.Namespace) -> None:
         model = vars(given).pop("model_tag", None)
@@ -40,15 +52,20 @@ def parse(argv: Sequence[str]) -> tuple[EngineArgs, ServerOptions]:
         if model is not None:
             given.model = model
 
-    given = parse_with_config(parser, argv, settle_model)
+    given = parse_with_config(parser, argv, settle_model, origin)
     engine, server = split(given, EngineArgs, ServerOptions)
-    return EngineArgs.from_kwargs(**engine), ServerOptions(**server)
+    with origin.named():
+        for name in [name for name in FOREIGN_FLAGS if name in engine]:
+            check_foreign(name, engine.pop(name), FOREIGN_FLAGS)
+        return EngineArgs.from_kwargs(**engine), ServerOptions(**server)
 
 
 def main(argv: Sequence[str]) -> int:
     """Serve until stopped; returns the exit code."""
-    engine_args, options = parse(argv)
-    with WaitingCore(environment=choose_log(options)) as core:  # imports torch while this process imports the server
+    origin = FileKeys()
+    engine_args, options = parse(argv, origin)
+    environment = choose_log(options)
+    with origin.named(), WaitingCore(environment=environment) as core:  # imports torch while this process imports the server
         from octavo.frontend.server.run import run_server
 
         return run_server(engine_args, options, core)

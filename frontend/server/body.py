@@ -3,6 +3,9 @@
 Decoding holds the interpreter, and the event loop with it, wherever it runs. So what a body may make of itself is bounded by
 counting its brackets and commas first, which is quick, and a large body is decoded in a thread.
 
+Numbers and switches may be text, and switches 0 and 1, as pydantic's lax mode takes them; a body that is strictly right costs
+nothing for that.
+
 A field is served (it is in the Struct), refused (known, but this version cannot honour it), accepted without effect, or
 unknown: then the answer carries a warning header, or the request is refused with --strict-params.
 """
@@ -10,6 +13,7 @@ unknown: then the answer carries a warning header, or the request is refused wit
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -67,6 +71,7 @@ class BodyType(Generic[T]):
         self.refused = refused or {}
         self._without_effect = without_effect
         self._decoder = msgspec.json.Decoder(struct)
+        self._lax_decoder = msgspec.json.Decoder(struct, strict=False)
 
     def decode(self, data: bytes) -> tuple[T, list[str]]:
         """The body, and the names of its unknown fields.
@@ -80,13 +85,34 @@ class BodyType(Generic[T]):
         try:
             # Skipped values are not checked for UTF-8 by the decoder.
             data.decode()
-            body = self._decoder.decode(data)
+            body = self._decode(data)
             others = {name: raw for name, raw in _raw_fields.decode(data).items() if name not in self.names}
             for name in others.keys() & self.refused.keys():
                 self._check_neutral(name, others[name])
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             raise _schema_error(error) from None
         return body, [name for name in others if name not in self.refused and name not in self._without_effect]
+
+    def _decode(self, data: bytes) -> T:
+        try:
+            return self._decoder.decode(data)
+        except msgspec.ValidationError:
+            return self._decode_lax(data)
+
+    def _decode_lax(self, data: bytes) -> T:
+        """A body whose numbers and switches are text, or switches numbers, as pydantic's lax mode takes them.
+
+        Raises:
+            msgspec.ValidationError: what is wrong even then.
+        """
+        body = self._lax_decoder.decode(data)
+        given = _raw_fields.decode(data)
+        for name in self.names & given.keys():
+            value = getattr(body, name)
+            # The decoder takes the text "null" for null, and "nan" for a number, which nobody would expect to be let through.
+            if (value is None and bytes(given[name]) != b"null") or not _is_finite(value):
+                raise msgspec.ValidationError(f"Expected a finite number or null, got `str` - at `$.{name}`")
+        return body
 
     def _check_neutral(self, name: str, raw: msgspec.Raw) -> None:
         value = msgspec.json.decode(raw)
@@ -120,6 +146,17 @@ async def read_body(request: web.Request, body_type: BodyType[T]) -> T:
             raise ValidationError(f"unknown fields: {shown} (--strict-params)", parameter=unknown[0])
         request[RECORD].warnings.append(f"unknown fields: {shown}")
     return body
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether no number in it, however deep, is infinite or none."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, msgspec.Struct):
+        return all(_is_finite(getattr(value, name)) for name in value.__struct_fields__)
+    if isinstance(value, dict):
+        return all(map(_is_finite, value.values()))
+    return all(map(_is_finite, value)) if isinstance(value, list) else True
 
 
 def _check_number_of_values(data: bytes) -> None:

@@ -32,7 +32,7 @@ def on_terminal() -> bool:
 
 def level_is_set() -> bool:
     """Whether somebody has chosen a level of log lines."""
-    return envs.PREFIX + "LOG_LEVEL" in os.environ
+    return envs.source("LOG_LEVEL") in os.environ
 
 
 def set_up_logging(handler: logging.Handler | None = None) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import hmac
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from octavo import envs
 from octavo.config import flag_name, option
@@ -51,9 +53,20 @@ class ServerOptions:
         choices=("text", "json"),
     )
     verbose: bool = option(False, "Say on a terminal, too, where the time of the start went; a log always says it.")
-    disable_access_log: bool = option(False, "No log line per request.")
+    disable_access_log: bool = option(False, "No log line per request.", flag="--disable-uvicorn-access-log")
+    metrics_prefix: str = option(
+        "octavo", "What metrics' names begin with, before a colon; vllm = dashboards made for vLLM find them."
+    )
     enable_request_id_headers: bool = option(True, "Send every answer's request id in X-Request-Id.")
     response_role: str = option("assistant", "Role of the messages that the server answers with.")
+    chat_template_content_format: str = option(
+        "auto",
+        "How the chat template takes a message's content: as a string, or as OpenAI's list of parts; auto asks the template.",
+        choices=("auto", "string", "openai"),
+    )
+    default_chat_template_kwargs: dict[str, Any] = option(
+        {}, "JSON of variables for the chat template; a request's chat_template_kwargs go first."
+    )
     trust_request_chat_template: bool = option(False, "Let requests bring their own chat template.")
     enable_tokenizer_info_endpoint: bool = option(False, "Answer GET /tokenizer_info: special tokens and the chat template.")
     enable_prompt_tokens_details: bool = option(False, "Report cached prompt tokens in usage.")
@@ -82,6 +95,11 @@ class ServerOptions:
         if not self.host and self.uds is None:
             raise ConfigError("--host must not be empty; 0.0.0.0 is every interface")
         self._check_protection()
+        if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", self.metrics_prefix):
+            raise ConfigError(f"--metrics-prefix must be letters, digits and _, no digit first, got {self.metrics_prefix!r}")
+        misplaced = sorted(NOT_TEMPLATE_KWARGS & self.default_chat_template_kwargs.keys())
+        if misplaced:
+            raise ConfigError(f"--default-chat-template-kwargs may not hold {', '.join(misplaced)}")
         if self.root_path and not self.root_path.startswith("/"):
             raise ConfigError(f"--root-path must begin with /, got {self.root_path!r}")
 
@@ -101,7 +119,7 @@ class ServerOptions:
             raise ConfigError("--api-key is given without a key; give one, or leave the option out to serve everybody")
         _check_keys("--api-key", self.api_key or [])
         if envs.API_KEY is not None:
-            _check_keys("OCTAVO_API_KEY", [envs.API_KEY])
+            _check_keys(envs.source("API_KEY"), [envs.API_KEY])
 
     @property
     def prefix(self) -> str:
@@ -137,6 +155,14 @@ def _check_keys(where: str, keys: list[str]) -> None:
         if key != key.strip() or not key.isprintable():
             raise ConfigError(f"{where} holds blanks around a key, or characters that cannot be sent in a header")
 
+
+NOT_TEMPLATE_KWARGS = frozenset(
+    {
+        "messages", "tools", "documents", "add_generation_prompt", "continue_final_message", "chat_template", "content_format",
+        "tokenize",
+    }
+)  # fmt: skip
+"""What a request says in fields of its own, or not at all."""
 
 PROTECTING = frozenset({"api_key", "ssl_keyfile", "ssl_certfile", "ssl_ca_certs"})
 """Options that must not be taken for left out where a configuration file gives them without a value."""

@@ -13,6 +13,7 @@ from typing import NoReturn
 import uvloop
 from aiohttp import web
 
+from octavo import foreign_envs
 from octavo.config import EngineArgs
 from octavo.core.waiting_core import WaitingCore
 from octavo.frontend.async_llm import AsyncLLM
@@ -62,6 +63,7 @@ def run_server(engine_args: EngineArgs, options: ServerOptions, core: WaitingCor
     give_back_large_blocks()
     display = display or make_display()
     set_up_logging(display.handler)
+    foreign_envs.report()
     options.check()
     clock = PhaseClock()
     sock = open_socket(options)
@@ -91,7 +93,7 @@ class _Server:
         self._clock = clock
         self._display = display
         self._model = engine_args.model
-        self._metrics = PrometheusStats()
+        self._metrics = PrometheusStats(prefix=options.metrics_prefix)
         self._state = ServerState(options, self._metrics)
         self._loop_clock = LoopClock(self._metrics)
         self._starter = EngineStarter(engine_args, core, [self._metrics], clock, display)
@@ -128,6 +130,7 @@ class _Server:
     async def _serve(self) -> int:
         engine = self._engine = await self._started_engine()
         self._metrics.set_engine(engine.config, engine.ready)
+        self._metrics.core_pid = lambda: engine.ready.pid  # another one after a restart
         await engine.check_health()
         self._state.started(engine)
         # What start-up made stays; the collector need not look at it again.

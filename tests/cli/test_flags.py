@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import vllm_surface as vllm
 
 from octavo.config import EngineArgs, option
 from octavo.errors import ConfigError
 from octavo.flags import Flag, Parser, add_flags, flags_of, normalized
-from octavo.foreign_args import FOREIGN_ARGS
+from octavo.foreign_args import FOREIGN_ARGS, FOREIGN_VALUES
+from octavo.foreign_flags import FOREIGN_FLAGS, SERVED_FLAGS
 from octavo.frontend.cli import chat, complete, serve
+from octavo.frontend.cli.config_file import FileKeys
 from octavo.frontend.server.options import ServerOptions
 from octavo.tools import bench_latency, bench_perplexity, bench_serve, bench_throughput
 
@@ -127,13 +132,113 @@ class TestForeign:
     def test_accepted_and_hidden(self, name: str) -> None:
         flag, arg = "--" + name.replace("_", "-"), FOREIGN_ARGS[name]
         words = ["--no-" + flag[2:]] if arg.switch else [flag, json.dumps(arg.only[0]) if arg.only else "auto"]
-        assert serve.parse([*words, "m"])[0] == EngineArgs(model="m")
+        assert serve.parse(["m", *words])[0] == EngineArgs(model="m")
         assert flag not in PARSERS[0].format_help()
 
     def test_value_that_would_have_an_effect_is_refused(self) -> None:
         for words in (["-tp", "2"], ["--data-parallel-size=4"], ["-sc", '{"method": "ngram"}'], ["--enable-lora"]):
             with pytest.raises(ConfigError, match="this version"):
                 serve.parse(words)
+
+
+class TestVllm:
+    """No flag of vLLM's is unknown, and what is refused is refused by name."""
+
+    @pytest.mark.parametrize("name", (vllm.SERVE_FLAGS + vllm.OLD_SERVE_FLAGS).split())
+    def test_every_flag_is_served_or_has_its_reason(self, name: str) -> None:
+        field = name.replace("-", "_")
+        tables = [table[field] for table in (FOREIGN_ARGS, FOREIGN_FLAGS) if field in table]
+        assert (name in SERVED_FLAGS) is not bool(tables)
+        assert "--" + name in PARSERS[0]._option_string_actions
+        for arg in tables:
+            if arg.only is not None:
+                assert arg.why.startswith("this version has no "), "it names the capability that is missing"
+
+    def test_no_flag_is_said_to_be_served_that_vllm_has_not(self) -> None:
+        assert set(SERVED_FLAGS) <= set(vllm.SERVE_FLAGS.split())
+
+    def test_short_spellings(self) -> None:
+        assert set(vllm.SHORT_SERVE_FLAGS.split()) <= set(PARSERS[0]._option_string_actions)
+        assert serve.parse(["-q", "int8", "-O3", "-cc.level", "3"])[0] == EngineArgs(quantization="int8")
+
+    @pytest.mark.parametrize("name", [name for name, arg in FOREIGN_FLAGS.items() if arg.only is None])
+    def test_server_flags_without_effect(
+        self, name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("octavo.foreign_args._told", set())
+        flag, arg = "--" + name.replace("_", "-"), FOREIGN_FLAGS[name]
+        assert serve.parse([flag] if arg.switch else [flag, "5"]) == (EngineArgs(), ServerOptions())
+        assert f"{flag} has no effect: {arg.why}" in caplog.text
+
+    @pytest.mark.parametrize("name", [name for name, arg in FOREIGN_FLAGS.items() if arg.only is not None])
+    def test_server_flags_that_are_refused(self, name: str) -> None:
+        flag, arg = "--" + name.replace("_", "-"), FOREIGN_FLAGS[name]
+        with pytest.raises(ConfigError, match=f"{flag} is not supported: {re.escape(arg.why)}"):
+            serve.parse([flag] if arg.switch else [flag, "7"])
+
+    def test_values_of_a_list_are_not_the_model(self) -> None:
+        with pytest.raises(ConfigError, match="--lora-modules is not supported: this version has no LoRA"):
+            serve.parse(["m", "--lora-modules", "a=/a/", "b=/b/"])
+        assert serve.parse(["m", "--allowed-media-domains", "a", "b"])[0].model == "m"
+
+    @pytest.mark.parametrize(("name", "value"), [(name, value) for name, table in FOREIGN_VALUES.items() for value in table])
+    def test_values_that_are_refused(self, name: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+        why = FOREIGN_VALUES[name][value]
+        assert why.startswith("this version has no ")
+        with pytest.raises(SystemExit):
+            serve.parse(["--" + name.replace("_", "-"), value])
+        assert why in capsys.readouterr().err
+        with pytest.raises(ConfigError, match=re.escape(why)):
+            EngineArgs.from_kwargs(**{name: value})
+
+    def test_values_that_mean_one_of_ours(self) -> None:
+        engine, _ = serve.parse(["--load-format", "hf", "--distributed-executor-backend=mp", "--generation-config", "vllm"])
+        assert engine == EngineArgs(generation_config="octavo")
+        assert EngineArgs(load_format="hf", distributed_executor_backend="mp", generation_config="vllm") == engine
+
+
+class TestSwitches:
+    """They take values, as YAML files and shell scripts write them."""
+
+    @pytest.mark.parametrize(
+        "words", ["--enable-prefix-caching=false", "--enable-prefix-caching False", "--no-enable-prefix-caching"]
+    )
+    def test_off(self, words: str) -> None:
+        assert serve.parse([*words.split(), "m"])[0] == EngineArgs(model="m", enable_prefix_caching=False)
+
+    @pytest.mark.parametrize("words", ["--skip_tokenizer_init=1", "--skip-tokenizer-init true", "--no-skip-tokenizer-init=off"])
+    def test_on(self, words: str) -> None:
+        assert serve.parse([*words.split(), "m"])[0] == EngineArgs(model="m", skip_tokenizer_init=True)
+
+    def test_of_others(self) -> None:
+        assert serve.parse(["--multi-step-stream-outputs", "false"])[0] == EngineArgs()
+        with pytest.raises(ConfigError, match="parallelism"):
+            serve.parse(["-ep", "true"])
+
+    def test_neither(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            serve.parse(["--enable-prefix-caching=maybe"])
+        assert (
+            "--enable-prefix-caching/--no-enable-prefix-caching: a switch takes true or false, got 'maybe'"
+            in capsys.readouterr().err
+        )
+
+    def test_words_that_stand_for_themselves_are_left_alone(self) -> None:
+        parser = Parser()
+        parser.add_argument("prompt", nargs="*")
+        parser.add_argument("--loud", action=argparse.BooleanOptionalAction)
+        assert parser.parse_args(["--loud", "true", "story"]).prompt == ["true", "story"]
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("--max-modle-len", "--max-model-len"), ("--api_keys=x", "--api-key"), ("--zzz", "")]
+)
+def test_the_nearest_flag_is_named(word: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        serve.parse([word])
+    error = capsys.readouterr().err
+    assert "unrecognized arguments: --" in error
+    assert f"(did you mean {meant}?)" in error if meant else "did you mean" not in error
 
 
 FILE_OPTIONS = {"model": "m", "port": 9000, "max_model_len": "4k", "enable-prefix-caching": False, "api-key": ["a", "b"]}
@@ -169,14 +274,35 @@ class TestConfigFile:
 
     @pytest.mark.parametrize(
         ("text", "message"),
-        [("[1, 2]", "must hold an object"), ('{"prt": 1}', "--prt"), ('{"port": "x"}', "--port"), ("{", "options.json")],
+        [
+            ("[1, 2]", "must hold an object"),
+            ('{"host": "h", "prt": 1}', "--config FILE: prt: unrecognized arguments: --prt=1 (did you mean --port?)"),
+            ('{"port": "x"}', "--config FILE: port: argument --port: invalid int value"),
+            ('{"port": true}', "--config FILE: port: "),
+            ('{"load-format": "tensorizer"}', "--config FILE: load-format: argument --load-format: "),
+            ("{", "options.json"),
+        ],
     )
     def test_what_is_wrong_is_named(self, tmp_path: Path, text: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
         path = tmp_path / "options.json"
         path.write_text(text)
         with pytest.raises(SystemExit):
             serve.parse(["--config", str(path)])
-        assert message in capsys.readouterr().err
+        assert message.replace("FILE", str(path)) in capsys.readouterr().err
+
+    def test_what_turns_out_wrong_later_is_named_too(self, tmp_path: Path) -> None:
+        path = tmp_path / "options.yaml"
+        path.write_text("enable_lora: true\n")
+        with pytest.raises(ConfigError, match=re.escape(f"(enable_lora in {path})")):
+            serve.parse(["--config", str(path)])
+        path.write_text("max_body_size: 0\nbody-timeout: 5\n")
+        origin = FileKeys()
+        _, options = serve.parse(["--config", str(path)], origin)
+        with pytest.raises(ConfigError, match=re.escape(f"got 0 (max_body_size in {path})")), origin.named():
+            options.check()
+        _, options = serve.parse(["--config", str(path), "--max-body-size=-1"], origin)
+        with pytest.raises(ConfigError, match=r"got -1$"), origin.named():
+            options.check()
 
     def test_missing_file(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):

@@ -32,6 +32,7 @@ def test_no_command_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
 def test_unknown_command_lists_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["srve"]) == 2
     assert "'srve'" in (text := capsys.readouterr().err)
+    assert "(did you mean serve?)" in text
     assert "run, serve, chat, complete, models, bench" in text
 
 
@@ -49,8 +50,10 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
 
 
 def test_unknown_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
-    assert bench.main(["startup"]) == 2
-    assert "serve, throughput, latency, step" in capsys.readouterr().err
+    assert bench.main(["troughput"]) == 2
+    error = capsys.readouterr().err
+    assert "(did you mean throughput?)" in error
+    assert "serve, throughput, latency, step" in error
 
 
 @pytest.mark.parametrize("option", ["--help", "--version"])

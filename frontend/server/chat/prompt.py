@@ -6,27 +6,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from octavo.errors import ValidationError
 from octavo.frontend.server.chat.protocol import ChatRequest
-from octavo.frontend.server.options import ServerOptions
+from octavo.frontend.server.options import NOT_TEMPLATE_KWARGS, ServerOptions
 from octavo.frontend.server.prompts import engine_prompts
 from octavo.frontend.tokenizer_pool import CONTEXT_LENGTH_EXCEEDED
 from octavo.inputs import PromptType
 
 if TYPE_CHECKING:
     from octavo.frontend.async_llm import AsyncLLM
-
-_NOT_KWARGS = frozenset(
-    {
-        "messages",
-        "tools",
-        "documents",
-        "add_generation_prompt",
-        "continue_final_message",
-        "chat_template",
-        "content_format",
-        "tokenize",
-    }
-)
-"""What a request says in fields of its own, or not at all."""
 
 
 class TemplateFields(Protocol):
@@ -43,19 +29,19 @@ class TemplateFields(Protocol):
     def reasoning_effort(self) -> str | None: ...
 
 
-async def chat_prompt(engine: AsyncLLM, body: ChatRequest, max_tokens: int | None) -> PromptType:
+async def chat_prompt(engine: AsyncLLM, options: ServerOptions, body: ChatRequest, max_tokens: int | None) -> PromptType:
     """The prompt that a chat request's conversation becomes.
 
     Raises:
         ValidationError: the model has no template, or it refuses the conversation.
     """
-    text = await render(engine, body, body.messages)
+    text = await render(engine, options, body, body.messages)
     add = bool(body.add_special_tokens)
     [prompt] = await engine_prompts(engine, body, [text], add_special_tokens=add, max_tokens=max_tokens)
     return prompt
 
 
-async def render(engine: AsyncLLM, body: TemplateFields, messages: list[dict[str, Any]]) -> str:
+async def render(engine: AsyncLLM, options: ServerOptions, body: TemplateFields, messages: list[dict[str, Any]]) -> str:
     """The text that a conversation becomes.
 
     Raises:
@@ -66,9 +52,8 @@ async def render(engine: AsyncLLM, body: TemplateFields, messages: list[dict[str
             f"This model's maximum context length is {engine.max_model_len} tokens, but there are {len(messages)} messages."
         )
         raise ValidationError(message, parameter="messages", value=len(messages), code=CONTEXT_LENGTH_EXCEEDED)
-    variables = dict(body.chat_template_kwargs or {})
-    if body.reasoning_effort is not None:
-        variables.setdefault("reasoning_effort", body.reasoning_effort)
+    effort = {} if body.reasoning_effort is None else {"reasoning_effort": body.reasoning_effort}
+    variables = {**options.default_chat_template_kwargs, **effort, **(body.chat_template_kwargs or {})}
     return await engine.render_chat(
         messages,
         chat_template=body.chat_template,
@@ -76,6 +61,7 @@ async def render(engine: AsyncLLM, body: TemplateFields, messages: list[dict[str
         continue_final_message=bool(body.continue_final_message),
         tools=body.tools,
         documents=body.documents,
+        content_format=options.chat_template_content_format,
         **variables,
     )
 
@@ -93,7 +79,7 @@ def check_template_rules(body: TemplateFields, options: ServerOptions) -> None:
     if body.chat_template is not None and not options.trust_request_chat_template:
         rule = "cannot come with a request: the server runs without --trust-request-chat-template"
         raise ValidationError(f"chat_template {rule}.", parameter="chat_template")
-    misplaced = _NOT_KWARGS & (body.chat_template_kwargs or {}).keys()
+    misplaced = NOT_TEMPLATE_KWARGS & (body.chat_template_kwargs or {}).keys()
     if misplaced:
         message = f"chat_template_kwargs may not hold {', '.join(sorted(misplaced))}."
         raise ValidationError(message, parameter="chat_template_kwargs")

@@ -37,7 +37,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
         check_rules(body, state.options)
         with named_by_client(_client_names(body)):
             params = await engine.input_processor.texts.run(weight(body), chat_params, body, engine.config)
-            prompt = await chat_prompt(engine, body, params.max_tokens)
+            prompt = await chat_prompt(engine, state.options, body, params.max_tokens)
             generation = Generation(state, request[RECORD], "chatcmpl-", body, model, [prompt], params)
             spelling = token_spelling(body, engine, state.options)
             check_repetition("echoed text", len(answer_role(body, state.options)[1]), params.n)

@@ -36,7 +36,7 @@ async def tokenize(request: web.Request) -> web.Response:
         with named_by_client({} if body.messages is None else {"prompt": "messages"}):
             if body.messages is not None:
                 check_template_rules(body, state.options)
-                text, add = await render(engine, body, body.messages), bool(body.add_special_tokens)
+                text, add = await render(engine, state.options, body, body.messages), bool(body.add_special_tokens)
             else:
                 text, add = body.prompt or "", body.add_special_tokens is not False
             ids = await texts.encode(text, add_special_tokens=add, as_prompt=False)

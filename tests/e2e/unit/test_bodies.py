@@ -217,6 +217,47 @@ async def test_a_number_beyond_all_floats_is_refused(server: LocalServer) -> Non
     await check_refused(server, "/v1/completions", b'{"prompt": "a", "temperature": 1e999}', "temperature")
 
 
+LAX = {
+    "stream": (0, "false", "0"),
+    "ignore_eos": (1, "true", "1"),
+    "max_tokens": ("3", 3.0, "3.0"),
+    "temperature": ("0.5", "1e-1"),
+    "logit_bias": ({"5": "1"},),
+    "stop_token_ids": (["5", 6],),
+    "use_beam_search": (0, False),
+    "stop": ("null", "5", ["5"]),
+}
+"""Values as pydantic's lax mode takes them."""
+
+NOT_EVEN_LAX = {
+    "stream": (2, -1, "maybe", "null", 0.5, [0]),
+    "max_tokens": (True, "three", "3.5", "99999999999999999999", "null", ["3"], ""),
+    "temperature": (True, "warm", "nan", "inf", "-Infinity", "null"),
+    "logit_bias": ({"5": "nan"}, {"5": True}, "{}"),
+    "timeout": ("inf", "-1"),
+    "stop": (5, True),
+    "seed": (False, "0x10"),
+}
+
+
+async def test_numbers_and_switches_may_be_text(server: LocalServer) -> None:
+    for name, values in LAX.items():
+        for value in values:
+            status, answer = await server.post("/v1/completions", {**TEXT, name: value})
+            assert status == 200, (name, value, answer)
+    body = {**TEXT, "max_tokens": "3", "temperature": "0.5", "ignore_eos": 1, "stop": "5", "seed": "7"}
+    assert (await server.post("/v1/completions", body))[0] == 200
+    params = server.engine.calls[-1].params
+    assert (params.max_tokens, params.temperature, params.ignore_eos, params.stop, params.seed) == (3, 0.5, True, "5", 7)
+
+
+async def test_what_is_no_number_in_text_is_refused(server: LocalServer) -> None:
+    for name, values in NOT_EVEN_LAX.items():
+        for value in values:
+            status, answer = await server.post("/v1/completions", {**TEXT, "echo": 0, name: value})
+            assert (status, answer["error"]["param"]) == (400, name), (name, value, answer)
+
+
 async def test_a_foreign_content_type_is_refused(server: LocalServer) -> None:
     """Else any web page could post to a server on its visitor's machine."""
     status, answer = await server.post("/v1/completions", TEXT, headers={"Content-Type": "text/plain"})

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
+import time
+
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from octavo.config import CacheConfig, DeviceConfig, EngineConfig, ModelConfig, SchedulerConfig
 from octavo.core.messages import Ready, SchedulerStats
 from octavo.frontend.metrics import PrometheusStats
 from octavo.frontend.metrics_snapshot import snapshot
+from octavo.frontend.process_usage import process_usage
 from octavo.frontend.stats import FinishedRequest, IterationStats
 from octavo.metrics import Counter, Gauge, Histogram
 from octavo.outputs import RequestMetrics
@@ -83,6 +91,24 @@ def test_waiting_by_reason_sleep_and_cache() -> None:
     assert states == {"awake": 0, "weights_offloaded": 1, "discard_all": 0}
     [labels] = [dict(labels) for name, labels in seen if name == "cache_config_info"]
     assert (labels["num_gpu_blocks"], labels["block_size"], labels["cache_dtype"]) == ("77", "4", "float32")
+
+
+def test_the_core_is_measured_while_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    stats = PrometheusStats("tiny", prefix="vllm")
+    assert b"core_resident_memory_bytes" not in stats.text(), "before the engine is up"
+    stats.core_pid = os.getpid
+    before = process_usage(os.getpid())
+    assert before is not None
+    text = stats.text().decode()
+    [memory] = re.findall(r'^vllm:core_resident_memory_bytes\{model_name="tiny"\} (\S+)$', text, re.MULTILINE)
+    [seconds] = re.findall(r'^vllm:core_cpu_seconds_total\{model_name="tiny"\} (\S+)$', text, re.MULTILINE)
+    assert 0.5 < float(memory) / before.resident_bytes < 2
+    assert before.cpu_seconds <= float(seconds) <= time.process_time() + 0.1
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    stats.core_pid = lambda: gone.pid
+    assert b"core_resident_memory_bytes" not in stats.text()
+    assert b"octavo:" not in stats.text()
 
 
 def test_snapshot_holds_every_series_as_plain_objects() -> None:

@@ -1,0 +1,1 @@
+"""vLLM's paths of the OpenAI server."""
