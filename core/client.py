@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 _POLL_MS = 50
 _DISCONNECT_TIMEOUT = 1.0
 _LAST_WORDS = 0.1
+_MESSAGES_PER_TURN = 32
 """Seconds that a message of a process which has just ended may need to get here."""
 
 
@@ -275,9 +276,16 @@ class CoreClient:
             self._waiter = None
 
     def _read_all(self) -> None:
-        """Take every message there is: ZeroMQ's descriptor tells of the first one only."""
+        """Take every message there is, for ZeroMQ's descriptor tells of the first one only; but not all in one turn of the
+        loop, unless they are a dead core's last.
+        """
+        number = 0
         while (message := self._wire.receive()) is not None:
             self._dispatch(message)
+            number += 1
+            if number >= _MESSAGES_PER_TURN and self._death is None and self._loop is not None:
+                self._loop.call_soon(self._read_all)
+                return
         if self._death is not None:
             self._wake_all()
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from octavo.config import EngineArgs, EngineConfig
-from octavo.core.messages import EngineRequest, Progress, Ready
+from octavo.core.messages import CoreOutputs, EngineRequest, Progress, Ready
 from octavo.core.waiting_core import WaitingCore
 from octavo.errors import (
     EngineDeadError,
@@ -32,7 +32,7 @@ from octavo.frontend.collector import OutputSink
 from octavo.frontend.core_watch import CoreWatch
 from octavo.frontend.engine_control import EngineControl
 from octavo.frontend.fan_out import FanOut
-from octavo.frontend.input_processor import InputProcessor, ProcessedInput, check_unicode, default_sampling_params
+from octavo.frontend.input_processor import InputProcessor, ProcessedInput, default_sampling_params
 from octavo.frontend.log_stats import LoggingStatLogger
 from octavo.frontend.output_processor import FollowUp, OutputProcessor
 from octavo.frontend.recovery import Recovery, fingerprint
@@ -40,6 +40,7 @@ from octavo.frontend.request_state import RequestState
 from octavo.frontend.stats import StatLogger, TokenCounts
 from octavo.frontend.tokenization import tokenized_prompt
 from octavo.frontend.tokenizer import Tokenizer, load_tokenizer
+from octavo.frontend.tokenizer_pool import check_unicode
 from octavo.inputs import PromptType
 from octavo.not_served import ASYNC_LLM_METHODS, check_arguments, refusing
 from octavo.outputs import RequestOutput
@@ -52,6 +53,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _TEMPLATE_THREADS = 4
+_TURN = 0.01
+"""Seconds for which what the core has sent may be worked on before other tasks of the event loop get their turn."""
+_DELIVERY_INTERVAL = 0.05
+"""Seconds after which consumers hear of what came, though more is there already."""
 
 OnProgress = Callable[[Progress], None]
 
@@ -244,7 +249,7 @@ class AsyncLLM(EngineControl):
             offer = None if sink is None else partial(_offer, state, sink)
             while True:
                 await state.collector.wait(offer)
-                output = state.take()
+                output = state.take() if state.fits_a_turn else await state.take_in_pieces()
                 yield output
                 if output.finished:
                     return
@@ -458,10 +463,21 @@ class AsyncLLM(EngineControl):
         """Raises EngineDeadError when the core is gone and all it sent has been handed on."""
         client = self._client
         while True:
-            self._tell_core(await self._outputs.process(await client.outputs()))
-            # Behind the core: what several steps brought goes out together.
-            if not client.has_outputs:
-                await self._outputs.deliver()
+            await self._process(await client.outputs())
+            turn_began = delivered = time.monotonic()
+            # Behind the core: what several steps brought goes out together. But others have their turn, and hear of it.
+            while client.has_outputs:
+                if time.monotonic() - turn_began > _TURN:
+                    await asyncio.sleep(0)
+                    turn_began = time.monotonic()
+                if turn_began - delivered > _DELIVERY_INTERVAL:
+                    await self._outputs.deliver()
+                    turn_began = delivered = time.monotonic()
+                await self._process(await client.outputs())
+            await self._outputs.deliver()
+
+    async def _process(self, outputs: CoreOutputs) -> None:
+        self._tell_core(await self._outputs.process(outputs))
 
     async def _replace_core(self) -> None:
         """Start a core in the place of the dead one, and have it go on with what that one had.
@@ -520,7 +536,7 @@ def _as_served(config: EngineConfig, ready: Ready) -> EngineConfig:
 
 def _offer(state: RequestState, sink: OutputSink) -> bool:
     """Give the sink what is new; False when the consumer must wake for it: at the end, or while the sink is not ready."""
-    if state.finish_reason is not None or not sink.ready():
+    if state.finish_reason is not None or not state.fits_a_turn or not sink.ready():
         return False
     sink.put(state.take())
     return True

@@ -118,3 +118,4 @@ def _parse_arguments(call: dict[str, Any]) -> None:
         function["arguments"] = json.loads(function["arguments"] or "{}")
     except (ValueError, RecursionError):
         return
+    plain(function["arguments"])  # as deep as anything else of a conversation

@@ -17,6 +17,7 @@ import jinja2
 from octavo.errors import ConfigError, ValidationError
 from octavo.frontend import template_budget, template_sandbox
 from octavo.frontend.chat_messages import check_roles, normalized_messages, plain
+from octavo.frontend.tokenizer_pool import check_unicode
 
 if TYPE_CHECKING:
     from octavo.frontend.tokenizer import Tokenizer
@@ -136,6 +137,7 @@ class ChatTemplate:
                 "add_generation_prompt": add_generation_prompt,
             }
         )
+        check_unicode("The text that the chat template writes", text)
         return text if ending is None else ending.cut(text)
 
     def _run(self, variables: dict[str, Any]) -> str:

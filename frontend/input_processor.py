@@ -13,7 +13,7 @@ from typing import Any
 from octavo.config import EngineConfig, ModelConfig
 from octavo.errors import ValidationError
 from octavo.frontend.tokenizer import Tokenizer
-from octavo.frontend.tokenizer_pool import CONTEXT_LENGTH_EXCEEDED, TokenizerPool
+from octavo.frontend.tokenizer_pool import TokenizerPool, check_prompt_length, check_unicode
 from octavo.generation_config import sampling_defaults
 from octavo.inputs import PromptType
 from octavo.not_served import PROMPT_KEYS, refusal
@@ -104,14 +104,7 @@ class InputProcessor:
     def _check_prompt(self, token_ids: list[int]) -> None:
         if not token_ids:
             raise ValidationError("The prompt must not be empty.", parameter="prompt", value=token_ids)
-        if len(token_ids) >= self.max_model_len:
-            raise ValidationError(
-                f"This model's maximum context length is {self.max_model_len} tokens, but the prompt has {len(token_ids)}; "
-                "shorten the prompt so that at least one token can be generated.",
-                parameter="prompt",
-                value=len(token_ids),
-                code=CONTEXT_LENGTH_EXCEEDED,
-            )
+        check_prompt_length(len(token_ids), self.max_model_len)
         self.check_ids("prompt", token_ids)
 
     def check_ids(self, parameter: str, token_ids: Sequence[Any]) -> None:
@@ -258,18 +251,6 @@ def _prompt_parts(prompt: Any) -> _PromptParts:
 def _check_type(name: str, value: Any, kind: Any) -> None:
     if value is not None and not isinstance(value, kind):
         raise ValidationError(f"{name} has the wrong type: {type(value).__name__}.", parameter=name)
-
-
-def check_unicode(name: str, text: str) -> None:
-    """Refuse text that cannot be sent anywhere: half of a surrogate pair.
-
-    Raises:
-        ValidationError: naming `name`.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValidationError(f"{name} is not valid Unicode: {error.reason}.", parameter=name, value=text) from None
 
 
 def _check_ids(name: str, ids: Sequence[Any], vocab_size: int) -> None:

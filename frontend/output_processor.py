@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 _REQUESTS_PER_TURN = 64
 """Requests served before other tasks of the event loop get their turn (about 1 ms)."""
+_DELIVERY_TURN = 0.01
+"""Seconds after which they get it in any case: much may have gathered in a request."""
 
 
 @dataclass(slots=True)
@@ -130,8 +132,11 @@ class OutputProcessor:
     async def deliver(self) -> None:
         """Tell the consumers of everything processed since the last time, giving way to other tasks now and then."""
         while self._changed:
+            turn_ends = time.monotonic() + _DELIVERY_TURN
             for _ in range(min(len(self._changed), _REQUESTS_PER_TURN)):
                 self._deliver_next()
+                if time.monotonic() > turn_ends:
+                    break
             if self._changed:
                 await asyncio.sleep(0)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from octavo.core.messages import EventKind, RequestUpdate
 from octavo.executor.step import TokenLogprobs
 from octavo.flat_logprobs import FlatLogprobs
@@ -10,8 +12,11 @@ from octavo.frontend.fan_out import FanOut
 from octavo.frontend.logprobs import extend_positions
 from octavo.frontend.sequence_output import SequenceOutput
 from octavo.frontend.tokenizer import Tokenizer
-from octavo.outputs import LogprobsOnePosition, PromptLogprobs, RequestMetrics, RequestOutput
+from octavo.outputs import CompletionOutput, LogprobsOnePosition, PromptLogprobs, RequestMetrics, RequestOutput
 from octavo.params import RequestOutputKind
+
+_SEQUENCES_PER_TURN = 1024
+"""Sequences whose outputs are made before other tasks of the event loop get their turn (some milliseconds)."""
 
 
 class RequestState:
@@ -116,16 +121,38 @@ class RequestState:
         new = sequence.num_new_tokens
         return sequence.finished or new >= self._interval or (new > 0 and sequence.num_tokens == new)
 
+    @property
+    def fits_a_turn(self) -> bool:
+        """Whether `take` is work for one turn of the event loop; if not, `take_in_pieces` is for it."""
+        return len(self.sequences) <= _SEQUENCES_PER_TURN
+
     def take(self) -> RequestOutput:
         """What the caller gets now: what is new (DELTA), or everything so far."""
+        return self._output(self._take_sequences(self.sequences), self.finished)
+
+    async def take_in_pieces(self) -> RequestOutput:
+        """`take`, giving way to other tasks now and then; what comes meanwhile may be in it, or is news for the next time."""
+        finished = self.finished
+        outputs: list[CompletionOutput] = []
+        for start in range(0, len(self.sequences), _SEQUENCES_PER_TURN):
+            if start:
+                await asyncio.sleep(0)
+            outputs += self._take_sequences(self.sequences[start : start + _SEQUENCES_PER_TURN])
+        return self._output(outputs, finished)
+
+    def _take_sequences(self, sequences: list[SequenceOutput]) -> list[CompletionOutput]:
         kind = self._kind
         delta = kind is RequestOutputKind.DELTA
+        return [s.take(kind) for s in sequences if s.changed or not delta]
+
+    def _output(self, outputs: list[CompletionOutput], finished: bool) -> RequestOutput:
+        delta = self._kind is RequestOutputKind.DELTA
         return RequestOutput(
             request_id=self.request_id,
             prompt=self._prompt,
             prompt_token_ids=self.prompt_token_ids,
-            outputs=[s.take(kind) for s in self.sequences if s.changed or not delta],
-            finished=self.finish_reason is not None,
+            outputs=outputs,
+            finished=finished,
             prompt_logprobs=None if self._prompt_logprobs is None else self._take_prompt_logprobs(delta),
             num_cached_tokens=self.num_cached_tokens,
             metrics=self.metrics,

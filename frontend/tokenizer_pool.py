@@ -89,26 +89,35 @@ class TokenizerPool:
         """Token ids of several texts, each as `encode` gives them."""
         tokenizer = self.need_tokenizer(parameter)
         if sum(map(len, texts)) <= _AT_ONCE:
-            return [tokenizer.encode(text, add_special_tokens) for text in texts]
+            return [_encoded(tokenizer, text, add_special_tokens, parameter) for text in texts]
         await self._check_length(max(map(len, texts)), parameter, "characters", as_prompt)
         ids: list[list[int]] = []
         for batch in _batches(texts):
             # One job after the other: those of other requests come between.
-            work = partial(self._encode_batch, tokenizer, batch, add_special_tokens, parameter if as_prompt else None)
+            work = partial(self._encode_batch, tokenizer, batch, add_special_tokens, parameter, as_prompt)
             ids += await self._cancellable(sum(map(len, batch)), work)
         return ids
 
     def _encode_batch(
-        self, tokenizer: Tokenizer, texts: list[str], add_special_tokens: bool, prompt: str | None, check: Callable[[], None]
+        self,
+        tokenizer: Tokenizer,
+        texts: list[str],
+        add_special_tokens: bool,
+        parameter: str,
+        as_prompt: bool,
+        check: Callable[[], None],
     ) -> list[list[int]]:
-        """In a thread; `prompt` is what errors call texts that must fit the context."""
-        ids = []
+        """In a thread. A prompt too many for the context is the end of it: the texts behind it are not looked at."""
+        all_ids = []
         for text in texts:
             check()
-            if prompt is not None:
-                self._check_count(tokenizer, text, prompt, check)
-            ids.append(tokenizer.encode(text, add_special_tokens))
-        return ids
+            if as_prompt:
+                self._check_count(tokenizer, text, parameter, check)
+            ids = _encoded(tokenizer, text, add_special_tokens, parameter)
+            if as_prompt:
+                check_prompt_length(len(ids), self._max_model_len, parameter)
+            all_ids.append(ids)
+        return all_ids
 
     async def cut_to_fit(self, text: str, *, keep_end: bool) -> str:
         """The part of a text that all of the context's tokens can come from, however long the text: for who truncates."""
@@ -181,7 +190,7 @@ class TokenizerPool:
         count = 0
         for piece in _pieces(text):
             check()
-            count += len(tokenizer.encode(piece, False))
+            count += len(_encoded(tokenizer, piece, False, parameter))
             if count > self._max_model_len * _CUT_SURPLUS + len(text) // _PIECE:
                 message = (
                     f"This model's maximum context length is {self._max_model_len} tokens, but {parameter} has more: "
@@ -209,6 +218,43 @@ class TokenizerPool:
 
     def _executor(self, size: int) -> Executor:
         return self._long_thread if size > _LONG else self._threads
+
+
+def check_prompt_length(num_tokens: int, max_model_len: int, parameter: str = "prompt") -> None:
+    """Refuse a prompt that leaves no room in the context for a token of output.
+
+    Raises:
+        ValidationError: naming `parameter`.
+    """
+    if num_tokens >= max_model_len:
+        raise ValidationError(
+            f"This model's maximum context length is {max_model_len} tokens, but the {parameter} has {num_tokens}; "
+            f"shorten the {parameter} so that at least one token can be generated.",
+            parameter=parameter,
+            value=num_tokens,
+            code=CONTEXT_LENGTH_EXCEEDED,
+        )
+
+
+def check_unicode(name: str, text: str) -> None:
+    """Refuse text that cannot be sent anywhere: half of a surrogate pair.
+
+    Raises:
+        ValidationError: naming `name`.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValidationError(f"{name} is not valid Unicode: {error.reason}.", parameter=name, value=text) from None
+
+
+def _encoded(tokenizer: Tokenizer, text: str, add_special_tokens: bool, parameter: str) -> list[int]:
+    """Raises ValidationError for what is no Unicode: the library says only that it is no text."""
+    try:
+        return tokenizer.encode(text, add_special_tokens)
+    except TypeError:
+        check_unicode(parameter, text)
+        raise
 
 
 def _batches(texts: Sequence[str]) -> Iterator[list[str]]:

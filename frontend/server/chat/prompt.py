@@ -14,6 +14,8 @@ from octavo.inputs import PromptType
 if TYPE_CHECKING:
     from octavo.frontend.async_llm import AsyncLLM
 
+_MAX_KWARGS = 1000
+
 
 class TemplateFields(Protocol):
     """The fields of a request that decide how its conversation is rendered."""
@@ -79,6 +81,9 @@ def check_template_rules(body: TemplateFields, options: ServerOptions) -> None:
     if body.chat_template is not None and not options.trust_request_chat_template:
         rule = "cannot come with a request: the server runs without --trust-request-chat-template"
         raise ValidationError(f"chat_template {rule}.", parameter="chat_template")
+    if len(body.chat_template_kwargs or {}) > _MAX_KWARGS:
+        message = f"chat_template_kwargs may hold at most {_MAX_KWARGS} names."
+        raise ValidationError(message, parameter="chat_template_kwargs")
     misplaced = NOT_TEMPLATE_KWARGS & (body.chat_template_kwargs or {}).keys()
     if misplaced:
         message = f"chat_template_kwargs may not hold {', '.join(sorted(misplaced))}."
