@@ -22,6 +22,9 @@ _ACCEPTED = "gzip, deflate"
 _MAX_MEMBERS = 1024
 """Parts of a gzip body, each a whole gzip file: empty ones would cost time and bring nothing."""
 _SLICE = 64 * 1024
+_SMALL_CHUNK = 16
+"""Bytes that a body's chunks must have in the mean, where there are many: each is work for the event loop."""
+_MAX_SMALL_CHUNKS = 10_000
 _BODIES_AT_ONCE = 16
 """Bodies of the largest size that may be in memory while they are read; many more of the usual size are."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -119,11 +122,16 @@ def _content_encoding(request: web.Request) -> str | None:
 async def _received(request: web.Request) -> bytes:
     """The body as it was sent."""
     state = request.app[STATE]
-    limit, data = state.options.max_body_size, bytearray()
+    limit, data, num_chunks = state.options.max_body_size, bytearray(), 0
     try:
-        while chunk := await request.content.readany():
+        # A byte, to wait for more; its chunks are counted before the rest is taken.
+        while chunk := await request.content.read(1):
+            num_chunks += len(request.content._http_chunk_splits or ())
+            chunk += request.content.read_nowait(-1)
             data += chunk
             state.body_bytes += len(chunk)
+            if num_chunks > _MAX_SMALL_CHUNKS and len(data) < num_chunks * _SMALL_CHUNK:
+                raise SchemaError(f"the body comes in too many chunks of less than {_SMALL_CHUNK} bytes")
             if len(data) > limit:
                 raise _too_large(limit)
             if state.body_bytes > _BODIES_AT_ONCE * limit and len(data) < state.body_bytes:
