@@ -107,14 +107,14 @@ class TokenizerPool:
         as_prompt: bool,
         check: Callable[[], None],
     ) -> list[list[int]]:
-        """In a thread. A prompt too many for the context is the end of it: the texts behind it are not looked at."""
+        """In a thread. A prompt too long for the context is the end of it: the texts behind it are not looked at."""
         all_ids = []
         for text in texts:
             check()
             if as_prompt:
                 self._check_count(tokenizer, text, parameter, check)
             ids = _encoded(tokenizer, text, add_special_tokens, parameter)
-            if as_prompt:
+            if as_prompt and len(texts) > 1 and len(ids) > self._max_model_len:
                 check_prompt_length(len(ids), self._max_model_len, parameter)
             all_ids.append(ids)
         return all_ids

@@ -55,8 +55,9 @@ class Outcome:
 
 
 def core_pid(server: OctavoServer) -> int:
-    """The engine core of a server."""
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    """The engine core of a server. Cores after the first are children of another thread than the main one."""
+    threads = Path(f"/proc/{server.process.pid}/task").glob("*/children")
+    children = [pid for thread in threads for pid in thread.read_text().split()]
     return next(int(pid) for pid in children if b"octavo.core" in Path(f"/proc/{pid}/cmdline").read_bytes())
 
 

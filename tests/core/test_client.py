@@ -341,3 +341,33 @@ def _exists(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z"
+
+
+class FullWire:
+    """Many messages have come already."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+        self.descriptor, self._other_end = os.pipe()
+
+    def receive(self) -> CoreOutputs | None:
+        if not self.left:
+            return None
+        self.left -= 1
+        return CoreOutputs([], float(self.left))
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+        os.close(self._other_end)
+
+
+async def test_what_gathered_is_not_read_in_one_turn(make_client: Callable[..., CoreClient]) -> None:
+    client, wire = make_client(), FullWire(500)
+    client._connected = wire  # type: ignore[assignment]
+    first = await client.outputs()
+    assert wire.left > 400
+    others = [await client.outputs() for _ in range(499)]
+    assert [outputs.timestamp for outputs in (first, *others)] == [float(i) for i in reversed(range(500))]
+    asyncio.get_running_loop().remove_reader(wire.descriptor)
+    client._connected = None
+    wire.close()

@@ -332,3 +332,21 @@ def test_tokenizer_applies_its_template(tokenizer: Tokenizer) -> None:
     text = tokenizer.apply_chat_template(HELLO, add_generation_prompt=True)
     assert text == "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
     assert tokenizer.apply_chat_template(HELLO, tokenize=True) == tokenizer.encode(text, add_special_tokens=False)
+
+
+@pytest.mark.parametrize("template", [r"{{ '\ud83d' }}", "{{ messages[0].tool_calls[0].function.arguments.x }}"])
+def test_half_a_surrogate_pair_is_refused(template: str) -> None:
+    call = {"type": "function", "function": {"name": "f", "arguments": r'{"x": "\ud83d"}'}}
+    with pytest.raises(ValidationError, match="not valid Unicode"):
+        ChatTemplate(template).render([{"role": "assistant", "content": "", "tool_calls": [call]}])
+
+
+def test_arguments_are_as_deep_as_anything_else_of_a_conversation() -> None:
+    def render(depth: int) -> str:
+        call = {"type": "function", "function": {"name": "f", "arguments": "[" * depth + "]" * depth}}
+        template = "{{ messages[0].tool_calls[0].function.arguments | tojson }}"
+        return ChatTemplate(template).render([{"role": "assistant", "content": "", "tool_calls": [call]}])
+
+    assert render(90) == "[" * 90 + "]" * 90
+    with pytest.raises(ValidationError, match="nested too deep"):
+        render(500)

@@ -62,7 +62,7 @@ async def test_ids_are_the_tokenizers_own(pool: TokenizerPool, tokenizer: Tokeni
 
 async def test_several_texts_keep_their_order(pool: TokenizerPool, tokenizer: Tokenizer) -> None:
     texts = [f"text number {i} " * (1 + i % 700) for i in range(900)]
-    assert await pool.encode_all(texts) == [tokenizer.encode(text) for text in texts]
+    assert await pool.encode_all(texts, as_prompt=False) == [tokenizer.encode(text) for text in texts]
 
 
 async def test_only_short_texts_are_converted_on_the_loop(tokenizer: Tokenizer) -> None:
@@ -163,3 +163,21 @@ async def until(condition: Any) -> None:
     async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110  (nobody announces it)
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("text", ["\ud83d", "a" * 3000 + "\ud83d"])
+async def test_what_is_no_unicode_is_refused(pool: TokenizerPool, text: str) -> None:
+    with pytest.raises(ValidationError, match="not valid Unicode") as caught:
+        await pool.encode(text)
+    assert caught.value.parameter == "prompt"
+
+
+async def test_the_first_prompt_too_many_for_the_context_is_the_last_that_is_looked_at(tokenizer: Tokenizer) -> None:
+    watched, pool = watched_pool(tokenizer)
+    texts = ["fine " * 10, *["word " * MAX_MODEL_LEN] * 50]
+    with pytest.raises(ValidationError, match="maximum context length") as caught:
+        await pool.encode_all(texts)
+    assert caught.value.code == "context_length_exceeded"
+    assert watched.seen == [len(texts[0]), len(texts[1])]
+    assert len(await pool.encode_all(texts[:3], as_prompt=False)) == 3
+    pool.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -315,3 +317,19 @@ async def test_a_body_over_the_limit_is_413(make_server: ServerMaker) -> None:
     async with server.client.post(server.url + "/v1/completions", data=pieces(), headers=headers) as response:
         assert response.status == 413
     assert (await server.post("/v1/completions", TEXT))[0] == 200
+
+
+async def test_a_body_in_very_many_tiny_chunks_is_refused(server: LocalServer) -> None:
+    async def body(text: bytes, size: int) -> AsyncIterator[bytes]:
+        for start in range(0, len(text), size):
+            yield text[start : start + size]
+
+    async def status(size: int, length: int) -> int:
+        data = json.dumps({**TEXT, "user": "u" * length}).encode()
+        url, headers = f"{server.url}/v1/completions", {"Content-Type": "application/json"}
+        async with server.client.post(url, data=body(data, size), headers=headers) as response:
+            return response.status
+
+    assert await status(size=1, length=50) == 200
+    assert await status(size=100, length=1000) == 200
+    assert await status(size=1, length=30_000) == 400
