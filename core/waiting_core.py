@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+from octavo import envs
 from octavo.foreign_envs import core_environment
 from octavo.owner import Owner
 
@@ -42,9 +43,13 @@ class WaitingCore:
     Args:
         command: what to run.
         environment: variables for it besides this process's own.
+
+    Raises:
+        ConfigError: an environment variable that it would read is malformed.
     """
 
     def __init__(self, command: Sequence[str] = CORE_COMMAND, environment: Mapping[str, str] | None = None) -> None:
+        envs.check()
         self._owner = Owner()
         self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
             command, stdin=subprocess.PIPE, start_new_session=True, env={**core_environment(), **(environment or {})}

@@ -35,6 +35,7 @@ from octavo.frontend.fan_out import FanOut
 from octavo.frontend.input_processor import InputProcessor, ProcessedInput, default_sampling_params
 from octavo.frontend.log_stats import LoggingStatLogger
 from octavo.frontend.output_processor import FollowUp, OutputProcessor
+from octavo.frontend.output_pump import pump_core
 from octavo.frontend.recovery import Recovery, fingerprint
 from octavo.frontend.request_state import RequestState
 from octavo.frontend.stats import StatLogger, TokenCounts
@@ -53,10 +54,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _TEMPLATE_THREADS = 4
-_TURN = 0.01
-"""Seconds for which what the core has sent may be worked on before other tasks of the event loop get their turn."""
-_DELIVERY_INTERVAL = 0.05
-"""Seconds after which consumers hear of what came, though more is there already."""
 
 OnProgress = Callable[[Progress], None]
 
@@ -450,7 +447,7 @@ class AsyncLLM(EngineControl):
         try:
             while True:
                 try:
-                    await self._pump_core()
+                    await pump_core(self._client, self._process, self._outputs.deliver)
                 except EngineDeadError:
                     await self._replace_core()
         except EngineDeadError as error:
@@ -458,23 +455,6 @@ class AsyncLLM(EngineControl):
         except Exception as error:
             logger.exception("reading the core's outputs failed")
             self._die(f"reading the core's outputs failed: {error}")
-
-    async def _pump_core(self) -> None:
-        """Raises EngineDeadError when the core is gone and all it sent has been handed on."""
-        client = self._client
-        while True:
-            await self._process(await client.outputs())
-            turn_began = delivered = time.monotonic()
-            # Behind the core: what several steps brought goes out together. But others have their turn, and hear of it.
-            while client.has_outputs:
-                if time.monotonic() - turn_began > _TURN:
-                    await asyncio.sleep(0)
-                    turn_began = time.monotonic()
-                if turn_began - delivered > _DELIVERY_INTERVAL:
-                    await self._outputs.deliver()
-                    turn_began = delivered = time.monotonic()
-                await self._process(await client.outputs())
-            await self._outputs.deliver()
 
     async def _process(self, outputs: CoreOutputs) -> None:
         self._tell_core(await self._outputs.process(outputs))

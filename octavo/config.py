@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from octavo import early_checks, foreign_envs
+from octavo import early_checks, envs, foreign_envs
 from octavo.checked import Fields
 from octavo.early_checks import check_cache_size
 from octavo.errors import ConfigError
@@ -315,6 +315,7 @@ class EngineArgs:
                 raise ConfigError(f"{flag_name(name)} must be at least {low}, got {value}")
         parse_length(self.max_model_len)
         parse_bytes(self.kv_cache_memory_bytes)
+        envs.check()
         early_checks.check_device(self.device)
         early_checks.check_chat_template(self.chat_template)
         early_checks.check_generation_config(self.generation_config)
@@ -492,8 +493,6 @@ def model_context_length(text: Mapping[str, Any]) -> int:
 
 def available_cpus() -> int:
     """Processors this process may use: OCTAVO_NUM_THREADS, else the affinity mask, cut by the cgroup's CPU quota."""
-    from octavo import envs
-
     if envs.NUM_THREADS:
         return int(envs.NUM_THREADS)
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -15,6 +15,8 @@ from typing import Any
 from octavo.errors import ConfigError
 
 PREFIX = "OCTAVO_"
+_MOST_SECONDS = 1e9
+_MOST_THREADS = 4096
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,29 @@ def _flag(text: str) -> bool:
     raise ValueError("allowed values are 0 and 1")
 
 
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= _MOST_SECONDS:
+        raise ValueError(f"allowed are 0 to {_MOST_SECONDS:g} seconds")
+    return seconds
+
+
+def _threads(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= _MOST_THREADS:
+        raise ValueError(f"allowed are 1 to {_MOST_THREADS} threads")
+    return number
+
+
+def _folder(text: str) -> Path:
+    if not text or "\0" in text:
+        raise ValueError("the path of a folder is needed")
+    return Path(text)
+
+
 TABLE: dict[str, EnvVar] = {
     "API_KEY": EnvVar(str, lambda: None, "Key that clients must send (same as --api-key).", ("VLLM_API_KEY",)),
-    "CACHE_DIR": EnvVar(Path, _cache_home, "Where downloaded and converted files are kept."),
+    "CACHE_DIR": EnvVar(_folder, _cache_home, "Where downloaded and converted files are kept."),
     "CPU_ISA": EnvVar(
         _choice("portable", "avx2", "avx512", "avx512_bf16", "amx"),
         lambda: None,
@@ -71,12 +93,12 @@ TABLE: dict[str, EnvVar] = {
         ("VLLM_LOGGING_LEVEL",),
     ),
     "LOG_STATS_INTERVAL": EnvVar(
-        float, lambda: 10.0, "Seconds between two lines of statistics in the log.", ("VLLM_LOG_STATS_INTERVAL",)
+        _seconds, lambda: 10.0, "Seconds between two lines of statistics in the log.", ("VLLM_LOG_STATS_INTERVAL",)
     ),
-    "NUM_THREADS": EnvVar(int, lambda: None, "Compute threads; unset = the processors this process may use."),
+    "NUM_THREADS": EnvVar(_threads, lambda: None, "Compute threads; unset = the processors this process may use."),
     "OFFLINE": EnvVar(_flag, lambda: False, "1 = never ask the model hub or a package index."),
     "PROFILER_DIR": EnvVar(
-        Path, lambda: None, "Folder for the traces of /start_profile; unset = no profiles.", ("VLLM_TORCH_PROFILER_DIR",)
+        _folder, lambda: None, "Folder for the traces of /start_profile; unset = no profiles.", ("VLLM_TORCH_PROFILER_DIR",)
     ),
     "SERVER_DEV_MODE": EnvVar(
         _flag,
@@ -85,10 +107,10 @@ TABLE: dict[str, EnvVar] = {
         ("VLLM_SERVER_DEV_MODE",),
     ),
     "START_TIMEOUT": EnvVar(
-        float, lambda: 600.0, "Seconds the engine core may take to become ready.", ("VLLM_ENGINE_READY_TIMEOUT_S",)
+        _seconds, lambda: 600.0, "Seconds the engine core may take to become ready.", ("VLLM_ENGINE_READY_TIMEOUT_S",)
     ),
     "STEP_TIMEOUT": EnvVar(
-        float,
+        _seconds,
         lambda: 300.0,
         "Seconds in which no step of the engine ends, with work running, before /livez fails.",
         ("VLLM_ENGINE_ITERATION_TIMEOUT_S", "VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS"),
@@ -116,6 +138,16 @@ def get(name: str) -> Any:
 def source(name: str) -> str:
     """The variable that `get` reads: the first that is set, or `OCTAVO_<name>`."""
     return next((variable for variable in (PREFIX + name, *TABLE[name].others) if variable in os.environ), PREFIX + name)
+
+
+def check() -> None:
+    """Parse every variable that is set: one that is read late must not fail late.
+
+    Raises:
+        ConfigError: naming the first that cannot be parsed.
+    """
+    for name in TABLE:
+        get(name)
 
 
 def __getattr__(name: str) -> Any:

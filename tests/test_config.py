@@ -314,12 +314,21 @@ def test_environment_variables_are_parsed_late(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("NUM_THREADS", "many"), ("KERNELS", "cuda"), ("OFFLINE", "maybe"), ("LOG_STATS_INTERVAL", "often")]
-)
-def test_malformed_environment_variable_is_an_error(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
+    ("name", "text"),
+    [
+        ("NUM_THREADS", "many"), ("NUM_THREADS", "0"), ("NUM_THREADS", "-1"), ("NUM_THREADS", "1000000000"), ("KERNELS", "cuda"),
+        ("OFFLINE", "maybe"), ("LOG_STATS_INTERVAL", "often"), ("STEP_TIMEOUT", "nan"), ("START_TIMEOUT", "-1"),
+        ("START_TIMEOUT", "inf"), ("STEP_TIMEOUT", ""), ("CACHE_DIR", ""), ("LOG_LEVEL", "loud"), ("SERVER_DEV_MODE", "2"),
+    ],
+)  # fmt: skip
+def test_malformed_environment_variable_is_an_error_before_anything_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, name: str, text: str
+) -> None:
     monkeypatch.setenv("OCTAVO_" + name, text)
     with pytest.raises(ConfigError, match=f"OCTAVO_{name}"):
         envs.get(name)
+    with pytest.raises(ConfigError, match=f"OCTAVO_{name}"):
+        EngineArgs(model="/no/such/model").create_engine_config()
 
 
 def test_unknown_environment_variable() -> None:

@@ -8,7 +8,7 @@ import pytest
 from fake_core import FakeCoreClient, make_engine
 
 from octavo.core.messages import CoreOutputs
-from octavo.frontend import async_llm, request_state
+from octavo.frontend import output_pump, request_state
 from octavo.frontend.async_llm import AsyncLLM
 from octavo.frontend.tokenizer import Tokenizer
 from octavo.outputs import RequestOutput
@@ -38,8 +38,8 @@ async def collect(engine: AsyncLLM, **params: object) -> list[RequestOutput]:
 async def test_behind_a_faster_core_others_have_their_turn_and_consumers_hear(
     tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(async_llm, "_TURN", 0.0)
-    monkeypatch.setattr(async_llm, "_DELIVERY_INTERVAL", 0.0)
+    monkeypatch.setattr(output_pump, "_TURN", 0.0)
+    monkeypatch.setattr(output_pump, "_DELIVERY_INTERVAL", 0.0)
     engine = make_engine(tokenizer, FasterCore(lambda _: IDS))
     turns = 0
 
