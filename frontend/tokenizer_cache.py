@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from octavo import envs
+from octavo.early_checks import writing_into
 from octavo.errors import ConfigError
 from octavo.frontend.gguf_tokenizer.convert import convert_gguf, warn_of_unknown
 from octavo.gguf_file import GGUFFile, read_gguf
@@ -44,7 +45,8 @@ def converted_tokenizer(source: Path) -> Path:
     target = Path(envs.CACHE_DIR) / "tokenizers" / key
     if not (target / "tokenizer.json").is_file():
         logger.info("Converting the tokenizer of %s (once; kept in %s)", source, target.parent)
-        _convert_into(target, partial(_run_child, source) if header is None else partial(convert_gguf, header))
+        with writing_into(target.parent):
+            _convert_into(target, partial(_run_child, source) if header is None else partial(convert_gguf, header))
     return target
 
 

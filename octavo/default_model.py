@@ -17,6 +17,7 @@ import zipfile
 from pathlib import Path
 
 from octavo import envs, progress
+from octavo.early_checks import writing_into
 from octavo.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -48,10 +49,11 @@ def fetch() -> Path:
     target = _target()
     if envs.OFFLINE:
         raise ConfigError(f"the default model is not at {target}, and OCTAVO_OFFLINE forbids downloading it; name a model")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_suffix(".lock")):
-        if not target.is_file():
-            _fetch_into(target)
+    with writing_into(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_suffix(".lock")):
+            if not target.is_file():
+                _fetch_into(target)
     return target
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import errno
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from octavo.config import (
     parse_bytes,
     parse_length,
 )
+from octavo.early_checks import writing_into
 from octavo.errors import ConfigError
 from octavo.foreign_args import FOREIGN_ARGS, check_foreign
 from octavo.frontend.input_processor import default_sampling_params
@@ -449,3 +452,8 @@ def test_overrides_reach_the_part_that_describes_the_text_model() -> None:
 def test_the_architecture_is_checked_before_anything_else_of_its_config(tiny_model_dir: Path) -> None:
     with pytest.raises(ConfigError, match="'MambaForCausalLM' is not supported; known are Gemma2ForCausalLM, "):
         make(tiny_model_dir, hf_overrides={"architectures": ["MambaForCausalLM"], "vocab_size": -1})
+
+
+def test_a_full_disk_is_an_error_that_names_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"OCTAVO_CACHE_DIR.*{tmp_path}.*No space left"), writing_into(tmp_path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "file"))
