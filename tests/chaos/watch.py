@@ -88,8 +88,9 @@ class Watch:
         return found
 
     def memory(self) -> int:
-        """Bytes that the server's processes hold now."""
-        return process_tree.proportional_bytes(process_tree.tree(self.pid))
+        """Bytes that the server's processes hold now, without pages of files: what of a library's pages counts as theirs depends
+        on who else on the machine has it loaded."""
+        return sum(_anonymous_bytes(process.pid) for process in process_tree.tree(self.pid))
 
     def alive(self) -> bool:
         """Whether the server's first process is there."""
@@ -139,6 +140,15 @@ class Watch:
             if response.status == 200 and (load := (await response.json()).get("server_load")):
                 counts["server_load"] = load
         return counts
+
+
+def _anonymous_bytes(pid: int) -> int:
+    """Memory of a process that is no file's, pages it shares with others divided; 0 when it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:")))
 
 
 def _private_bytes(pid: int) -> int:
