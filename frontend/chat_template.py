@@ -28,6 +28,8 @@ ContentFormat = Literal["string", "openai"]
 
 MAX_TEMPLATE_CHARS = 262_144
 MAX_REASON = 1000
+_KEPT_CHARS = 32_768
+"""Characters of the longest template of a request that is kept compiled, which takes some hundred times as many bytes."""
 _OWN_VARIABLES = frozenset({
     "messages", "tools", "documents", "add_generation_prompt", "continue_final_message", "chat_template", "tokenize",
     "raise_exception", "strftime_now",
@@ -200,12 +202,13 @@ class ChatRenderer:
         Raises:
             ValidationError: there is none, or it does not compile.
         """
+        own = source is None
         if source is None:
             name = "tool_use" if with_tools and "tool_use" in self._templates else "default"
             source = self._templates.get(name)
         if source is None:
             raise _no_template()
-        return self._compiled(source)
+        return self._compiled(source) if own or len(source) <= _KEPT_CHARS else self._compile(source)
 
     async def render(
         self, messages: Sequence[Mapping[str, Any]], /, *, chat_template: str | None = None, **options: Any

@@ -350,3 +350,12 @@ def test_arguments_are_as_deep_as_anything_else_of_a_conversation() -> None:
     assert render(90) == "[" * 90 + "]" * 90
     with pytest.raises(ValidationError, match="nested too deep"):
         render(500)
+
+
+def test_long_templates_of_requests_are_not_kept() -> None:
+    with ThreadPoolExecutor(1) as threads:
+        renderer = ChatRenderer({"default": CHATML + "x" * 40_000}, {}, threads)
+        assert renderer.template() is renderer.template()
+        assert renderer.template(CHATML) is renderer.template(CHATML)
+        long = CHATML + "y" * 40_000
+        assert renderer.template(long) is not renderer.template(long)
