@@ -14,9 +14,9 @@ rm -rf "$work" dist
 PATH="$work/tools/bin:$PATH" "$work/tools/bin/auditwheel" repair --wheel-dir dist "$work/raw"/*.whl
 "$work/tools/bin/pip" install --quiet --no-deps --target "$work/check" dist/*.whl
 
-# -S keeps the checkout's own installation out; the other packages are the environment's.
+# -S and -P keep the checkout and its installation out; the other packages are the environment's.
 packages=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-PYTHONPATH="$work/check:$packages" "$venv/bin/python" -S -c '
+PYTHONPATH="$work/check:$packages" "$venv/bin/python" -S -P -c '
 import octavo
 from octavo.kernels import cpu
 
