@@ -19,6 +19,7 @@ class FakeOpenAI:
         words: the tokens of every answer (cut at the request's max_tokens, repeated with ignore_eos).
         delay: seconds before each token.
         fail_with: status of every answer to a POST, when not 200.
+        refusal: what such an answer says.
         drops: requests whose connection is closed instead of an answer.
         port: where to listen; 0 = a free port.
         break_after: tokens after which a stream breaks with an error event.
@@ -36,6 +37,7 @@ class FakeOpenAI:
     delay: float = 0.0
     fail_with: int = 200
     break_after: int | None = None
+    refusal: str = "the fake refuses"
     drops: int = 0
     port: int = 0
     bodies: list[dict[str, Any]] = field(default_factory=list)
@@ -94,7 +96,7 @@ class FakeOpenAI:
             assert request.transport is not None
             request.transport.close()
         if self.fail_with != 200:
-            return web.json_response({"error": {"message": "the fake refuses", "type": "fake"}}, status=self.fail_with)
+            return web.json_response({"error": {"message": self.refusal, "type": "fake"}}, status=self.fail_with)
         self.active += 1
         self.peak_active = max(self.peak_active, self.active)
         try:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from octavo.errors import ConfigError, OctavoError
 from octavo.frontend.cli.client import Client
 from octavo.frontend.cli.conversation import SETTINGS, Conversation, set_one
 from octavo.frontend.cli.message_reader import MessageReader, set_up_line_editing
+from octavo.frontend.cli.terminal_text import printable, printable_line
 from octavo.frontend.cli.word_wrap import WordWrap
 
 HELP = f"""\
@@ -94,8 +96,9 @@ class Chat:
         Args:
             where: the server, for the greeting.
         """
-        model = self._runner.run(self._client.connect())
-        self._console.print(f"[bold]{model}[/bold]{where and f' at {where}'} - /help for commands")
+        model = escape(printable_line(self._runner.run(self._client.connect())))
+        at = where and f" at {escape(where)}"
+        self._console.print(f"[bold]{model}[/bold]{at} - /help for commands", emoji=False)
         interactive = self._console.is_terminal
         reader = MessageReader(_read_line)
         while (message := self._read(reader)) is not None:
@@ -107,7 +110,7 @@ class Chat:
                 elif not self.command(message):
                     return
             except OctavoError as error:
-                self._console.print(f"error: {error}", style="red", markup=False)
+                self._console.print(f"error: {printable(str(error))}", style="red", markup=False)
 
     def command(self, line: str) -> bool:
         """Carry out a /command; False when it says to leave.
@@ -169,7 +172,7 @@ class Chat:
 
     def _show_history(self, _: str) -> None:
         for message in self.conversation.messages():
-            self._console.print(f"{message['role']}: {message['content']}", markup=False)
+            self._console.print(f"{message['role']}: {printable(message['content'])}", markup=False, emoji=False)
 
     def _show_pace(self, interactive: bool) -> None:
         pace = self._client.pace
@@ -184,7 +187,8 @@ class Chat:
         try:
             async for text in self._client.stream_chat(self.conversation.messages(), self._settings):
                 parts.append(text)
-                self._out(wrap.feed(text) if wrap else text)
+                shown = printable(text)
+                self._out(wrap.feed(shown) if wrap else shown)
         finally:
             self._out(wrap.close() if wrap else "")
 

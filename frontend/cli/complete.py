@@ -11,6 +11,7 @@ from octavo.config import option
 from octavo.flags import Parser, add_flags
 from octavo.frontend.cli import utf8
 from octavo.frontend.cli.connection import ConnectionOptions
+from octavo.frontend.cli.terminal_text import printable
 
 
 @dataclass
@@ -34,7 +35,7 @@ def parse(argv: Sequence[str]) -> CompleteOptions:
 
 
 async def complete(options: CompleteOptions, prompt: str) -> None:
-    """Print what the server adds to `prompt`.
+    """Print what the server adds to `prompt`; to a file or a pipe as it is.
 
     Raises:
         OctavoError: the server refused or cannot be reached.
@@ -42,9 +43,10 @@ async def complete(options: CompleteOptions, prompt: str) -> None:
     from octavo.frontend.cli.client import Client
 
     client = Client(options.address(), options.model_name, options.key(), options.cacert)
+    for_person = sys.stdout.isatty()
     try:
         async for text in client.stream_completion(prompt, options.sampling()):
-            sys.stdout.write(text)
+            sys.stdout.write(printable(text) if for_person else text)
             sys.stdout.flush()
         sys.stdout.write("\n")
     finally:

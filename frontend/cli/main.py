@@ -85,11 +85,12 @@ def _main(words: list[str]) -> int:
 
 def _run(command: Command, words: list[str]) -> int:
     from octavo.errors import OctavoError
+    from octavo.frontend.cli.terminal_text import printable
 
     try:
         return int(importlib.import_module(command.module).main(words))
     except OctavoError as error:
-        print(f"octavo: error: {error}", file=sys.stderr)
+        print(f"octavo: error: {printable(str(error))}", file=sys.stderr)
         return 1
 
 

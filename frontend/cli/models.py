@@ -10,6 +10,7 @@ from pathlib import Path
 from octavo.config import EngineArgs, EngineConfig, option
 from octavo.errors import ConfigError
 from octavo.flags import Parser, add_flags
+from octavo.frontend.cli.terminal_text import printable_line
 from octavo.hf_config import BUILT_IN
 from octavo.model_source import find_model
 from octavo.short_names import SHORT_NAMES, full_name, short_name_of
@@ -69,6 +70,7 @@ def _short_names() -> str:
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    rows = [tuple(map(printable_line, row)) for row in rows]
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *rows)]
     return "\n".join(line.rstrip() for line in lines)
@@ -96,7 +98,7 @@ def _pull(name: str, options: ModelsOptions) -> None:
 def _show(name: str, options: ModelsOptions) -> None:
     config = _config(name, options)
     rows = [("name", full_name(name)), *_facts(config)]
-    print("\n".join(f"{label:<14} {text}" for label, text in rows))
+    print("\n".join(f"{label:<14} {printable_line(text)}" for label, text in rows))
 
 
 def _config(name: str, options: ModelsOptions) -> EngineConfig:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from octavo.core.waiting_core import WaitingCore
 from octavo.errors import OctavoError
 from octavo.frontend.cli import serve
+from octavo.frontend.cli.terminal_text import printable
 from octavo.frontend.server.logs import choose_log, level_is_set, on_terminal
 
 
@@ -31,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
 
             return run_server(engine_args, options, core, LineDisplay() if on_terminal() else StartDisplay())
     except OctavoError as error:
-        print(f"octavo: error: {error}", file=sys.stderr)
+        print(f"octavo: error: {printable(str(error))}", file=sys.stderr)
         return 1
 
 
