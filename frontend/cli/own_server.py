@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from octavo import envs
+from octavo.errors import ConfigError
 from octavo.frontend.cli.address import Address
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 _LOOK_INTERVAL = 0.05
 _END_SECONDS = 5.0
+_SHORT_FOLDER = "/tmp"  # noqa: S108  (mkdtemp makes a folder in it that is the user's alone)
+_LONGEST_SOCKET = 107
+"""Bytes in the path of a Unix socket on Linux."""
 
 
 class OwnServer:
@@ -35,8 +39,8 @@ class OwnServer:
         self._words = list(words)
 
     def __enter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory(prefix="octavo-run-")
-        self._socket = str(Path(self._folder.name) / "server")
+        self._folder = _socket_folder()
+        self._socket = _socket_in(self._folder.name)
         command = [sys.executable, "-m", "octavo.frontend.cli.private_server", *self._words]
         command += ["--uds", self._socket, "--shutdown-timeout", "0", "--disable-access-log"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
@@ -79,6 +83,29 @@ class OwnServer:
             return False
         finally:
             connection.close()
+
+
+def _socket_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder for a socket, where temporary files belong; somewhere shorter if the socket's path would be too long.
+
+    The server removes it if this process has no time to.
+
+    Raises:
+        ConfigError: there is no place for it.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="octavo-run-")
+        if len(os.fsencode(_socket_in(folder.name))) <= _LONGEST_SOCKET:
+            return folder
+        folder.cleanup()
+        return tempfile.TemporaryDirectory(prefix="octavo-run-", dir=_SHORT_FOLDER)
+    except OSError as error:
+        reason = f"no folder for a socket can be made ({error}); set TMPDIR to a folder of yours with a short path"
+        raise ConfigError(reason) from None
+
+
+def _socket_in(folder: str) -> str:
+    return str(Path(folder) / "server")
 
 
 class _UnixConnection(HTTPConnection):

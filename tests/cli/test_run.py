@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +19,7 @@ from servers import free_port
 from terminal import COMMAND, Terminal
 
 from octavo.errors import ConfigError
-from octavo.frontend.cli import run
+from octavo.frontend.cli import own_server, run
 
 
 @pytest.fixture
@@ -87,15 +89,21 @@ def test_a_chat_from_nothing(tiny_model_dir: Path, tmp_path: Path, marker: str) 
     assert not processes_of(marker)
 
 
-def test_the_server_ends_with_a_command_that_is_killed(tiny_model_dir: Path, tmp_path: Path, marker: str) -> None:
-    environment = {"OCTAVO_CACHE_DIR": str(tmp_path)}
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_the_server_ends_with_a_command_that_is_killed(
+    tiny_model_dir: Path, tmp_path: Path, marker: str, how: signal.Signals
+) -> None:
+    temporary = tmp_path / "t"
+    temporary.mkdir()
+    environment = {"OCTAVO_CACHE_DIR": str(tmp_path), "TMPDIR": str(temporary)}
     with Terminal("run", str(tiny_model_dir), "--served-model-name", marker, env=environment) as terminal:
         terminal.wait_for(f"{marker}\x1b[0m - /help for commands")
         assert processes_of(marker)
-        terminal.process.send_signal(signal.SIGKILL)
+        assert list(temporary.glob("octavo-run-*"))
+        terminal.process.send_signal(how)
         terminal.process.wait()
         deadline = time.monotonic() + 30
-        while processes_of(marker):
+        while processes_of(marker) or list(temporary.glob("octavo-run-*")):
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
@@ -154,6 +162,20 @@ def test_which_word_is_the_model(words: list[str], model: str | None, prompt: st
 def test_a_misspelled_model_is_no_prompt(word: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         run.parse([word])
+
+
+def test_a_temporary_folder_with_a_long_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    made = own_server._socket_folder()
+    with made, socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(own_server._socket_in(made.name))
+        assert os.stat(made.name).st_mode & 0o077 == 0
+    assert not list(folder.iterdir())
+    monkeypatch.setattr(own_server, "_SHORT_FOLDER", str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match="set TMPDIR to a folder of yours with a short path"):
+        own_server._socket_folder()
 
 
 def test_engine_options_go_to_the_engine() -> None:
