@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from octavo import default_model, hub
+from octavo.errors import ConfigError
 from octavo.model_source import DEFAULT_MODEL
 from octavo.short_names import full_name
+
+_PREFIX = "models--"
+"""How the hub's cache names the folders of models; an owner's slash is "--" in them."""
+_UNFINISHED = "blobs/*.incomplete"
 
 
 @dataclass(frozen=True)
@@ -19,11 +25,13 @@ class LocalModel:
         name: what commands take.
         path: folder, or GGUF file.
         size: bytes on disk.
+        finished: False when a download of it was interrupted.
     """
 
     name: str
     path: Path
     size: int
+    finished: bool = True
 
 
 def local_models(download_dir: str | None = None) -> list[LocalModel]:
@@ -35,7 +43,9 @@ def local_models(download_dir: str | None = None) -> list[LocalModel]:
     for repo in _hub_repos(download_dir):
         newest = max(repo.revisions, key=lambda revision: revision.last_modified, default=None)
         if newest is not None:
-            found.append(LocalModel(repo.repo_id, newest.snapshot_path, repo.size_on_disk))
+            size, finished = repo.size_on_disk + _unfinished_bytes(repo.repo_path), not any(repo.repo_path.glob(_UNFINISHED))
+            found.append(LocalModel(repo.repo_id, newest.snapshot_path, size, finished))
+    found += _unfinished({model.name for model in found}, download_dir)
     return sorted(found, key=lambda model: (model.name.lower(), str(model.path)))
 
 
@@ -51,18 +61,68 @@ def find_local(name: str, download_dir: str | None = None) -> Path | None:
     return carried or hub.cached(hub.Wanted(name, download_dir=download_dir))
 
 
-def remove(name: str, download_dir: str | None = None) -> int:
-    """Remove a downloaded model, all its revisions; returns the bytes that are free now, 0 when it was not there."""
-    name, freed = full_name(name), 0
+def remove(name: str, download_dir: str | None = None) -> int | None:
+    """Remove a downloaded model, all its revisions and what an interrupted download has left.
+
+    Returns:
+        The bytes that are free now, None when it was not there.
+
+    Raises:
+        ConfigError: it is there and cannot be removed.
+    """
+    name = full_name(name)
+    freed = _remove_from_hub_cache(name.partition(":")[0], download_dir)
     carried = default_model.cached() if name == DEFAULT_MODEL else None
     if carried is not None:
-        freed += carried.stat().st_size
+        freed = (freed or 0) + carried.stat().st_size
         carried.unlink()
+    return freed
+
+
+def _remove_from_hub_cache(repo_id: str, download_dir: str | None) -> int | None:
+    folder = _cache_dir(download_dir) / (_PREFIX + repo_id.replace("/", "--"))
+    if folder.is_symlink():
+        raise ConfigError(f"{folder} is a link to {folder.readlink()}, not a download; remove what it leads to, and the link")
+    if not folder.is_dir():
+        return None
+    freed = _unfinished_bytes(folder)
     for repo in _hub_repos(download_dir):
-        if repo.repo_id == name.partition(":")[0]:
+        if repo.repo_id == repo_id and repo.revisions:
             freed += repo.size_on_disk
             _cache(download_dir).delete_revisions(*(revision.commit_hash for revision in repo.revisions)).execute()
+            break
+    else:  # no revision is whole: the hub library has no name for what is there
+        freed = _bytes_in(folder)
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be removed: {error.strerror or error}") from None
     return freed
+
+
+def _unfinished(listed: set[str], download_dir: str | None) -> list[LocalModel]:
+    """What interrupted downloads have left of models that are not `listed`, having no revision at all."""
+    models = []
+    for folder in _cache_dir(download_dir).glob(_PREFIX + "*"):
+        name = folder.name.removeprefix(_PREFIX).replace("--", "/")
+        if name not in listed and folder.is_dir() and any(folder.glob("blobs/*")):
+            models.append(LocalModel(name, folder, _bytes_in(folder), finished=False))
+    return models
+
+
+def _unfinished_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob(_UNFINISHED))
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(file.lstat().st_size for file in folder.rglob("*") if file.is_file() and not file.is_symlink())
+
+
+def _cache_dir(download_dir: str | None) -> Path:
+    from huggingface_hub import constants
+
+    return Path(download_dir or constants.HF_HUB_CACHE).expanduser()
 
 
 def _hub_repos(download_dir: str | None) -> list[Any]:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from octavo.config import EngineArgs, EngineConfig, option
 from octavo.errors import ConfigError
@@ -14,6 +15,9 @@ from octavo.frontend.cli.terminal_text import printable_line
 from octavo.hf_config import BUILT_IN
 from octavo.model_source import find_model
 from octavo.short_names import SHORT_NAMES, full_name, short_name_of
+
+if TYPE_CHECKING:
+    from octavo.local_models import LocalModel
 
 ACTIONS = {
     "list": "Models on this machine; with --short-names those that have a short name, too.",
@@ -61,8 +65,12 @@ def _list(options: ModelsOptions) -> str:
     models = local_models(options.download_dir)
     if not models:
         return "no models yet; get one with: octavo models pull smollm2"
-    rows = [(model.name, short_name_of(model.name), shown_bytes(model.size)) for model in models]
+    rows = [(model.name, short_name_of(model.name), _size(model)) for model in models]
     return _table(("NAME", "SHORT NAME", "SIZE"), rows)
+
+
+def _size(model: LocalModel) -> str:
+    return shown_bytes(model.size) + ("" if model.finished else ", download unfinished")
 
 
 def _short_names() -> str:
@@ -149,7 +157,7 @@ def _remove(name: str, options: ModelsOptions) -> None:
     if Path(name).expanduser().exists() and full_name(name) == name:
         raise ConfigError(f"{name} is a file or folder of yours; this removes only what was downloaded")
     freed = remove(name, options.download_dir)
-    if not freed:
+    if freed is None:
         raise ConfigError(f"{name!r} has not been downloaded; octavo models list shows what has")
     print(f"removed {full_name(name)}, {shown_bytes(freed)}")
 

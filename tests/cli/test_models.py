@@ -72,6 +72,37 @@ def test_the_default_model_from_its_wheel(machine: dict[str, str], smollm2: str)
     assert Path(smollm2).exists()
 
 
+def test_a_model_of_no_bytes_is_removed(machine: dict[str, str]) -> None:
+    folder = Path(machine["HF_HUB_CACHE"]) / "models--owner--empty"
+    (folder / "snapshots" / ("b" * 40)).mkdir(parents=True)
+    assert models(machine, "rm", "owner/empty").stdout == "removed owner/empty, 0 bytes\n"
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("repo", ["tiny", "stopped"])
+def test_an_interrupted_download_is_listed_and_removed(machine: dict[str, str], repo: str) -> None:
+    """Before its first file has come, and after."""
+    folder = Path(machine["HF_HUB_CACHE"]) / f"models--owner--{repo}"
+    (folder / "blobs").mkdir(parents=True, exist_ok=True)
+    (folder / "blobs" / "0123.incomplete").write_bytes(bytes(3 << 20))
+    listed = models(machine, "list").stdout.splitlines()
+    (line,) = [line for line in listed if line.startswith(f"owner/{repo} ")]
+    assert line.endswith(" MiB, download unfinished")
+    assert models(machine, "rm", f"owner/{repo}").stdout.startswith(f"removed owner/{repo}, 3.")
+    assert not folder.exists()
+
+
+def test_a_link_in_the_cache_is_not_a_download(machine: dict[str, str], tmp_path: Path) -> None:
+    folder = Path(machine["HF_HUB_CACHE"]) / "models--owner--tiny"
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    done = models(machine, "rm", "owner/tiny")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"{folder} is a link to {tmp_path / 'elsewhere'}" in done.stderr
+    assert folder.is_symlink()
+    assert "owner/tiny" in models(machine, "list").stdout
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
