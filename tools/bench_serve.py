@@ -17,6 +17,7 @@ from tqdm import tqdm
 from octavo.errors import ConfigError
 from octavo.flags import Parser, add_flags, split
 from octavo.frontend.cli.reaching import why_unreachable
+from octavo.frontend.cli.terminal_text import printable
 from octavo.tools.arrivals import ArrivalOptions, arrival_times
 from octavo.tools.bench_serve_options import SAMPLING, BenchServeOptions, Load, loads, pair
 from octavo.tools.client import ENDPOINTS, RequestResult, Target, list_models, make_session, send, server_version
@@ -216,7 +217,7 @@ def _facts(options: BenchServeOptions, target: Target, load: Load) -> dict[str, 
 def _print_errors(results: list[RequestResult], metrics: BenchMetrics) -> None:
     if metrics.failed:
         first = next(result.error for result in results if not result.success)
-        print(f"{metrics.failed} requests failed; the first: {first}", file=sys.stderr)
+        print(f"{metrics.failed} requests failed; the first: {printable(str(first))}", file=sys.stderr)
 
 
 def _save(run: dict[str, Any], options: BenchServeOptions, *, first: bool) -> None:

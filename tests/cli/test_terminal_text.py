@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fake_openai import FakeOpenAI
@@ -12,6 +13,8 @@ from terminal import COMMAND, Terminal
 
 from octavo.frontend.cli import models
 from octavo.frontend.cli.terminal_text import printable, printable_line
+from octavo.tools import bench_serve
+from octavo.tools.client import RequestResult
 
 CLIPBOARD = "\x1b]52;c;aGk=\x07"
 
@@ -69,3 +72,9 @@ def test_a_completion_is_raw_in_a_pipe_alone(fake: FakeOpenAI) -> None:
 
 def test_names_in_a_table_keep_to_their_line() -> None:
     assert models._table(("A", "B"), [("x\x1b[2J\n", "y")]) == "A       B\nx␛[2J␊  y"
+
+
+def test_a_refusal_that_the_bench_reports(capsys: pytest.CaptureFixture[str]) -> None:
+    failed = RequestResult(prompt_len=1, error=f"400 {CLIPBOARD}")
+    bench_serve._print_errors([failed], SimpleNamespace(failed=1))  # type: ignore[arg-type]
+    assert capsys.readouterr().err == "1 requests failed; the first: 400 ␛]52;c;aGk=␇\n"
