@@ -88,8 +88,17 @@ class ServerOptions:
             if choices and value is not None and value not in choices:
                 raise ConfigError(f"{flag_name(field.name)} must be one of {', '.join(choices)}, got {value!r}")
         for name, low in _LOWEST.items():
-            if not getattr(self, name) >= low:
-                raise ConfigError(f"{flag_name(name)} must be at least {low}, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if not value >= low:
+                raise ConfigError(f"{flag_name(name)} must be at least {low}, got {value}")
+            if isinstance(value, float) and value > _MOST_SECONDS:
+                raise ConfigError(f"{flag_name(name)} must be at most {_MOST_SECONDS:.0f} seconds, got {value}")
+        if 0 < self.sse_keep_alive_interval < _SHORTEST_KEEP_ALIVE:
+            raise ConfigError(
+                f"--sse-keep-alive-interval must be 0 or at least {_SHORTEST_KEEP_ALIVE}, got {self.sse_keep_alive_interval}"
+            )
+        if not self.response_role.strip() or not self.response_role.isprintable():
+            raise ConfigError(f"--response-role must be a name of printable characters, got {self.response_role!r}")
         if self.port > 65535:
             raise ConfigError(f"--port must be at most 65535, got {self.port}")
         if not self.host and self.uds is None:
@@ -167,6 +176,9 @@ NOT_TEMPLATE_KWARGS = frozenset(
 PROTECTING = frozenset({"api_key", "ssl_keyfile", "ssl_certfile", "ssl_ca_certs"})
 """Options that must not be taken for left out where a configuration file gives them without a value."""
 
+_MOST_SECONDS = 1e9
+_SHORTEST_KEEP_ALIVE = 0.01
+"""Seconds; comment lines at a quicker pace would be work for nothing."""
 _LOWEST = {
     "port": 0, "max_body_size": 1, "body_timeout": 0, "request_timeout": 0, "shutdown_timeout": 0, "keep_alive_timeout": 0,
     "max_concurrent_requests": 0, "sse_keep_alive_interval": 0,

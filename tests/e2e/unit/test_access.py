@@ -166,6 +166,10 @@ def test_an_empty_key_in_the_environment_is_refused(key: str, monkeypatch: pytes
         ({"uds": ""}, "--uds"),
         ({"host": ""}, "--host"),
         ({"body_timeout": -1}, "--body-timeout"),
+        ({"body_timeout": float("inf")}, "--body-timeout"),
+        ({"sse_keep_alive_interval": 1e-30}, "--sse-keep-alive-interval"),
+        ({"response_role": "a\x1b"}, "--response-role"),
+        ({"response_role": ""}, "--response-role"),
         ({"root_path": "llm"}, "--root-path"),
     ],
 )
