@@ -109,8 +109,17 @@ class ServerOptions:
         misplaced = sorted(NOT_TEMPLATE_KWARGS & self.default_chat_template_kwargs.keys())
         if misplaced:
             raise ConfigError(f"--default-chat-template-kwargs may not hold {', '.join(misplaced)}")
-        if self.root_path and not self.root_path.startswith("/"):
-            raise ConfigError(f"--root-path must begin with /, got {self.root_path!r}")
+        self._check_root_path()
+
+    def _check_root_path(self) -> None:
+        """It becomes part of routes and of a redirect: plain segments only."""
+        if not self.prefix and self.root_path in ("", "/"):
+            return
+        if not _ROOT_PATH.fullmatch(self.root_path) or {".", ".."} & set(self.root_path.split("/")):
+            raise ConfigError(
+                "--root-path must begin with / and have letters, digits, and . _ ~ - in its segments, none of them empty, . or .., "
+                f"got {self.root_path!r}"
+            )
 
     def _check_protection(self) -> None:
         """An option that protects holds, or the server does not start: an empty one is most likely a variable that is not set."""
@@ -176,6 +185,7 @@ NOT_TEMPLATE_KWARGS = frozenset(
 PROTECTING = frozenset({"api_key", "ssl_keyfile", "ssl_certfile", "ssl_ca_certs"})
 """Options that must not be taken for left out where a configuration file gives them without a value."""
 
+_ROOT_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+/?")
 _MOST_SECONDS = 1e9
 _SHORTEST_KEEP_ALIVE = 0.01
 """Seconds; comment lines at a quicker pace would be work for nothing."""

@@ -138,6 +138,13 @@ async def test_routes_answer_with_and_without_the_root_path(make_server: ServerM
     assert await server.status("/other/v1/models") == 404
 
 
+@pytest.mark.parametrize("path", ["/v1", "/page/", "/health", "/v1/models/x"])
+async def test_a_root_path_that_is_a_route_is_refused(make_server: ServerMaker, path: str) -> None:
+    ServerOptions(root_path=path).check()
+    with pytest.raises(ConfigError, match="--root-path"):
+        await make_server(root_path=path)
+
+
 @pytest.mark.parametrize("key", ["", " ", "right\n"])
 def test_an_empty_key_in_the_environment_is_refused(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCTAVO_API_KEY", key)
@@ -171,6 +178,14 @@ def test_an_empty_key_in_the_environment_is_refused(key: str, monkeypatch: pytes
         ({"response_role": "a\x1b"}, "--response-role"),
         ({"response_role": ""}, "--response-role"),
         ({"root_path": "llm"}, "--root-path"),
+        ({"root_path": "//evil.example"}, "--root-path"),
+        ({"root_path": "//"}, "--root-path"),
+        ({"root_path": "/a//b"}, "--root-path"),
+        ({"root_path": "/a/../b"}, "--root-path"),
+        ({"root_path": "/{a}"}, "--root-path"),
+        ({"root_path": "/a\r\nSet-Cookie: b"}, "--root-path"),
+        ({"root_path": "/a b"}, "--root-path"),
+        ({"root_path": "/a\n"}, "--root-path"),
     ],
 )
 def test_options_that_cannot_work_name_their_flag(options: dict[str, object], flag: str) -> None:
