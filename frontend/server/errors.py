@@ -4,7 +4,7 @@
 |---|---|
 | ValidationError, SchemaError, malformed HTTP | 400 |
 | wrong or missing key | 401 |
-| a browser's origin that may not call | 403 |
+| a browser's origin that may not call, a host that is not served | 403 |
 | unknown model or route | 404 |
 | a method that the route does not have | 405 |
 | a body that takes too long to come | 408 |

@@ -30,6 +30,11 @@ class ServerOptions:
     allowed_origins: list[str] = option([], "Origins that browsers may call from (CORS); * = any, none = no browser.")
     allowed_methods: list[str] = option(["*"], "Methods that browsers may use (CORS).")
     allowed_headers: list[str] = option(["*"], "Request headers that browsers may send (CORS).")
+    allowed_hosts: list[str] = option(
+        [],
+        "Host names that requests may be for, besides localhost, --host and addresses, where the server listens on a loopback "
+        "address without a key; * = any.",
+    )
     root_path: str = option("", "Path prefix under which a proxy publishes the server; routes answer with and without it.")
     ssl_keyfile: str | None = option(None, "Private key file; serves HTTPS together with --ssl-certfile.")
     ssl_certfile: str | None = option(None, "Certificate chain file.")
@@ -110,6 +115,9 @@ class ServerOptions:
         if misplaced:
             raise ConfigError(f"--default-chat-template-kwargs may not hold {', '.join(misplaced)}")
         self._check_root_path()
+        for name in self.allowed_hosts:
+            if not _HOST_NAME.fullmatch(name):
+                raise ConfigError(f"--allowed-hosts must be names without scheme and port, or *, got {name!r}")
 
     def _check_root_path(self) -> None:
         """It becomes part of routes and of a redirect: plain segments only."""
@@ -186,6 +194,7 @@ PROTECTING = frozenset({"api_key", "ssl_keyfile", "ssl_certfile", "ssl_ca_certs"
 """Options that must not be taken for left out where a configuration file gives them without a value."""
 
 _ROOT_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+/?")
+_HOST_NAME = re.compile(r"[A-Za-z0-9._-]+|\*")
 _MOST_SECONDS = 1e9
 _SHORTEST_KEEP_ALIVE = 0.01
 """Seconds; comment lines at a quicker pace would be work for nothing."""

@@ -180,6 +180,8 @@ def test_an_empty_key_in_the_environment_is_refused(key: str, monkeypatch: pytes
         ({"root_path": "llm"}, "--root-path"),
         ({"root_path": "//evil.example"}, "--root-path"),
         ({"root_path": "//"}, "--root-path"),
+        ({"allowed_hosts": ["http://a.example"]}, "--allowed-hosts"),
+        ({"allowed_hosts": [""]}, "--allowed-hosts"),
         ({"root_path": "/a//b"}, "--root-path"),
         ({"root_path": "/a/../b"}, "--root-path"),
         ({"root_path": "/{a}"}, "--root-path"),
