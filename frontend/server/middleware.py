@@ -11,7 +11,7 @@ from aiohttp.typedefs import Handler
 from octavo.errors import QueueFullError
 from octavo.frontend.server.access_log import log_request
 from octavo.frontend.server.cors import CorsPolicy
-from octavo.frontend.server.errors import SERVER_NAME, ApiError, describe, error_response
+from octavo.frontend.server.errors import COMMON_HEADERS, ApiError, describe, error_response
 from octavo.frontend.server.hosts import HostPolicy
 from octavo.frontend.server.options import KeyRing
 from octavo.frontend.server.record import RECORD, REQUEST_ID_HEADER, RequestRecord, new_record
@@ -101,10 +101,10 @@ def _check_key(request: web.Request, keys: KeyRing) -> None:
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Headers that every answer gets, streams too."""
+    response.headers.update(COMMON_HEADERS)
     record = request.get(RECORD)
     if record is None:
         return
-    response.headers[hdrs.SERVER] = SERVER_NAME
     if request.body_exists and not request.content.is_eof():
         # Refused before it was read: the rest of it is not worth waiting for.
         response.headers[hdrs.CONNECTION] = "close"

@@ -93,6 +93,18 @@ async def test_one_request_id_may_be_used_by_two_requests_at_once(server: LocalS
     assert len({call.id for call in server.engine.calls}) == 2
 
 
+async def test_no_answer_is_taken_for_another_type(server: LocalServer) -> None:
+    for path in ("/", "/page/store.js", "/metrics", "/v1/models", "/nowhere", "/generate"):
+        async with server.client.get(server.url + path) as response:
+            assert response.headers.getall("X-Content-Type-Options") == ["nosniff"], path
+    async with server.client.post(server.url + "/v1/completions", json={"prompt": "a", "stream": True}) as response:
+        assert response.headers.getall("X-Content-Type-Options") == ["nosniff"]
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+    writer.write(b"no HTTP\r\n\r\n")
+    assert b"X-Content-Type-Options: nosniff" in await reader.read()
+    writer.close()
+
+
 PREFLIGHT = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
 
 
