@@ -18,7 +18,7 @@ from typing import Any, Literal
 import msgspec
 
 from octavo import early_checks, envs, foreign_envs
-from octavo.checked import Fields
+from octavo.checked import LARGEST_LENGTH, Fields, shown
 from octavo.early_checks import check_cache_size
 from octavo.errors import ConfigError
 from octavo.foreign_args import FOREIGN_ARGS, SAME_VALUES, check_foreign, own_value
@@ -311,8 +311,16 @@ class EngineArgs:
             raise ConfigError(f"--hf-overrides must be an object that is merged into config.json, got a {kind}")
         for name, low in _LOWEST.items():
             value = getattr(self, name)
-            if value is not None and value < low:
+            if value is None:
+                continue
+            if value < low:
                 raise ConfigError(f"{flag_name(name)} must be at least {low}, got {value}")
+            high = _HIGHEST.get(name, LARGEST_LENGTH)
+            if value > high:
+                raise ConfigError(f"{flag_name(name)} must be at most {high}, got {shown(value)}")
+        for model_name in self.served_model_name:
+            if not model_name.strip() or not model_name.isprintable():
+                raise ConfigError(f"--served-model-name must be names of printable characters, got {shown(model_name)}")
         parse_length(self.max_model_len)
         parse_bytes(self.kv_cache_memory_bytes)
         envs.check()
@@ -450,8 +458,11 @@ class EngineArgs:
 _LOWEST = {
     "block_size": 1, "max_num_seqs": 1, "max_num_batched_tokens": 1, "num_gpu_blocks_override": 2, "stream_interval": 1,
     "num_threads": 1, "max_num_queued_reqs": 0, "max_num_queued_tokens": 1, "long_prefill_token_threshold": 0, "max_logprobs": -1,
-    "max_core_restarts": 0,
+    "max_core_restarts": 0, "seed": -(2**63),
 }  # fmt: skip
+_HIGHEST = {"seed": 2**63 - 1, "num_threads": envs.MOST_THREADS}
+"""Of those that may not be as large as `LARGEST_LENGTH`, or may be larger."""
+_MOST_BYTES = 2**63 - 1
 
 
 def flag_name(field_name: str) -> str:
@@ -475,7 +486,10 @@ def _parse_scaled(value: int | str, flag: str, base: int) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmMgG]?)(?:i?[bB])?", str(value).strip())
     if match is None or float(match[1]) <= 0:
         raise ConfigError(f"{flag} must be a positive number, with k, M or G if you like, got {value!r}")
-    return int(float(match[1]) * base ** " kmg".index(match[2].lower() or " "))
+    scaled = float(match[1]) * base ** " kmg".index(match[2].lower() or " ")
+    if scaled > _MOST_BYTES:
+        raise ConfigError(f"{flag} must be at most {_MOST_BYTES}, got {shown(value)}")
+    return int(scaled)
 
 
 def model_context_length(text: Mapping[str, Any]) -> int:

@@ -16,7 +16,7 @@ from octavo.errors import ConfigError
 
 PREFIX = "OCTAVO_"
 _MOST_SECONDS = 1e9
-_MOST_THREADS = 4096
+MOST_THREADS = 4096
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def _seconds(text: str) -> float:
 
 def _threads(text: str) -> int:
     number = int(text)
-    if not 1 <= number <= _MOST_THREADS:
-        raise ValueError(f"allowed are 1 to {_MOST_THREADS} threads")
+    if not 1 <= number <= MOST_THREADS:
+        raise ValueError(f"allowed are 1 to {MOST_THREADS} threads")
     return number
 
 

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 from octavo.config import flag_name
 from octavo.errors import ConfigError
 from octavo.foreign_args import FOREIGN_ARGS, ForeignArg, own_value
+from octavo.strict_json import DEEPEST, parse_object
 from octavo.suggestions import did_you_mean
 
 ON, OFF = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
@@ -210,12 +211,9 @@ def _joined(old: Any, new: Any) -> Any:
 
 def _json_object(text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError(f"must be a JSON object, got {text}")
-    return value
+        return parse_object(text.encode("utf-8", "surrogateescape"), "the value")
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _own_value_of(field: str) -> Callable[[str], str]:
@@ -265,7 +263,7 @@ def _any_value(text: str) -> Any:
     """JSON where it is JSON, else the text."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -285,7 +283,8 @@ def normalized(argv: Sequence[str]) -> list[str]:
         name, dot, path = flag.partition(".")
         if dot and _DOTTED.fullmatch(flag):
             text = value if equals else next(words, "")
-            result.append(f"{name.replace('_', '-')}={json.dumps(_nested(path, text))}")
+            name = name.replace("_", "-")
+            result.append(f"{name}={json.dumps(_nested(name, path, text))}")
         elif word.startswith("--") and " " not in flag:
             result.append(name.replace("_", "-") + dot + path + equals + value)
         else:
@@ -297,9 +296,13 @@ _DOTTED = re.compile(r"--?[A-Za-z][\w-]*\.[^\s]+")
 """A JSON flag, its short spelling too (`-cc.level`), with one of its keys."""
 
 
-def _nested(path: str, text: str) -> dict[str, Any]:
+def _nested(name: str, path: str, text: str) -> dict[str, Any]:
+    if path.count(".") >= DEEPEST:
+        raise ConfigError(f"{name} is nested deeper than {DEEPEST} levels")
     try:
         value = json.loads(text)
+    except RecursionError:
+        raise ConfigError(f"{name} is nested deeper than {DEEPEST} levels") from None
     except ValueError:
         value = text
     if path.endswith("+"):

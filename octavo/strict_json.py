@@ -12,7 +12,8 @@ from octavo.errors import ConfigError
 
 LARGEST_CONFIG = 1 << 20
 """Bytes of a configuration file."""
-_DEEPEST = 64
+DEEPEST = 64
+"""Levels of objects and lists in each other."""
 _INTEGER_DIGITS = 19
 
 
@@ -54,13 +55,13 @@ def parse_object(data: bytes, where: str) -> dict[str, Any]:
             parse_int=_integer,
         )
     except RecursionError:
-        raise ConfigError(f"{where} is nested deeper than {_DEEPEST} levels") from None
+        raise ConfigError(f"{where} is nested deeper than {DEEPEST} levels") from None
     except ValueError as error:
         raise ConfigError(f"{where} is not valid JSON: {error}") from error
     if not isinstance(value, dict):
         raise ConfigError(f"{where} should hold a JSON object")
     if _is_deep(value):
-        raise ConfigError(f"{where} is nested deeper than {_DEEPEST} levels")
+        raise ConfigError(f"{where} is nested deeper than {DEEPEST} levels")
     return value
 
 
@@ -95,7 +96,7 @@ def _integer(text: str) -> int | float:
 def _is_deep(value: Any) -> bool:
     """Whether anything lies deeper than allowed; level by level, so that no depth is too much for the check itself."""
     level = [value]
-    for _ in range(_DEEPEST):
+    for _ in range(DEEPEST):
         inner: list[Any] = []
         for part in level:
             inner += part.values() if isinstance(part, dict) else part

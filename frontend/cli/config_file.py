@@ -28,10 +28,16 @@ def words_from_option(key: str, value: Any, fail: Fail) -> list[str]:
         return [f"{flag}="] if _field_of(key) in PROTECTING else []
     if isinstance(value, bool):
         return [flag if value else "--no-" + flag[2:]]
-    if isinstance(value, list):
-        return [flag, *(json.dumps(item) if isinstance(item, dict) else str(item) for item in value)]
-    if isinstance(value, dict):
-        return [f"{flag}={json.dumps(value)}"]
+    try:
+        if isinstance(value, list):
+            return [flag, *(json.dumps(item) if isinstance(item, dict) else str(item) for item in value)]
+        if isinstance(value, dict):
+            return [f"{flag}={json.dumps(value)}"]
+    except (TypeError, ValueError) as error:
+        # YAML has dates, and objects that hold themselves.
+        fail(f"the value has no form in JSON: {error}")
+    except RecursionError:
+        fail("the value is nested too deep")
     if not isinstance(value, str | int | float):
         fail(f"a value of type {type(value).__name__} has no command-line form")
     return [f"{flag}={value}"]
@@ -62,12 +68,16 @@ def _json_or_yaml(path: str, text: str, fail: Fail) -> Any:
             return json.loads(text)
         except ValueError as error:
             fail(f"--config: {path}: {error}")
+        except RecursionError:
+            fail(f"--config: {path} is nested too deep")
     import yaml  # type: ignore[import-untyped]
 
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         fail(f"--config: {path}: {error}")
+    except RecursionError:
+        fail(f"--config: {path} is nested too deep")
 
 
 class FileKeys:
@@ -114,6 +124,8 @@ def parse_with_config(
     keys: dict[str, str] = {}
     for key, value in read_options(path, parser.error).items():
         with parser.reading(f"--config {path}: {key}"):
+            if _field_of(str(key)) == "config":
+                parser.error("a file of options names no other one; put its options in here, or give --config the other file")
             words = words_from_option(str(key), value, parser.error)
             parser.parse_args(words, beneath)
         keys[_field_of(str(key))] = str(key)

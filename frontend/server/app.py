@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
+from octavo.errors import ConfigError
 from octavo.frontend.server import middleware, probes
 from octavo.frontend.server.absent import absent_routes
 from octavo.frontend.server.chat.serving import chat_completions
@@ -42,7 +43,12 @@ OPEN_PATHS = frozenset({"/health", "/livez", "/readyz", "/startup", *PAGE_PATHS}
 
 
 def make_app(state: ServerState) -> web.Application:
-    """All routes, with and without --root-path before them."""
+    """All routes, with and without --root-path before them.
+
+    Raises:
+        ConfigError: --root-path begins as one of the routes does.
+    """
+    _check_prefix(state.options.prefix)
     app = web.Application()
     app[STATE] = state
     prefixes = dict.fromkeys(("", state.options.prefix))
@@ -58,3 +64,10 @@ def make_app(state: ServerState) -> web.Application:
         open_paths.add(state.options.prefix)
     middleware.install(app, frozenset(open_paths))
     return app
+
+
+def _check_prefix(prefix: str) -> None:
+    """With /v1 before it, a route could mean another one without it."""
+    begins = {path.split("/")[1] for path in (*(path for _, path, _ in ROUTES), *PAGE_PATHS)} - {""}
+    if prefix and prefix.split("/")[1] in begins:
+        raise ConfigError(f"--root-path must not begin as a route of the server does, got {prefix!r}")

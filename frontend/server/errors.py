@@ -4,7 +4,7 @@
 |---|---|
 | ValidationError, SchemaError, malformed HTTP | 400 |
 | wrong or missing key | 401 |
-| a browser's origin that may not call | 403 |
+| a browser's origin that may not call, a host that is not served | 403 |
 | unknown model or route | 404 |
 | a method that the route does not have | 405 |
 | a body that takes too long to come | 408 |
@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 RETRY_AFTER_UNAVAILABLE = 5
 SERVER_NAME = "octavo"
+COMMON_HEADERS = {hdrs.SERVER: SERVER_NAME, "X-Content-Type-Options": "nosniff"}
+"""Of every answer: who it is from, and that a browser must not take its body for something else than it says."""
 
 _TYPES = {
     HTTPStatus.BAD_REQUEST: "BadRequestError",
@@ -154,7 +156,7 @@ def error_body(error: ApiError) -> bytes:
 def error_response(error: ApiError) -> web.Response:
     """A whole answer, for errors before anything was sent."""
     response = web.Response(status=error.status, body=error_body(error), content_type="application/json", headers=error.headers)
-    response.headers[hdrs.SERVER] = SERVER_NAME
+    response.headers.update(COMMON_HEADERS)
     if hdrs.CONNECTION in error.headers:
         response.force_close()
     if error.retry_after is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 import socket
@@ -11,6 +10,7 @@ import stat
 from pathlib import Path
 
 from octavo.errors import ConfigError
+from octavo.frontend.server.hosts import is_loopback
 from octavo.frontend.server.options import ServerOptions
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def ssl_context(options: ServerOptions) -> ssl.SSLContext | None:
 
 def warn_if_open_to_all(options: ServerOptions) -> None:
     """Everyone who reaches the port may use the model: say so where that is more than this machine."""
-    if options.uds is None and not options.key_ring() and not _is_loopback(options.host):
+    if options.uds is None and not options.key_ring() and not is_loopback(options.host):
         logger.warning("listening on %s without --api-key: everyone who can reach this port can use the model", options.host)
 
 
@@ -92,12 +92,3 @@ def _open_unix(path: str) -> socket.socket:
         sock.close()
         raise ConfigError(f"cannot listen on --uds {path}: {error}") from error
     return sock
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

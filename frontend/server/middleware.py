@@ -11,7 +11,8 @@ from aiohttp.typedefs import Handler
 from octavo.errors import QueueFullError
 from octavo.frontend.server.access_log import log_request
 from octavo.frontend.server.cors import CorsPolicy
-from octavo.frontend.server.errors import SERVER_NAME, ApiError, describe, error_response
+from octavo.frontend.server.errors import COMMON_HEADERS, ApiError, describe, error_response
+from octavo.frontend.server.hosts import HostPolicy
 from octavo.frontend.server.options import KeyRing
 from octavo.frontend.server.record import RECORD, REQUEST_ID_HEADER, RequestRecord, new_record
 from octavo.frontend.server.routing import unknown_route
@@ -22,6 +23,7 @@ CLIENT_CLOSED_REQUEST = 499
 """Status in logs and metrics of a request whose client went away; nobody is sent it."""
 
 _CORS: web.AppKey[CorsPolicy] = web.AppKey("cors", CorsPolicy)
+_HOSTS: web.AppKey[HostPolicy] = web.AppKey("hosts", HostPolicy)
 _BEARER = "bearer "
 _CONTINUE = "100-continue"
 
@@ -30,6 +32,7 @@ def install(app: web.Application, open_paths: frozenset[str]) -> None:
     """Put the middleware around an application's routes; routes in `open_paths` need no key."""
     state = app[STATE]
     app[_CORS] = CorsPolicy(state.options)
+    app[_HOSTS] = HostPolicy(state.options, has_keys=bool(state.keys))
     app.on_response_prepare.append(_add_headers)
 
     @web.middleware
@@ -55,6 +58,7 @@ async def expect_nothing(_request: web.Request) -> None:
 
 async def _answer(request: web.Request, handler: Handler, state: ServerState, open_paths: frozenset[str]) -> web.StreamResponse:
     try:
+        request.app[_HOSTS].check(request)
         preflight = request.app[_CORS].preflight(request)
         if preflight is not None:
             return preflight
@@ -97,10 +101,10 @@ def _check_key(request: web.Request, keys: KeyRing) -> None:
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Headers that every answer gets, streams too."""
+    response.headers.update(COMMON_HEADERS)
     record = request.get(RECORD)
     if record is None:
         return
-    response.headers[hdrs.SERVER] = SERVER_NAME
     if request.body_exists and not request.content.is_eof():
         # Refused before it was read: the rest of it is not worth waiting for.
         response.headers[hdrs.CONNECTION] = "close"

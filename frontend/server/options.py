@@ -30,6 +30,11 @@ class ServerOptions:
     allowed_origins: list[str] = option([], "Origins that browsers may call from (CORS); * = any, none = no browser.")
     allowed_methods: list[str] = option(["*"], "Methods that browsers may use (CORS).")
     allowed_headers: list[str] = option(["*"], "Request headers that browsers may send (CORS).")
+    allowed_hosts: list[str] = option(
+        [],
+        "Host names that requests may be for, besides localhost, --host and addresses, where the server listens on a loopback "
+        "address without a key; * = any.",
+    )
     root_path: str = option("", "Path prefix under which a proxy publishes the server; routes answer with and without it.")
     ssl_keyfile: str | None = option(None, "Private key file; serves HTTPS together with --ssl-certfile.")
     ssl_certfile: str | None = option(None, "Certificate chain file.")
@@ -88,8 +93,17 @@ class ServerOptions:
             if choices and value is not None and value not in choices:
                 raise ConfigError(f"{flag_name(field.name)} must be one of {', '.join(choices)}, got {value!r}")
         for name, low in _LOWEST.items():
-            if not getattr(self, name) >= low:
-                raise ConfigError(f"{flag_name(name)} must be at least {low}, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if not value >= low:
+                raise ConfigError(f"{flag_name(name)} must be at least {low}, got {value}")
+            if isinstance(value, float) and value > _MOST_SECONDS:
+                raise ConfigError(f"{flag_name(name)} must be at most {_MOST_SECONDS:.0f} seconds, got {value}")
+        if 0 < self.sse_keep_alive_interval < _SHORTEST_KEEP_ALIVE:
+            raise ConfigError(
+                f"--sse-keep-alive-interval must be 0 or at least {_SHORTEST_KEEP_ALIVE}, got {self.sse_keep_alive_interval}"
+            )
+        if not self.response_role.strip() or not self.response_role.isprintable():
+            raise ConfigError(f"--response-role must be a name of printable characters, got {self.response_role!r}")
         if self.port > 65535:
             raise ConfigError(f"--port must be at most 65535, got {self.port}")
         if not self.host and self.uds is None:
@@ -100,8 +114,20 @@ class ServerOptions:
         misplaced = sorted(NOT_TEMPLATE_KWARGS & self.default_chat_template_kwargs.keys())
         if misplaced:
             raise ConfigError(f"--default-chat-template-kwargs may not hold {', '.join(misplaced)}")
-        if self.root_path and not self.root_path.startswith("/"):
-            raise ConfigError(f"--root-path must begin with /, got {self.root_path!r}")
+        self._check_root_path()
+        for name in self.allowed_hosts:
+            if not _HOST_NAME.fullmatch(name):
+                raise ConfigError(f"--allowed-hosts must be names without scheme and port, or *, got {name!r}")
+
+    def _check_root_path(self) -> None:
+        """It becomes part of routes and of a redirect: plain segments only."""
+        if not self.prefix and self.root_path in ("", "/"):
+            return
+        if not _ROOT_PATH.fullmatch(self.root_path) or {".", ".."} & set(self.root_path.split("/")):
+            raise ConfigError(
+                "--root-path must begin with / and have letters, digits, and . _ ~ - in its segments, none of them empty, . or .., "
+                f"got {self.root_path!r}"
+            )
 
     def _check_protection(self) -> None:
         """An option that protects holds, or the server does not start: an empty one is most likely a variable that is not set."""
@@ -167,6 +193,11 @@ NOT_TEMPLATE_KWARGS = frozenset(
 PROTECTING = frozenset({"api_key", "ssl_keyfile", "ssl_certfile", "ssl_ca_certs"})
 """Options that must not be taken for left out where a configuration file gives them without a value."""
 
+_ROOT_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+/?")
+_HOST_NAME = re.compile(r"[A-Za-z0-9._-]+|\*")
+_MOST_SECONDS = 1e9
+_SHORTEST_KEEP_ALIVE = 0.01
+"""Seconds; comment lines at a quicker pace would be work for nothing."""
 _LOWEST = {
     "port": 0, "max_body_size": 1, "body_timeout": 0, "request_timeout": 0, "shutdown_timeout": 0, "keep_alive_timeout": 0,
     "max_concurrent_requests": 0, "sse_keep_alive_interval": 0,

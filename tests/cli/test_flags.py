@@ -281,6 +281,12 @@ class TestConfigFile:
             ('{"port": true}', "--config FILE: port: "),
             ('{"load-format": "tensorizer"}', "--config FILE: load-format: argument --load-format: "),
             ("{", "options.json"),
+            ('{"config": "other.yaml"}', "--config FILE: config: a file of options names no other one"),
+            ("[" * 20_000, "--config: FILE is nested too deep"),
+            (
+                '{"hf_overrides": ' + '{"a": ' * 100 + "1" + "}" * 101,
+                "--hf-overrides: the value is nested deeper than 64 levels",
+            ),
         ],
     )
     def test_what_is_wrong_is_named(self, tmp_path: Path, text: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -303,6 +309,22 @@ class TestConfigFile:
         _, options = serve.parse(["--config", str(path), "--max-body-size=-1"], origin)
         with pytest.raises(ConfigError, match=r"got -1$"), origin.named():
             options.check()
+
+    @pytest.mark.parametrize("text", ["seed: " + "[" * 20_000, "hf_overrides: &a {b: *a}", "hf_overrides: {a: 2020-01-01}"])
+    def test_yaml_that_is_no_json_is_named(self, tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+        path = tmp_path / "options.yaml"
+        path.write_text(text)
+        with pytest.raises(SystemExit):
+            serve.parse(["--config", str(path)])
+        assert str(path) in capsys.readouterr().err
+
+    def test_deep_json_on_the_command_line_is_named(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            serve.parse(["--hf-overrides", '{"a": ' * 20_000 + "1" + "}" * 20_000])
+        assert "--hf-overrides: the value is nested deeper" in capsys.readouterr().err
+        for words in (["--hf-overrides" + ".a" * 20_000, "1"], ["--hf-overrides.a", "[" * 20_000 + "]" * 20_000]):
+            with pytest.raises(ConfigError, match="--hf-overrides is nested deeper"):
+                serve.parse(words)
 
     def test_missing_file(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):

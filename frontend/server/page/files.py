@@ -25,7 +25,6 @@ _POLICY = (
 )
 HEADERS = {
     "Content-Security-Policy": "; ".join(_POLICY),
-    "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     hdrs.CACHE_CONTROL: "no-cache",

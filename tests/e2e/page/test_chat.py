@@ -183,6 +183,28 @@ async def test_conversations_survive_reload_export_and_import(page: Page, server
     await page.wait("document.querySelector('#sidebar-note').textContent.startsWith('Not imported')")
 
 
+async def test_an_import_shows_only_children_that_are_there(page: Page, server: LocalServer, tmp_path: Path) -> None:
+    await opened(page, server)
+    nodes = {
+        "A": {"role": "user", "parent": None, "text": "first"},
+        "B": {"role": "assistant", "parent": "A", "text": "second"},
+        "C": {"role": "user", "parent": "B", "text": "third"},
+    }
+    for number, chosen in enumerate(({"root": "A", "A": "A"}, {"root": "A", "A": "B", "B": "A"}, {"root": "A", "A": "C"}), 1):
+        file = tmp_path / f"{number}.json"
+        talk = {"title": f"talk {number}", "nodes": nodes, "chosen": chosen}
+        file.write_text(json.dumps({"format": "octavo-conversations", "conversations": [talk]}))
+        await page.choose_file("#import-file", file)
+        await page.wait(f"document.querySelectorAll('#conversations .open').length === {number}")
+        shown = 2 if number == 2 else 1
+        await page.wait(f"document.querySelectorAll('.message').length === {shown}")
+    nodes["B"] |= {"tokens": [["second", -0.1, [None]]]}  # type: ignore[dict-item]
+    file = tmp_path / "rival.json"
+    file.write_text(json.dumps({"format": "octavo-conversations", "conversations": [{"nodes": nodes}]}))
+    await page.choose_file("#import-file", file)
+    await page.wait("document.querySelector('#sidebar-note').textContent.includes('has no text or no probability')")
+
+
 async def test_the_key_is_asked_for_and_kept(page: Page, make_server: ServerMaker) -> None:
     server = await make_server(api_key=["secret"])
     await page.goto(server.url)

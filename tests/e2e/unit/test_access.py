@@ -93,6 +93,18 @@ async def test_one_request_id_may_be_used_by_two_requests_at_once(server: LocalS
     assert len({call.id for call in server.engine.calls}) == 2
 
 
+async def test_no_answer_is_taken_for_another_type(server: LocalServer) -> None:
+    for path in ("/", "/page/store.js", "/metrics", "/v1/models", "/nowhere", "/generate"):
+        async with server.client.get(server.url + path) as response:
+            assert response.headers.getall("X-Content-Type-Options") == ["nosniff"], path
+    async with server.client.post(server.url + "/v1/completions", json={"prompt": "a", "stream": True}) as response:
+        assert response.headers.getall("X-Content-Type-Options") == ["nosniff"]
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+    writer.write(b"no HTTP\r\n\r\n")
+    assert b"X-Content-Type-Options: nosniff" in await reader.read()
+    writer.close()
+
+
 PREFLIGHT = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
 
 
@@ -138,6 +150,13 @@ async def test_routes_answer_with_and_without_the_root_path(make_server: ServerM
     assert await server.status("/other/v1/models") == 404
 
 
+@pytest.mark.parametrize("path", ["/v1", "/page/", "/health", "/v1/models/x"])
+async def test_a_root_path_that_is_a_route_is_refused(make_server: ServerMaker, path: str) -> None:
+    ServerOptions(root_path=path).check()
+    with pytest.raises(ConfigError, match="--root-path"):
+        await make_server(root_path=path)
+
+
 @pytest.mark.parametrize("key", ["", " ", "right\n"])
 def test_an_empty_key_in_the_environment_is_refused(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCTAVO_API_KEY", key)
@@ -166,7 +185,21 @@ def test_an_empty_key_in_the_environment_is_refused(key: str, monkeypatch: pytes
         ({"uds": ""}, "--uds"),
         ({"host": ""}, "--host"),
         ({"body_timeout": -1}, "--body-timeout"),
+        ({"body_timeout": float("inf")}, "--body-timeout"),
+        ({"sse_keep_alive_interval": 1e-30}, "--sse-keep-alive-interval"),
+        ({"response_role": "a\x1b"}, "--response-role"),
+        ({"response_role": ""}, "--response-role"),
         ({"root_path": "llm"}, "--root-path"),
+        ({"root_path": "//evil.example"}, "--root-path"),
+        ({"root_path": "//"}, "--root-path"),
+        ({"allowed_hosts": ["http://a.example"]}, "--allowed-hosts"),
+        ({"allowed_hosts": [""]}, "--allowed-hosts"),
+        ({"root_path": "/a//b"}, "--root-path"),
+        ({"root_path": "/a/../b"}, "--root-path"),
+        ({"root_path": "/{a}"}, "--root-path"),
+        ({"root_path": "/a\r\nSet-Cookie: b"}, "--root-path"),
+        ({"root_path": "/a b"}, "--root-path"),
+        ({"root_path": "/a\n"}, "--root-path"),
     ],
 )
 def test_options_that_cannot_work_name_their_flag(options: dict[str, object], flag: str) -> None:

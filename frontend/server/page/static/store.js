@@ -113,7 +113,9 @@ function checked(raw) {
   checkNoCircle(nodes);
   const chosen = {};
   for (const [parent, child] of Object.entries(raw.chosen ?? {})) {
-    if (ids.has(child)) chosen[ids.get(parent) ?? "root"] = ids.get(child);
+    const known = ids.has(parent) || parent === "root";
+    const above = ids.get(parent) ?? null;
+    if (known && nodes[ids.get(child)]?.parent === above) chosen[above ?? "root"] = ids.get(child);
   }
   const text = (value) => (typeof value === "string" ? value : "");
   return { id: newId(), title: text(raw.title), system: text(raw.system), created: time(raw.created), updated: Date.now(), nodes, chosen };
@@ -124,7 +126,15 @@ function checkedToken(token) {
   if (typeof text !== "string" || typeof logprob !== "number" || !Array.isArray(rivals)) {
     throw new Error("a token in the file has no text or no probability");
   }
-  return [text, logprob, rivals.slice(0, 20).map(([word, value]) => [String(word), Number(value)])];
+  return [text, logprob, rivals.slice(0, 20).map(checkedRival)];
+}
+
+function checkedRival(rival) {
+  const [word, value] = Array.isArray(rival) ? rival : [];
+  if (typeof word !== "string" || typeof value !== "number") {
+    throw new Error("what a token in the file might have been has no text or no probability");
+  }
+  return [word, value];
 }
 
 /** Every message leads back to a first one. */

@@ -19,15 +19,16 @@ export function childrenOf(conversation, parent) {
     .sort((a, b) => a.created - b.created);
 }
 
-/** The child that is shown: the one chosen last. */
+/** The child that is shown: the one chosen last. What is no child is not: a walk from child to child always ends. */
 function shownChild(conversation, parent) {
-  return conversation.nodes[conversation.chosen[parent ?? ROOT]] ?? null;
+  const node = conversation.nodes[conversation.chosen[parent ?? ROOT]];
+  return node?.parent === parent ? node : null;
 }
 
 /** The messages that are shown, first to last. */
 export function pathOf(conversation) {
   const path = [];
-  for (let node = shownChild(conversation, null); node && path.length < 100000; node = shownChild(conversation, node.id)) {
+  for (let node = shownChild(conversation, null); node; node = shownChild(conversation, node.id)) {
     path.push(node);
   }
   return path;
