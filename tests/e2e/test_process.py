@@ -84,9 +84,7 @@ def test_a_request_may_take_so_long_and_no_longer(tiny_server: OctavoServer) -> 
     body = json.dumps({**LONG, "timeout": 0.05}).encode()
     connection = socket.create_connection(("127.0.0.1", tiny_server.port))
     with connection:
-        head = (
-            f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         connection.sendall(head.encode() + body)
         answer = connection.recv(65536).decode()
     assert " 504 " in answer.splitlines()[0]

@@ -50,7 +50,7 @@ def check_shape(error: Any, status: int, kind: str) -> None:
 
 
 def post(path: str = "/v1/completions", body: bytes = b'{"prompt": "a"}', *headers: str, length: int | None = None) -> bytes:
-    lines = [f"POST {path} HTTP/1.1", "Host: here", "Content-Type: application/json", *headers]
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", "Content-Type: application/json", *headers]
     lines.append(f"Content-Length: {len(body) if length is None else length}")
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
@@ -62,12 +62,12 @@ MALFORMED = [
     b"nonsense\r\n\r\n",
     b"GET /health HTTP/9.9\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost here\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: here\r\nX: a\x00b\r\n\r\n",
-    b"GET /" + b"a" * 10_000 + b" HTTP/1.1\r\nHost: here\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: here\r\nX: " + b"a" * 20_000 + b"\r\n\r\n",
-    b"POST /tokenize HTTP/1.1\r\nHost: here\r\nContent-Length: -1\r\n\r\n",
-    b"POST /tokenize HTTP/1.1\r\nHost: here\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
-    b"POST /tokenize HTTP/1.1\r\nHost: here\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nX: a\x00b\r\n\r\n",
+    b"GET /" + b"a" * 10_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 20_000 + b"\r\n\r\n",
+    b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+    b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+    b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
 ]
 
 
@@ -88,7 +88,7 @@ async def test_malformed_http_is_a_400_and_one_line(server: LocalServer, sent: b
 
 
 async def test_a_malformed_chunk_is_a_400(server: LocalServer) -> None:
-    sent = b"POST /tokenize HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n"
+    sent = b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n"
     status, _, error = parsed(await talk(server, sent))
     assert status == 400
     check_shape(error, 400, "BadRequestError")
@@ -130,7 +130,7 @@ async def test_a_body_that_does_not_come_is_a_408(make_server: ServerMaker) -> N
     server = await make_server(body_timeout=0.2)
     for sent in (
         post(length=100),
-        b"POST /tokenize HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{",
+        b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{",
     ):
         status, headers, error = parsed(await talk(server, sent))
         assert (status, headers["connection"]) == (408, "close")
@@ -144,7 +144,7 @@ async def test_headers_that_do_not_come_end_the_connection(make_server: ServerMa
     for sent in (b"", b"POST /tokenize HTTP/1.1\r\nHost: he"):
         assert await talk(server, sent) == b""
     async with connected(server) as (reader, writer):  # also after a request that was answered
-        writer.write(b"GET /livez HTTP/1.1\r\nHost: here\r\n\r\nGET /livez HT")
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\nGET /livez HT")
         assert (await asyncio.wait_for(reader.read(), HANG)).count(b"HTTP/1.1 200") == 1
 
 
@@ -159,7 +159,7 @@ async def test_a_client_that_leaves_in_mid_body_leaves_nothing_behind(server: Lo
 
 
 async def test_an_unknown_transfer_encoding_is_a_501(server: LocalServer) -> None:
-    head = b"POST /tokenize HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"
+    head = b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"
     status, headers, error = parsed(await talk(server, head + b'e\r\n{"prompt":"a"}\r\n0\r\n\r\n'))
     assert (status, headers["connection"]) == (501, "close")
     check_shape(error, 501, "NotImplementedError")
@@ -173,7 +173,7 @@ async def test_an_upgrade_that_is_not_offered_is_ignored(server: LocalServer) ->
 
 @pytest.mark.parametrize("line", ["CONNECT here:80", "OPTIONS *", "TRACE /nowhere", "GET /%ff%zz", "GET /v1/models/%0a%00"])
 async def test_odd_targets_are_not_found(server: LocalServer, line: str) -> None:
-    status, _, error = parsed(await talk(server, f"{line} HTTP/1.1\r\nHost: here\r\n{CLOSE}\r\n\r\n".encode()))
+    status, _, error = parsed(await talk(server, f"{line} HTTP/1.1\r\nHost: localhost\r\n{CLOSE}\r\n\r\n".encode()))
     assert status == 404
     check_shape(error, 404, "NotFoundError")
 
