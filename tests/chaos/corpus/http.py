@@ -11,7 +11,7 @@ _POST = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: appl
 _GET = b"GET /version HTTP/1.1\r\nHost: localhost\r\n"
 _LAST_GET = _GET + b"Connection: close\r\n\r\n"
 _CLIENT_HELLO = bytes.fromhex("16030100c8010000c40303") + bytes(range(190))
-_ANY = (200, 400, 404, 405, 408, 411, 413, 414, 415, 417, 431, 501, 505)
+_ANY = (200, 400, 403, 404, 405, 408, 411, 413, 414, 415, 417, 431, 501, 505)
 """A parser may refuse these in more than one right way, or read them charitably."""
 
 
