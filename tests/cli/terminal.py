@@ -74,6 +74,22 @@ class Terminal:
             assert time.monotonic() < deadline, f"does not end\n{self.output}"
         return self.process.wait(HANG)
 
+    def interrupt_until_end(self) -> int:
+        """Press Ctrl-C at a prompt, and again each second as a person would, until the command ends; its exit code.
+
+        A signal between the moment a prompt is written and the moment its input is waited for stays with Python's line editing
+        until the next key.
+        """
+        presses = 0
+        started = time.monotonic()
+        while self._read(0.1):
+            elapsed = time.monotonic() - started
+            assert elapsed < HANG, f"does not end\n{self.output}"
+            if elapsed >= presses:
+                self.type("\x03")
+                presses += 1
+        return self.process.wait(HANG)
+
     def _until(self, condition: object, text: str) -> str:
         deadline = time.monotonic() + HANG
         while not condition():  # type: ignore[operator]
