@@ -23,7 +23,7 @@ from aiohttp import web
 
 from octavo.errors import ValidationError
 from octavo.frontend import heap
-from octavo.frontend.server.body_reader import read_bytes
+from octavo.frontend.server.body_reader import Data, read_bytes
 from octavo.frontend.server.errors import ApiError, SchemaError
 from octavo.frontend.server.record import RECORD
 from octavo.frontend.server.state import STATE
@@ -73,7 +73,7 @@ class BodyType(Generic[T]):
         self._decoder = msgspec.json.Decoder(struct)
         self._lax_decoder = msgspec.json.Decoder(struct, strict=False)
 
-    def decode(self, data: bytes) -> tuple[T, list[str]]:
+    def decode(self, data: Data) -> tuple[T, list[str]]:
         """The body, and the names of its unknown fields.
 
         Raises:
@@ -93,13 +93,13 @@ class BodyType(Generic[T]):
             raise _schema_error(error) from None
         return body, [name for name in others if name not in self.refused and name not in self._without_effect]
 
-    def _decode(self, data: bytes) -> T:
+    def _decode(self, data: Data) -> T:
         try:
             return self._decoder.decode(data)
         except msgspec.ValidationError:
             return self._decode_lax(data)
 
-    def _decode_lax(self, data: bytes) -> T:
+    def _decode_lax(self, data: Data) -> T:
         """A body whose numbers and switches are text, or switches numbers, as pydantic's lax mode takes them.
 
         Raises:
@@ -159,7 +159,7 @@ def _is_finite(value: Any) -> bool:
     return all(map(_is_finite, value)) if isinstance(value, list) else True
 
 
-def _check_number_of_values(data: bytes) -> None:
+def _check_number_of_values(data: Data) -> None:
     if len(data) < LARGE_BODY:
         return
     for mark, limit, what in _MARKS:
