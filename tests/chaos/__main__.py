@@ -78,7 +78,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--flags", default="", help="further flags of a server of its own")
     parser.add_argument("--count", type=int, default=100_000, help="generated inputs")
     parser.add_argument("--warm-up", type=int, default=WARM_UP, help="generated inputs before memory is first read")
-    parser.add_argument("--prompts", type=int, default=PROMPTS, help="prompts of 1,000 tokens before memory is first read")
+    parser.add_argument(
+        "--prompts", type=int, help="prompts of 1,000 tokens before memory is first read; none = as the cache holds"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--concurrency", type=int, default=8, help="generated inputs at once")
     parser.add_argument("--patience", type=float, default=60.0, help="seconds without an answer that count as hanging")
@@ -126,11 +128,18 @@ async def attack(args: argparse.Namespace) -> Report:
             seconds=args.seconds,
         )
         control = Control(session, args.base_url, args.model, args.control_tokens)
-        await run.warm_up(session, generated.inputs(args.seed + 1, args.warm_up), args.model, args.prompts)
+        prompts = args.prompts if args.prompts is not None else await prompts_to_fill_cache(watch, session)
+        await run.warm_up(session, generated.inputs(args.seed + 1, args.warm_up), args.model, prompts)
         async with run.beside(control, session):
             await run.one_by_one(chosen(corpus.sample({}, args.every)))
             await run.many(made)
     return report
+
+
+async def prompts_to_fill_cache(watch: Watch, session: aiohttp.ClientSession) -> int:
+    """So many that each page of the KV cache has been written once: a page takes memory from then on."""
+    tokens = await watch.cache_tokens(session)
+    return PROMPTS if tokens is None else tokens // 1000 + 1
 
 
 def say(text: str) -> None:

@@ -101,8 +101,9 @@ class Attack:
     ) -> None:
         """Before memory is first read: prompts that touch the cache's blocks, and some inputs unjudged, each a first of its kind."""
         for i in range(prompts):
+            start, step = i % 250, 1 + 2 * (i // 250)  # no two begin alike, so that none is found in the cache
             body: dict[str, object] = {
-                "prompt": [5 + (i * 7 + j) % 250 for j in range(1000)],
+                "prompt": [5 + (start + step * j) % 250 for j in range(1000)],
                 "max_tokens": 4,
                 "temperature": 0,
             }

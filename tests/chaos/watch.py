@@ -124,6 +124,13 @@ class Watch:
             values[key] = values.get(key, 0.0) + float(value)
         return values
 
+    async def cache_tokens(self, session: aiohttp.ClientSession) -> int | None:
+        """Tokens that the KV cache holds; None when the server does not say."""
+        async with session.get(self.url + "/metrics") as response:
+            info = next((line for line in (await response.text()).splitlines() if "cache_config_info{" in line), "")
+        sizes = dict(re.findall(r'(num_gpu_blocks|block_size)="(\d+)"', info))
+        return int(sizes["num_gpu_blocks"]) * int(sizes["block_size"]) if len(sizes) == 2 else None
+
     async def turns(self, session: aiohttp.ClientSession) -> Turns | None:
         """None when the server does not say."""
         values = await self.metrics(session)
