@@ -38,6 +38,7 @@ from octavo.model_source import DEFAULT_MODEL, ModelFiles, find_model
 from octavo.rope import context_length
 from octavo.short_names import names_of
 from octavo.strict_json import read_object
+from octavo.suggestions import did_you_mean
 from octavo.weights_check import check_weights
 
 LogprobsMode = Literal["raw_logprobs", "processed_logprobs", "raw_logits", "processed_logits"]
@@ -238,7 +239,7 @@ class EngineArgs:
             elif name in FOREIGN_ARGS:
                 check_foreign(name, value)
             else:
-                raise TypeError(f"unknown engine argument {name!r}")
+                raise TypeError(f"unknown engine argument {name!r}{did_you_mean(name, known)}")
         return cls(**given)
 
     @staticmethod
@@ -272,7 +273,7 @@ class EngineArgs:
         Raises:
             ConfigError: naming the flag to change.
         """
-        self._check()
+        self.check()
         device = self._device_config()
         files = find_model(
             self.model,
@@ -297,7 +298,12 @@ class EngineArgs:
             spare_core=self.spare_core,
         )
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """What can be known before the model's files are.
+
+        Raises:
+            ConfigError: naming the flag to change.
+        """
         for f in dataclasses.fields(self):
             choices = f.metadata["choices"]
             value = getattr(self, f.name)

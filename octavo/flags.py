@@ -101,7 +101,13 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse does it; of a flag that is not known, the nearest known one is named."""
-        given, unknown = self.parse_known_args(args, namespace)
+        return self._known(*self.parse_known_args(args, namespace))
+
+    def parse_intermixed_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does it; of a flag that is not known, the nearest known one is named."""
+        return self._known(*self.parse_known_intermixed_args(args, namespace))
+
+    def _known(self, given: argparse.Namespace, unknown: Sequence[str]) -> argparse.Namespace:
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}{self._meant(unknown)}")
         return given
@@ -115,8 +121,15 @@ class Parser(argparse.ArgumentParser):
         finally:
             self._source = ""
 
+    def takes_many(self, flag: str) -> bool:
+        """Whether a flag takes more than one value; one that is not known may."""
+        action = self._option_string_actions.get(flag)
+        return action is None or action.nargs is not None
+
     def error(self, message: str) -> NoReturn:
         """As argparse does it; says where the words came from if it was not the command line."""
+        if message.endswith("expected one argument"):
+            message += " (a value that begins with - is written --flag=-1)"
         super().error(self._source + message)
 
     def _meant(self, unknown: Sequence[str]) -> str:
@@ -179,7 +192,7 @@ def _add_flag(group: Any, flag: Flag, default: Any) -> None:
     elif flag.choices:
         group.add_argument(*flag.names, type=_own_value_of(flag.field), choices=flag.choices, **common)
     else:
-        parse = {"int": int, "float": float, "number or text": _number_or_text}.get(flag.kind, str)
+        parse = {"int": _whole_number, "float": _number, "number or text": _number_or_text}.get(flag.kind, str)
         group.add_argument(*flag.names, type=parse, metavar=flag.metavar, **common)
 
 
@@ -226,6 +239,20 @@ def _own_value_of(field: str) -> Callable[[str], str]:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     return parse
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, got {text[:100]!r}") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, got {text[:100]!r}") from None
 
 
 def _number_or_text(text: str) -> int | str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import fnmatch
+import io
 import logging
 import re
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from octavo import envs
+from octavo import envs, progress
 from octavo.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -110,7 +112,11 @@ def _download(want: Wanted) -> Path:
     if want.gguf_pattern:
         files = list_repo_files(want.repo, revision=want.revision, token=want.token)
         file = _only_match(want, files)
-        return Path(hf_hub_download(want.repo, file, revision=want.revision, token=want.token, cache_dir=want.download_dir))
+        return Path(
+            hf_hub_download(
+                want.repo, file, revision=want.revision, token=want.token, cache_dir=want.download_dir, **_drawing()
+            )
+        )
     return _snapshot(want, local_files_only=False)
 
 
@@ -125,8 +131,34 @@ def _snapshot(want: Wanted, local_files_only: bool) -> Path:
         allow_patterns=None if want.gguf_pattern else want.patterns,
         ignore_patterns=["*/*", "consolidated*.safetensors"],
         local_files_only=local_files_only,
+        **_drawing(),
     )
     return Path(folder)
+
+
+def _drawing() -> dict[str, Any]:
+    """Arguments that say what the hub library is to draw progress with: bars of its own where nobody else draws."""
+    if not progress.has_listener():
+        return {}
+    from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
+
+    class Told(tqdm):
+        """Draws nothing, and tells how much of the largest file is there."""
+
+        largest = 0
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **{**options, "file": io.StringIO()})
+
+        def update(self, n: float | None = 1) -> bool | None:
+            """As tqdm has it."""
+            drawn: bool | None = super().update(n)
+            if self.unit == "B" and self.total and self.total >= Told.largest:
+                Told.largest = self.total
+                progress.tell("downloading the model", self.n / self.total)
+            return drawn
+
+    return {"tqdm_class": Told}
 
 
 def _is_whole(folder: Path, want: Wanted) -> bool:

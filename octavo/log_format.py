@@ -16,6 +16,10 @@ def make_formatter(process: str) -> logging.Formatter:
     return logging.Formatter(f"%(asctime)s %(levelname)s {process}[%(process)d] %(name)s: %(message)s")
 
 
+FIELDS = "octavo_fields"
+"""Attribute of a record (`extra={FIELDS: {...}}`): what its message says, as keys of the JSON object."""
+
+
 class JsonFormatter(logging.Formatter):
     """Writes a record as one line of JSON; a traceback is in it as text."""
 
@@ -24,7 +28,9 @@ class JsonFormatter(logging.Formatter):
         self._process = process
 
     def format(self, record: logging.LogRecord) -> str:
-        """An object with time (ISO 8601, UTC), level, process, pid, logger, message, and exception where there is one."""
+        """An object with time (ISO 8601, UTC), level, process, pid, logger, message, the record's own fields, and exception where
+        there is one.
+        """
         entry = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -33,6 +39,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        entry |= getattr(record, FIELDS, {})
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return json.dumps(entry, ensure_ascii=False)

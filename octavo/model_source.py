@@ -12,7 +12,7 @@ from octavo import default_model, hub
 from octavo.errors import ConfigError
 from octavo.gguf_config import generation_config, model_config
 from octavo.gguf_file import read_gguf
-from octavo.short_names import full_name
+from octavo.short_names import full_name, meant_short_name
 from octavo.strict_json import read_object
 
 logger = logging.getLogger(__name__)
@@ -71,9 +71,19 @@ def find_model(
         raise ConfigError(f"no model at {name!r}: there is no such file or folder")
     want = hub.Wanted(name, revision, load_format, token, download_dir, weights=weights and load_format != "dummy")
     if name != DEFAULT_MODEL:
-        return _from_disk(hub.download(want), load_format, weights)
+        return _from_disk(_from_hub(want), load_format, weights)
     files = _from_disk(_default_model(want) if revision is None else hub.download(want), load_format, weights)
     return replace(files, generation_config=_DEFAULT_MODEL_SAMPLING | files.generation_config)
+
+
+def _from_hub(want: hub.Wanted) -> Path:
+    try:
+        return hub.download(want)
+    except ConfigError as error:
+        meant = meant_short_name(want.name)
+        if not meant:
+            raise
+        raise type(error)(f"{error}{meant}") from error
 
 
 def _default_model(want: hub.Wanted) -> Path:

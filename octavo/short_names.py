@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from octavo.suggestions import did_you_mean
+
 SHORT_NAMES = {
     "smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct",
     "smollm2:135m": "HuggingFaceTB/SmolLM2-135M-Instruct",
@@ -31,6 +33,11 @@ SHORT_NAMES = {
 def full_name(name: str) -> str:
     """What a short name stands for; other names, and those of files and folders that are there, stay as they are."""
     return name if os.path.exists(name) else SHORT_NAMES.get(name.lower(), name)
+
+
+def meant_short_name(name: str) -> str:
+    """` (did you mean smollm2?)` for a name that can be a misspelled short one, else ""."""
+    return "" if "/" in name or name.lower() in SHORT_NAMES else did_you_mean(name.lower(), SHORT_NAMES)
 
 
 def names_of(name: str) -> tuple[str, ...]:

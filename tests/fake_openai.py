@@ -28,6 +28,8 @@ class FakeOpenAI:
         empty: tokens come without text.
         model: the name it lists.
         starting: times it says that it is not ready when asked for its models.
+        startups: what it answers at /startup, one after the other; the last one stays. Empty = no such route.
+        key: what it wants as a bearer's key; "" = none.
         socket: a Unix socket to listen on, too.
         bodies: the bodies of all requests, in order.
         aborted: number of streams the client left early.
@@ -51,6 +53,8 @@ class FakeOpenAI:
     url: str = ""
     model: str = "fake"
     starting: int = 0
+    startups: list[dict[str, Any]] = field(default_factory=list)
+    key: str = ""
     socket: str = ""
 
     def __enter__(self) -> Self:
@@ -68,6 +72,7 @@ class FakeOpenAI:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         app = web.Application()
         app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/startup", self._startup)
         app.router.add_post("/v1/completions", self._generate)
         app.router.add_post("/v1/chat/completions", self._generate)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
@@ -81,7 +86,14 @@ class FakeOpenAI:
         await self._stop.wait()
         await runner.cleanup()
 
+    async def _startup(self, request: web.Request) -> web.Response:
+        if not self.startups:
+            raise web.HTTPNotFound
+        return web.json_response(self.startups.pop(0) if len(self.startups) > 1 else self.startups[0])
+
     async def _models(self, request: web.Request) -> web.Response:
+        if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
+            return web.json_response({"error": {"message": "a valid API key is needed"}}, status=401)
         if self.starting:
             self.starting -= 1
             return web.json_response({"error": {"message": "the engine is starting"}}, status=503)

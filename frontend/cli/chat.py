@@ -22,9 +22,14 @@ class ChatOptions(ConnectionOptions):
 
 def parse(argv: Sequence[str]) -> ChatOptions:
     """The options a command line asks for."""
-    parser = Parser(prog="octavo chat", usage="octavo chat [OPTIONS]", description="Chat with a running server.")
+    parser = Parser(prog="octavo chat", usage="octavo chat [OPTIONS] [MESSAGE ...]", description="Chat with a running server.")
+    parser.add_argument("message", nargs="*", metavar="MESSAGE", help="The same as -q MESSAGE.")
     add_flags(parser, ChatOptions, "chat options")
-    return ChatOptions(**vars(parser.parse_args(list(argv))))
+    given = vars(parser.parse_intermixed_args(list(argv)))
+    words = given.pop("message")
+    if words:
+        given["quick"] = " ".join(words)
+    return ChatOptions(**given)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -35,6 +40,7 @@ def main(argv: Sequence[str]) -> int:
     utf8.write_all()
     from octavo.frontend.cli.chat_session import answer_once, chat_with
     from octavo.frontend.cli.client import Client
+    from octavo.frontend.cli.starting import wait_until_started
 
     address = options.address()
 
@@ -44,6 +50,7 @@ def main(argv: Sequence[str]) -> int:
     with asyncio.Runner() as runner:
         client = runner.run(make_client())
         try:
+            runner.run(wait_until_started(client))
             if options.quick is not None:
                 answer_once(client, runner, options.system_prompt, options.sampling(), options.quick)
             else:

@@ -17,6 +17,7 @@ from octavo.frontend.cli.conversation import SETTINGS, Conversation, set_one
 from octavo.frontend.cli.message_reader import MessageReader, set_up_line_editing
 from octavo.frontend.cli.terminal_text import printable, printable_line
 from octavo.frontend.cli.word_wrap import WordWrap
+from octavo.suggestions import did_you_mean
 
 HELP = f"""\
 /reset             forget the conversation
@@ -55,6 +56,7 @@ class Chat:
         self._runner = runner
         self._settings = dict(settings)
         self._saved: set[Path] = set()
+        self._doubted = ""
         self._console = _Terminal(highlight=False, soft_wrap=True)
         self._commands: dict[str, Callable[[str], None]] = {
             "/reset": lambda _: self.conversation.reset(),
@@ -104,7 +106,7 @@ class Chat:
         while (message := self._read(reader)) is not None:
             try:
                 if not self._is_command(message):
-                    if message:
+                    if message and not self._is_doubtful(message):
                         self.answer(message)
                         self._show_pace(interactive)
                 elif not self.command(message):
@@ -128,6 +130,17 @@ class Chat:
         """A word that begins with a slash may as well begin a message."""
         name = message.partition(" ")[0]
         return "\n" not in message and (name in self._commands or name in ("/quit", "/exit"))
+
+    def _is_doubtful(self, message: str) -> bool:
+        """Whether it looks like a misspelled command, which is said once; sent again it is a message."""
+        meant = did_you_mean(message, [*self._commands, "/quit", "/exit"]) if message.startswith("/") else ""
+        if not meant or message == self._doubted:
+            return False
+        self._doubted = message
+        self._console.print(
+            f"there is no command {printable(message)}{meant}; once more sends it as a message", style="dim", markup=False
+        )
+        return True
 
     def _read(self, reader: MessageReader) -> str | None:
         try:
@@ -180,7 +193,8 @@ class Chat:
             return
         rate = f", {pace.rate:.1f} tokens/s" if pace.rate else ""
         plural = "" if pace.tokens == 1 else "s"
-        self._console.print(f"{pace.tokens} token{plural}{rate}, the first after {pace.first_token:.2f} s", style="dim")
+        ended = ", ended by the limit of tokens" if pace.finish_reason == "length" else ""
+        self._console.print(f"{pace.tokens} token{plural}{rate}, the first after {pace.first_token:.2f} s{ended}", style="dim")
 
     async def _print_answer(self, parts: list[str]) -> None:
         wrap = WordWrap(self._console.width) if self._console.is_terminal else None

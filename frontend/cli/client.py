@@ -19,7 +19,15 @@ CONNECT_SECONDS = 10.0
 
 
 class ClientError(OctavoError):
-    """The server cannot be reached, or it refused."""
+    """The server cannot be reached, or it refused.
+
+    Attributes:
+        status: what it answered, None when it did not.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass
@@ -30,11 +38,13 @@ class Pace:
         tokens: as the server counts them; the chunks with text where it does not say.
         first_token: seconds from the question to the first token.
         seconds: from the first token to the last.
+        finish_reason: as the server gave it, "" until then.
     """
 
     tokens: int = 0
     first_token: float = 0.0
     seconds: float = 0.0
+    finish_reason: str = ""
 
     @property
     def rate(self) -> float | None:
@@ -61,6 +71,15 @@ class Client:
 
     async def close(self) -> None:
         await self._session.close()
+
+    async def startup(self) -> dict[str, Any] | None:
+        """What an Octavo says of its own start (`GET /startup`); None from anybody else, and from nobody."""
+        try:
+            async with self._session.get(f"{self.address.root}/startup") as response:
+                answer = msgspec.json.decode(await response.read())
+        except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError):
+            return None
+        return answer if isinstance(answer, dict) and "phase" in answer else None
 
     async def models(self) -> list[dict[str, Any]]:
         """What the server lists.
@@ -135,6 +154,8 @@ class _Clock:
             self._first = self._first or now
             self.pace.tokens += 1
             self.pace.first_token, self.pace.seconds = self._first - self._sent, now - self._first
+        for choice in choices:
+            self.pace.finish_reason = choice.get("finish_reason") or self.pace.finish_reason
         usage = chunk.get("usage") or {}
         if isinstance(usage.get("completion_tokens"), int):
             self.pace.tokens = usage["completion_tokens"]
@@ -162,7 +183,7 @@ async def _checked(response: aiohttp.ClientResponse) -> bytes:
         reason = _message(msgspec.json.decode(body))
     except (msgspec.DecodeError, AttributeError):
         reason = body[:200].decode(errors="replace")
-    raise ClientError(f"the server answered {response.status}: {reason}")
+    raise ClientError(f"the server answered {response.status}: {reason}", response.status)
 
 
 def _message(answer: dict[str, Any]) -> str:

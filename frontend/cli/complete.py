@@ -18,6 +18,7 @@ from octavo.frontend.cli.terminal_text import printable
 class CompleteOptions(ConnectionOptions):
     """Options of `octavo complete`."""
 
+    max_tokens: int | None = option(256, "Longest continuation in tokens.")
     quick: str | None = option(None, "The prompt; unset = the words of the command line, or else standard input.", flag="-q")
 
 
@@ -41,14 +42,18 @@ async def complete(options: CompleteOptions, prompt: str) -> None:
         OctavoError: the server refused or cannot be reached.
     """
     from octavo.frontend.cli.client import Client
+    from octavo.frontend.cli.starting import wait_until_started
 
     client = Client(options.address(), options.model_name, options.key(), options.cacert)
     for_person = sys.stdout.isatty()
     try:
+        await wait_until_started(client)
         async for text in client.stream_completion(prompt, options.sampling()):
             sys.stdout.write(printable(text) if for_person else text)
             sys.stdout.flush()
         sys.stdout.write("\n")
+        if client.pace.finish_reason == "length" and sys.stderr.isatty():
+            print(f"[stopped after {client.pace.tokens} tokens; --max-tokens allows more]", file=sys.stderr)
     finally:
         await client.close()
 

@@ -53,7 +53,7 @@ def read_options(path: str, fail: Fail) -> dict[str, Any]:
         with open(path, encoding="utf-8") as file:
             text = file.read()
     except OSError as error:
-        fail(f"--config: {error}")
+        fail(f"--config {path}: {error.strerror or error}")
     except UnicodeDecodeError as error:
         fail(f"--config: {path} is not UTF-8 text: {error}")
     options = _json_or_yaml(path, text, fail)
@@ -67,15 +67,19 @@ def _json_or_yaml(path: str, text: str, fail: Fail) -> Any:
         try:
             return json.loads(text)
         except ValueError as error:
-            fail(f"--config: {path}: {error}")
+            fail(f"--config {path} is no JSON: {error}")
         except RecursionError:
             fail(f"--config: {path} is nested too deep")
     import yaml  # type: ignore[import-untyped]
 
     try:
         return yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
+        fail(f"--config {path} is no YAML: {place}{error.problem or error.context}")
     except (yaml.YAMLError, ValueError) as error:
-        fail(f"--config: {path}: {error}")
+        fail(f"--config {path} is no YAML: {' '.join(str(error).split())}")
     except RecursionError:
         fail(f"--config: {path} is nested too deep")
 
@@ -127,6 +131,8 @@ def parse_with_config(
             if _field_of(str(key)) == "config":
                 parser.error("a file of options names no other one; put its options in here, or give --config the other file")
             words = words_from_option(str(key), value, parser.error)
+            if isinstance(value, list) and not parser.takes_many(words[0]):
+                parser.error(f"takes one value, got a list of {len(value)}")
             parser.parse_args(words, beneath)
         keys[_field_of(str(key))] = str(key)
     settle(beneath)

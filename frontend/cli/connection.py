@@ -38,9 +38,10 @@ class ConnectionOptions(AskingOptions):
     url: str = option(
         "localhost:8000", "Server: HOST:PORT, with or without http:// and /v1, or unix:PATH; without a port 8000 is meant."
     )
+    port: int | None = option(None, "Port of a server on this machine: short for --url localhost:PORT.")
     model_name: str | None = option(None, "Model to ask; unset = the first one the server lists.")
     cacert: str | None = option(None, "File with the certificates to trust, for a server with one of its own making.")
 
     def address(self) -> Address:
-        """The server. Raises: ConfigError: --url is no address."""
-        return parse_address(self.url)
+        """The server. Raises: ConfigError: --url is no address, or --port no port."""
+        return parse_address(self.url) if self.port is None else parse_address(f"localhost:{self.port}", "--port")

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from http import HTTPStatus
+from typing import Any
 
 from octavo.frontend.cli.address import Address
 from octavo.frontend.cli.client import Client, ClientError
+from octavo.frontend.cli.starting import wait_until_started
 from octavo.short_names import full_name
 
 _LOOK_SECONDS = 2.0
@@ -17,13 +21,22 @@ async def find_server(port: int, model: str | None, api_key: str | None) -> Clie
     Args:
         port: of this machine.
         model: None = whatever it has.
-        api_key: the server's, if it wants one; a server that wants another is as good as none.
+        api_key: the server's, if it wants one; a server that wants another is as good as none, which is said.
     """
     client = Client(Address(f"http://127.0.0.1:{port}"), None, api_key)
+    listed: list[dict[str, Any]] = []
     try:
+        if await asyncio.wait_for(client.startup(), _LOOK_SECONDS) is not None:
+            await wait_until_started(client)
         listed = await asyncio.wait_for(client.models(), _LOOK_SECONDS)
-    except (ClientError, TimeoutError):
-        listed = []
+    except TimeoutError:
+        pass
+    except ClientError as error:
+        if error.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            print(
+                f"the server on port {port} wants a key (--api-key, OCTAVO_API_KEY): the model runs here instead",
+                file=sys.stderr,
+            )
     wanted = {model, full_name(model)} if model is not None else None
     for card in listed:
         if wanted is None or card["id"] in wanted or card.get("root") in wanted:

@@ -12,9 +12,11 @@ from octavo.config import EngineArgs, EngineConfig, option
 from octavo.errors import ConfigError
 from octavo.flags import Parser, add_flags
 from octavo.frontend.cli.terminal_text import printable_line
+from octavo.frontend.command_name import command
 from octavo.hf_config import BUILT_IN
 from octavo.model_source import find_model
-from octavo.short_names import SHORT_NAMES, full_name, short_name_of
+from octavo.short_names import SHORT_NAMES, full_name, meant_short_name, short_name_of
+from octavo.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from octavo.local_models import LocalModel
@@ -44,11 +46,13 @@ def main(argv: Sequence[str]) -> int:
         usage="octavo models list | pull MODEL | show MODEL | rm MODEL [OPTIONS]",
         description="\n".join(f"{name}: {text}" for name, text in ACTIONS.items()),
     )
-    parser.add_argument("action", metavar="ACTION", choices=tuple(ACTIONS), help=", ".join(ACTIONS))
+    parser.add_argument("action", metavar="ACTION", help=", ".join(ACTIONS))
     parser.add_argument("model", nargs="?", metavar="MODEL", help="Hub id, short name, or path.")
     add_flags(parser, ModelsOptions, "options")
     given = vars(parser.parse_intermixed_args(list(argv)))
     action, model = given.pop("action"), given.pop("model")
+    if action not in ACTIONS:
+        parser.error(f"there is no action {action!r}{did_you_mean(action, ACTIONS)}; actions: {', '.join(ACTIONS)}")
     if (model is None) != (action == "list"):
         parser.error(f"{action} {'takes no' if action == 'list' else 'needs a'} MODEL")
     options = ModelsOptions(**given)
@@ -64,7 +68,7 @@ def _list(options: ModelsOptions) -> str:
 
     models = local_models(options.download_dir)
     if not models:
-        return "no models yet; get one with: octavo models pull smollm2"
+        return f"no models yet; get one with: {command()} models pull smollm2"
     rows = [(model.name, short_name_of(model.name), _size(model)) for model in models]
     return _table(("NAME", "SHORT NAME", "SIZE"), rows)
 
@@ -114,7 +118,9 @@ def _config(name: str, options: ModelsOptions) -> EngineConfig:
 
     path = find_local(name, options.download_dir)
     if path is None:
-        raise ConfigError(f"{name!r} is not on this machine; get it with: octavo models pull {name}")
+        raise ConfigError(
+            f"{name!r} is not on this machine{meant_short_name(name)}; get it with: {command()} models pull {name}"
+        )
     return EngineArgs(model=str(path)).create_engine_config()
 
 
@@ -139,7 +145,7 @@ def _fitting(config: EngineConfig) -> str:
     from octavo.model_facts import kv_bytes_per_block, longest_context, model_facts, weights_in_memory
 
     if config.device.type != "cpu":
-        return "depends on what is free on the GPU; octavo serve says it when it starts"
+        return f"depends on what is free on the GPU; {command()} serve says it when it starts"
     if config.model.architecture not in BUILT_IN:
         return "known when it starts: its architecture is a plugin's"
     weights = weights_in_memory(config, model_facts(config.model.path, config.model.format))
@@ -158,7 +164,7 @@ def _remove(name: str, options: ModelsOptions) -> None:
         raise ConfigError(f"{name} is a file or folder of yours; this removes only what was downloaded")
     freed = remove(name, options.download_dir)
     if freed is None:
-        raise ConfigError(f"{name!r} has not been downloaded; octavo models list shows what has")
+        raise ConfigError(f"{name!r} has not been downloaded{meant_short_name(name)}; {command()} models list shows what has")
     print(f"removed {full_name(name)}, {shown_bytes(freed)}")
 
 

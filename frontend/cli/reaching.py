@@ -8,6 +8,7 @@ import aiohttp
 
 from octavo.errors import ConfigError
 from octavo.frontend.cli.address import Address
+from octavo.frontend.command_name import command
 
 
 def make_connector(address: Address | None = None, cacert: str | None = None, limit: int = 100) -> aiohttp.BaseConnector:
@@ -63,5 +64,5 @@ def _is_plain(address: Address) -> bool:
 def _refused(where: str, error: BaseException) -> str:
     cause = getattr(error, "os_error", error)
     if isinstance(cause, ConnectionRefusedError | FileNotFoundError):
-        return f"nothing listens at {where}; start a server with: octavo serve"
+        return f"nothing listens at {where}; start a server with: {command()} serve"
     return f"{where} cannot be reached ({getattr(cause, 'strerror', None) or cause})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import os
+import shlex
 import socket
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from octavo.flags import Parser, add_flags, add_foreign
 from octavo.frontend.cli import utf8
 from octavo.frontend.cli.config_file import words_from_option
 from octavo.frontend.cli.connection import AskingOptions
+from octavo.frontend.command_name import command
 from octavo.model_source import DEFAULT_MODEL
 from octavo.short_names import SHORT_NAMES
 
@@ -72,7 +74,9 @@ def parse(argv: Sequence[str]) -> Task:
     words = given.pop("words")
     options = RunOptions(**{name: given.pop(name) for name in list(given) if name in own})
     model = given.pop("model", None)
-    if model is None and words and _is_model(words[0]):
+    if words and not "".join(words).strip():
+        raise ConfigError("the prompt is empty; without one it is a chat")
+    if model is None and words and _is_model(words):
         model = words.pop(0)
     prompt = " ".join(words) if words else None
     for text in (prompt, options.system_prompt):
@@ -81,12 +85,13 @@ def parse(argv: Sequence[str]) -> Task:
     return Task(model, prompt, engine, options)
 
 
-def _is_model(word: str) -> bool:
-    """Whether the first word names a model: a short name, something on disk, or a hub id. A text with blanks is a prompt.
+def _is_model(words: list[str]) -> bool:
+    """Whether the first of the words names a model: a short name, something on disk, or a hub id. A text with blanks is a prompt.
 
     Raises:
         ConfigError: a single word that is none of these; most likely a name that is misspelled.
     """
+    word = words[0]
     if word.lower() in SHORT_NAMES or os.path.exists(os.path.expanduser(word)):
         return True
     if any(character.isspace() for character in word):
@@ -95,7 +100,9 @@ def _is_model(word: str) -> bool:
         return True
     close = difflib.get_close_matches(word.lower(), SHORT_NAMES, 1)
     hint = f"did you mean {close[0]}?" if close else f"short names are {', '.join(SHORT_NAMES)}."
-    raise ConfigError(f"there is no model {word!r}: {hint} If it is what to ask: octavo run smollm2 {word!r}")
+    raise ConfigError(
+        f"there is no model {word!r}: {hint} If it is what to ask: {command()} run smollm2 {shlex.quote(' '.join(words))}"
+    )
 
 
 def main(argv: Sequence[str]) -> int:

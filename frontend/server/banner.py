@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from octavo.frontend.async_llm import AsyncLLM
+from octavo.frontend.command_name import command
 from octavo.frontend.server.options import ServerOptions
 from octavo.model_facts import model_facts, scaled
 from octavo.version import __version__
@@ -26,7 +27,7 @@ def banner(engine: AsyncLLM, url: str, seconds: float, options: ServerOptions) -
     ]
     if options.web_ui and not near.startswith("unix:"):
         rows.append(("browser", near + "/"))
-    rows += [("try", line) for line in _try(near, options)]
+    rows += [("try", line) for line in things_to_try(url, options)]
     rows.append(("stop", "Ctrl-C"))
     title = f"Octavo {__version__} is ready after {seconds:.1f} s: {engine.config.model.name}"
     lines, before = [title, ""], ""
@@ -59,11 +60,13 @@ def _near(url: str) -> str:
     return url.replace("://0.0.0.0:", "://127.0.0.1:", 1).replace("://[::]:", "://[::1]:", 1)
 
 
-def _try(near: str, options: ServerOptions) -> list[str]:
+def things_to_try(url: str, options: ServerOptions) -> list[str]:
+    """Commands that ask the server at `url`: a chat, and curl."""
+    near = _near(url)
     key = "OCTAVO_API_KEY=KEY " if options.key_ring() else ""
     default = near in ("http://127.0.0.1:8000", "http://[::1]:8000")
     cacert = f" --cacert {options.ssl_certfile}" if options.ssl_certfile else ""
-    chat = f"{key}octavo chat{'' if default else f' --url {near}'}{cacert}"
+    chat = f"{key}{command()} chat{'' if default else f' --url {near}'}{cacert}"
     socket, root = "", near
     if near.startswith("unix:"):
         socket, root = f" --unix-socket {near.removeprefix('unix:')}", "http://localhost"

@@ -121,7 +121,7 @@ def _account(request: web.Request, status: int, record: RequestRecord, state: Se
     if status == CLIENT_CLOSED_REQUEST:
         state.metrics.count_disconnect()
     if not state.options.disable_access_log:
-        log_request(request, status, record, quiet=request.method in (hdrs.METH_GET, hdrs.METH_HEAD))
+        log_request(request, status, record, quiet=status < 400 and request.method in (hdrs.METH_GET, hdrs.METH_HEAD))
 
 
 def _route(request: web.Request) -> str:

@@ -115,6 +115,10 @@ class ServerOptions:
         if misplaced:
             raise ConfigError(f"--default-chat-template-kwargs may not hold {', '.join(misplaced)}")
         self._check_root_path()
+        for flag in ("allowed_origins", "allowed_methods", "allowed_headers"):
+            for value in getattr(self, flag):
+                if not value.isascii() or not value.isprintable():
+                    raise ConfigError(f"{flag_name(flag)} must be printable ASCII, got {value!r}")
         for name in self.allowed_hosts:
             if not _HOST_NAME.fullmatch(name):
                 raise ConfigError(f"--allowed-hosts must be names without scheme and port, or *, got {name!r}")

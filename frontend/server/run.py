@@ -65,6 +65,7 @@ def run_server(engine_args: EngineArgs, options: ServerOptions, core: WaitingCor
     set_up_logging(display.handler)
     foreign_envs.report()
     options.check()
+    engine_args.check()
     clock = PhaseClock()
     sock = open_socket(options)
     try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from octavo import progress
 from octavo.core.messages import Progress
 from octavo.frontend.async_llm import AsyncLLM
-from octavo.frontend.server.banner import banner
+from octavo.frontend.server.banner import banner, things_to_try
 from octavo.frontend.server.logs import level_is_set, on_terminal
 from octavo.frontend.server.options import ServerOptions
 from octavo.frontend.server.status_line import StatusLine, StatusLineHandler
@@ -57,6 +57,7 @@ class StartDisplay:
         """The server is ready."""
         logger.info("start-up took\n%s", started.table)
         logger.info("Octavo is ready at %s", started.url)
+        logger.info("try: %s", things_to_try(started.url, started.options)[0])
 
     def close(self) -> None:
         """The start is over, or given up. May be called twice."""

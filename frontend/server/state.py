@@ -19,6 +19,7 @@ from octavo.frontend.metrics import PrometheusStats
 from octavo.frontend.server.errors import model_not_found, unavailable
 from octavo.frontend.server.options import ServerOptions
 from octavo.frontend.server.responses import fingerprint
+from octavo.short_names import full_name
 
 if TYPE_CHECKING:
     from octavo.frontend.async_llm import AsyncLLM
@@ -157,7 +158,7 @@ class ServerState:
         served = self.engine.config.model.served_model_names
         if not model:
             return served[0]
-        if model not in served:
+        if model not in served and full_name(model) not in served:
             raise model_not_found(model, served)
         return model
 

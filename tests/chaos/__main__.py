@@ -15,6 +15,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 
 import aiohttp
@@ -34,6 +35,8 @@ HEADROOM = 6 * 2**30
 """Bytes that a server of its own may take beyond what it begins with."""
 WARM_UP = 500
 """Generated inputs of another seed before the first look at memory."""
+FIRSTS = 8
+"""Of each family written by hand each so-manieth input comes before it, too: threads, caches and tables come with the first."""
 
 
 def main() -> int:
@@ -129,7 +132,9 @@ async def attack(args: argparse.Namespace) -> Report:
         )
         control = Control(session, args.base_url, args.model, args.control_tokens)
         prompts = args.prompts if args.prompts is not None else await prompts_to_fill_cache(watch, session)
-        await run.warm_up(session, generated.inputs(args.seed + 1, args.warm_up), args.model, prompts)
+        firsts = corpus.sample({"slow": 0}, FIRSTS) if args.warm_up else iter(())
+        first_inputs = chain(firsts, generated.inputs(args.seed + 1, args.warm_up))
+        await run.warm_up(session, first_inputs, args.model, prompts)
         async with run.beside(control, session):
             await run.one_by_one(chosen(corpus.sample({}, args.every)))
             await run.many(made)

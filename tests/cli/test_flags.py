@@ -277,7 +277,7 @@ class TestConfigFile:
         [
             ("[1, 2]", "must hold an object"),
             ('{"host": "h", "prt": 1}', "--config FILE: prt: unrecognized arguments: --prt=1 (did you mean --port?)"),
-            ('{"port": "x"}', "--config FILE: port: argument --port: invalid int value"),
+            ('{"port": "x"}', "--config FILE: port: argument --port: must be a whole number, got 'x'"),
             ('{"port": true}', "--config FILE: port: "),
             ('{"load-format": "tensorizer"}', "--config FILE: load-format: argument --load-format: "),
             ("{", "options.json"),

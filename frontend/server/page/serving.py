@@ -63,7 +63,6 @@ async def card(request: web.Request) -> web.Response:
         body["version"] = __version__
         body["models"] = state.served_model_names
     body["endpoints"] = _ENDPOINTS
-    body["docs"] = "docs/server.md and docs/cli.md; octavo serve --help"
     return json_response(body)
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 
 import pytest
 from local_server import LocalServer, ServerMaker
+
+from octavo.log_format import JsonFormatter
 
 LOGGER = "octavo.access"
 TEXT = {"prompt": "one two", "max_tokens": 8}
@@ -79,3 +82,27 @@ async def until(condition) -> None:
     async with asyncio.timeout(20):
         while not condition():  # noqa: ASYNC110  (nobody announces it)
             await asyncio.sleep(0.01)
+
+
+async def test_what_is_not_there_is_logged_when_it_is_only_looked_for(
+    make_server: ServerMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+    server = await make_server(api_key=["right"])
+    for path in ("/health", "/v1/models", "/nowhere"):
+        async with server.client.get(server.url + path) as response:
+            await response.read()
+    unauthorized, lost = lines(caplog)
+    assert '"GET /v1/models" 401' in unauthorized
+    assert '"GET /nowhere" ' in lost
+
+
+async def test_fields_for_machines(server: LocalServer, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+    await server.post("/v1/completions", TEXT)
+    [record] = [record for record in caplog.records if record.name == LOGGER]
+    entry = json.loads(JsonFormatter("server").format(record))
+    assert (entry["method"], entry["path"], entry["status"], entry["tokens"]) == ("POST", "/v1/completions", 200, 8)
+    assert entry["id"] in entry["message"]
+    assert 0 < entry["ttft_ms"] <= entry["total_ms"]
+    assert "reason" not in entry
