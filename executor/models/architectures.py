@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from octavo.executor.models.options import DecoderOptions, HfConfig, base_options, given, windows
+from octavo.executor.models.options import DecoderOptions, HfConfig, base_options, given
 from octavo.hf_config import DEFAULT_HEAD_DIM
+from octavo.layer_windows import layer_windows, rotated_layers
 from octavo.rope import rope_parameters, unified
 
 
@@ -17,33 +18,25 @@ def llama(config: HfConfig) -> DecoderOptions:
 
 def mistral(config: HfConfig) -> DecoderOptions:
     """Mistral: a sliding window in every layer, if any."""
-    config = {"sliding_window": 4096} | config
-    return base_options(config, windows=windows(config, [True] * config["num_hidden_layers"]))
+    return base_options(config, windows=layer_windows(config, "MistralForCausalLM"))
 
 
 def qwen2(config: HfConfig) -> DecoderOptions:
     """Qwen 2 and 2.5: biases on q, k and v."""
-    return base_options(config, qkv_bias=True, windows=_qwen_windows(config))
+    return base_options(config, qkv_bias=True, windows=layer_windows(config, "Qwen2ForCausalLM"))
 
 
 def qwen3(config: HfConfig) -> DecoderOptions:
     """Qwen 3: a norm on each head of q and k."""
     bias = bool(config.get("attention_bias"))
     size = DEFAULT_HEAD_DIM["Qwen3ForCausalLM"]
-    return base_options(config, head_dim=size, qkv_bias=bias, out_bias=bias, qk_norm="head", windows=_qwen_windows(config))
-
-
-def _qwen_windows(config: HfConfig) -> tuple[int, ...]:
-    layers = config["num_hidden_layers"]
-    if not config.get("use_sliding_window"):
-        return (0,) * layers
-    first = given(config, "max_window_layers", 28)
-    return windows(config, [i >= first for i in range(layers)])
+    local = layer_windows(config, "Qwen3ForCausalLM")
+    return base_options(config, head_dim=size, qkv_bias=bias, out_bias=bias, qk_norm="head", windows=local)
 
 
 def phi3(config: HfConfig) -> DecoderOptions:
     """Phi 3 and 4: fused weights, partial rotation, longrope."""
-    return base_options(config, fused_weights=True, windows=windows(config, [True] * config["num_hidden_layers"]))
+    return base_options(config, fused_weights=True, windows=layer_windows(config, "Phi3ForCausalLM"))
 
 
 def gemma(config: HfConfig) -> DecoderOptions:
@@ -66,7 +59,6 @@ def gemma(config: HfConfig) -> DecoderOptions:
 def gemma2(config: HfConfig) -> DecoderOptions:
     """Gemma 2: norms around each block, soft caps, a sliding window in every other layer."""
     bias = bool(config.get("attention_bias"))
-    config = {"sliding_window": 4096} | config
     return base_options(
         config,
         tied=True,
@@ -80,19 +72,17 @@ def gemma2(config: HfConfig) -> DecoderOptions:
         attention_scale=given(config, "query_pre_attn_scalar", 256) ** -0.5,
         attention_soft_cap=config.get("attn_logit_softcapping", 50.0) or 0.0,
         logit_soft_cap=config.get("final_logit_softcapping", 30.0) or 0.0,
-        windows=windows(config, [i % 2 == 0 for i in range(config["num_hidden_layers"])]),
+        windows=layer_windows(config, "Gemma2ForCausalLM"),
     )
 
 
 def gemma3(config: HfConfig) -> DecoderOptions:
     """Gemma 3 (text): five local layers to each global one, a RoPE for either, QK norm."""
-    defaults: HfConfig = {"sliding_window": 4096, "attn_logit_softcapping": None, "final_logit_softcapping": None}
+    defaults: HfConfig = {"attn_logit_softcapping": None, "final_logit_softcapping": None}
     config = defaults | config
-    every = int(config.get("sliding_window_pattern") or 6)
-    layers = config["num_hidden_layers"]
-    local = windows(config, [(i + 1) % every != 0 for i in range(layers)])
+    local = layer_windows(config, "Gemma3ForCausalLM")
     ropes = {True: _gemma3_local_rope(config), False: rope_parameters(config, "full_attention", 1_000_000.0)}
-    options = gemma2(config | {"layer_types": None, "sliding_window": None})
+    options = gemma2(config)
     return replace(options, qk_norm="head", windows=local, ropes=tuple(ropes[w > 0] for w in local))
 
 
@@ -118,9 +108,6 @@ def granite(config: HfConfig) -> DecoderOptions:
 
 def smollm3(config: HfConfig) -> DecoderOptions:
     """SmolLM 3: no position embedding in every fourth layer."""
-    layers = config["num_hidden_layers"]
-    every: int = given(config, "no_rope_layer_interval", 4)
-    rotated = config.get("no_rope_layers") or [(i + 1) % every != 0 for i in range(layers)]
     rope = rope_parameters(config)
     bias = bool(config.get("attention_bias"))
     return base_options(
@@ -129,8 +116,8 @@ def smollm3(config: HfConfig) -> DecoderOptions:
         qkv_bias=bias,
         out_bias=bias,
         mlp_bias=bool(config.get("mlp_bias")),
-        ropes=tuple(rope if uses else None for uses in rotated),
-        windows=windows(config, [bool(config.get("use_sliding_window")) and not uses for uses in rotated]),
+        ropes=tuple(rope if uses else None for uses in rotated_layers(config)),
+        windows=layer_windows(config, "SmolLM3ForCausalLM"),
     )
 
 

@@ -88,15 +88,6 @@ def base_options(config: HfConfig, *, tied: bool = False, head_dim: int | None =
     return DecoderOptions(**(common | changes))
 
 
-def windows(config: HfConfig, sliding: list[bool]) -> tuple[int, ...]:
-    """Sliding window of each layer: config.json's layer_types say which layers have one, else `sliding` does."""
-    window = config.get("sliding_window") or 0
-    types = config.get("layer_types")
-    if types:
-        sliding = [kind == "sliding_attention" for kind in types]
-    return tuple(window if slides else 0 for slides in sliding)
-
-
 def given(config: HfConfig, key: str, default: Any) -> Any:
     """Like dict.get, with null counting as absent."""
     value = config.get(key)
