@@ -2,8 +2,9 @@
 
 A request that is preempted is computed again later, so taking in too many costs more than waiting. The rule here:
 
-- A waiting request starts only when the blocks of all its known tokens are free; it gets them at once, so a prompt that
-  is computed in chunks is never stuck half way for want of blocks.
+- A waiting request starts only when as many blocks are free as it holds at most for all its known tokens. Where everything
+  is kept it gets them at once; where a window moves over the tokens it gets them chunk by chunk, and what it has not got yet
+  is kept free, so that a prompt is not stuck half way for want of blocks.
 - Beyond that, blocks are kept free for the growth of everyone who runs: as far as each may still grow, but at most
   `lookahead` tokens. The lookahead starts at one block, doubles with every step that preempts and halves after a quiet
   time, so a load whose outputs are short is packed tightly and one whose outputs are long settles without thrashing.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from octavo.core.kv_cache.manager import KVCacheManager
 from octavo.core.messages import EngineRequest
 from octavo.core.request import Request
 from octavo.params import SamplingSpec
@@ -27,10 +29,10 @@ QUIET_STEPS = 256
 class RequestChecker:
     """The door: what a request must fulfil for the engine to be able to serve it."""
 
-    def __init__(self, vocab_size: int, max_model_len: int, cache_tokens: int) -> None:
+    def __init__(self, vocab_size: int, max_model_len: int, kv: KVCacheManager) -> None:
         self._vocab_size = vocab_size
         self._max_model_len = max_model_len
-        self._cache_tokens = cache_tokens
+        self._kv = kv
 
     def fault(self, message: EngineRequest) -> str | None:
         """Why the request cannot be served, or None."""
@@ -47,8 +49,9 @@ class RequestChecker:
         if message.sampling.max_tokens < 1:
             return f"max_tokens must be at least 1, got {message.sampling.max_tokens}"
         longest = min(len(ids) + message.sampling.max_tokens, self._max_model_len)
-        if longest - 1 > self._cache_tokens:
-            return f"prompt and output of {longest} tokens do not fit the KV cache of {self._cache_tokens}"
+        needed = self._kv.most_blocks(longest - 1, longest - 1)
+        if needed > self._kv.num_blocks:
+            return f"prompt and output of {longest} tokens need {needed} KV blocks, there are {self._kv.num_blocks}"
         return self._progress_fault(message, longest)
 
     def _progress_fault(self, message: EngineRequest, longest: int) -> str | None:
@@ -93,11 +96,12 @@ def _token_id_fields(sampling: SamplingSpec) -> Iterable[tuple[str, Iterable[int
 class GrowthReserve:
     """How many blocks stay free for the growth of running requests when one more starts."""
 
-    def __init__(self, block_size: int, max_model_len: int) -> None:
-        self._block_size = block_size
-        self._max_lookahead = max(block_size, max_model_len)
+    def __init__(self, kv: KVCacheManager, max_model_len: int) -> None:
+        self._kv = kv
+        self._block_size = kv.block_size
+        self._max_lookahead = max(kv.block_size, max_model_len)
         self._quiet_steps = 0
-        self.lookahead = block_size
+        self.lookahead = kv.block_size
         """Tokens of growth that are provided for."""
 
     def blocks(self, running: list[Request], candidate: Request) -> int:
@@ -105,10 +109,11 @@ class GrowthReserve:
         if not running:
             return 0
         lookahead = self._max_lookahead if candidate.num_preemptions >= MAX_PREEMPTIONS else self.lookahead
-        size = self._block_size
-        total = -(-self._reach(candidate, lookahead) // size) - (-(-len(candidate.token_ids) // size))
+        most_blocks, num_known = self._kv.most_blocks, len(candidate.token_ids)
+        total = most_blocks(self._reach(candidate, lookahead), num_known) - most_blocks(num_known, num_known)
         for request in running:
-            total += max(0, -(-self._reach(request, lookahead) // size) - len(request.block_ids))
+            most = most_blocks(self._reach(request, lookahead), request.num_expected - request.num_computed)
+            total += max(0, most - request.num_held)
         return total
 
     def after_step(self, preempted: bool) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
+from octavo.cache_groups import BlockDemand, CacheGroup
 from octavo.config import EngineConfig
 from octavo.core.admission import RequestChecker
 from octavo.core.control import CONTROL, RestState
@@ -43,14 +44,15 @@ class FatalError(RuntimeError):
     """The core cannot go on; the message is the root cause."""
 
 
-def served_model_len(config: EngineConfig, num_blocks: int) -> int:
+def served_model_len(config: EngineConfig, groups: Sequence[CacheGroup], num_blocks: int) -> int:
     """The longest sequence this cache can hold, if the user left the choice to us, else what the user said.
 
     Raises:
         ConfigError: the cache is too small for --max-model-len.
     """
-    wanted, room = config.model.max_model_len, num_blocks * config.cache.block_size
-    if wanted <= room:
+    wanted = config.model.max_model_len
+    room = BlockDemand(groups, config.cache.block_size).longest(num_blocks, config.scheduler.max_chunk, wanted)
+    if wanted == room:
         return wanted
     if config.model.fit_max_model_len and room > 1:
         logger.warning("the KV cache holds %d tokens: maximum model length lowered from %d to that", room, wanted)
@@ -74,19 +76,17 @@ class EngineCore:
         self, config: EngineConfig, executor: Executor, inbox: Inbox, send: Callable[[bytes, CoreMessage], None]
     ) -> None:
         # fixed
-        self.max_model_len = served_model_len(config, executor.num_blocks)
+        self.max_model_len = served_model_len(config, executor.cache_groups, executor.num_blocks)
         self.config = config
         self.executor = executor
         self._inbox = inbox
         self._send = send
         self._by_priority = config.scheduler.policy == "priority"
-        self._checker = RequestChecker(
-            config.model.vocab_size, self.max_model_len, executor.num_blocks * config.cache.block_size
-        )
+        self.scheduler = Scheduler(config, executor.cache_groups, executor.num_blocks, self.max_model_len)
+        self._checker = RequestChecker(config.model.vocab_size, self.max_model_len, self.scheduler.kv)
         self.max_in_flight = 2 if config.scheduler.async_scheduling else 1
         """Steps submitted and not processed yet; one more than the executor can work on at a time keeps it busy."""
         # changing
-        self.scheduler = Scheduler(config, executor.num_blocks, self.max_model_len)
         self._clients: dict[bytes, Client] = {}
         self._in_flight: deque[tuple[ScheduledStep, Future[StepOutput]]] = deque()
         self._next_sequence = 0

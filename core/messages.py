@@ -107,6 +107,8 @@ class Ready(msgspec.Struct, tag="ready", array_like=True):
     """Seconds each start-up phase took, in order."""
     device: str = ""
     """Device, kernels and threads, for people to read."""
+    num_cache_tokens: int = 0
+    """Tokens that the KV cache holds in sequences of max_model_len; 0 for a model without caches."""
 
 
 class Failed(msgspec.Struct, tag="failed", array_like=True):

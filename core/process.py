@@ -205,8 +205,12 @@ def _make_core(config: EngineConfig, executor: Executor, io: CoreIO) -> EngineCo
 
 
 def _ready(config: EngineConfig, core: EngineCore, executor: Executor, start_up: StartUp) -> Ready:
-    block_size, device = config.cache.block_size, executor.device_name
-    return Ready(WIRE_VERSION, os.getpid(), executor.num_blocks, block_size, core.max_model_len, start_up.phases, device)
+    kv = core.scheduler.kv
+    capacity = kv.demand.capacity(kv.num_blocks, core.max_model_len)
+    return Ready(
+        WIRE_VERSION, os.getpid(), kv.num_blocks, config.cache.block_size, core.max_model_len, start_up.phases,
+        executor.device_name, capacity,
+    )  # fmt: skip
 
 
 def _set_up_logging() -> None:

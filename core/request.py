@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 
+from octavo.core.kv_cache.hashing import ExtraKey
 from octavo.core.messages import EngineRequest, Event, EventKind, NewTokens, RequestUpdate
 from octavo.core.repetition import RepetitionWatch
 from octavo.core.stats import Counters
@@ -53,9 +54,10 @@ class Request:
     """
 
     __slots__ = (
-        "arrival_time", "block_hashes", "block_ids", "cache_salt", "client", "events", "hash_generation", "key", "max_total",
-        "num_cached_tokens", "num_computed", "num_expected", "num_preemptions", "num_prompt_logprobs", "num_prompt_tokens",
-        "num_published", "num_slots", "order", "repetition", "request_id", "sampling", "status", "stop_ids", "token_ids",
+        "arrival_time", "block_hashes", "block_ids", "cache_keys", "cache_salt", "client", "events", "first_held",
+        "hash_generation", "key", "max_total", "num_cached_tokens", "num_computed", "num_encoded", "num_encoder_tokens",
+        "num_expected", "num_held", "num_preemptions", "num_prompt_logprobs", "num_prompt_tokens", "num_published", "num_slots",
+        "order", "repetition", "request_id", "sampling", "status", "stop_ids", "token_ids",
     )  # fmt: skip
 
     def __init__(self, message: EngineRequest, client: Client, sequence: int, max_model_len: int, by_priority: bool) -> None:
@@ -67,6 +69,8 @@ class Request:
         self.client = client
         self.sampling = sampling
         self.cache_salt = message.cache_salt
+        self.cache_keys: tuple[ExtraKey, ...] = ()
+        """What its keys and values depend on besides tokens and salt: an adapter, what an encoder reads."""
         self.arrival_time = message.arrival_time
         self.order = (message.priority if by_priority else 0, sequence)
         """Smaller goes first, and is preempted last."""
@@ -82,9 +86,19 @@ class Request:
         self.repetition: RepetitionWatch | None = None
         if detection is not None and detection.max_pattern_size > 0:
             self.repetition = RepetitionWatch(detection, self.max_total - self.num_prompt_tokens)
+        self.num_encoder_tokens = 0
+        """Length of its encoder's output, for models whose decoder attends to one."""
+        self.num_encoded = 0
+        """How much of that is in its blocks, by steps handed to the executor: all or nothing."""
         # KV blocks, filled by KVCacheManager
-        self.block_ids: list[int] = []
+        self.block_ids: list[list[int]] = []
+        """A block table for each cache group."""
+        self.first_held: list[int] = []
+        """In each group the first column of the table that it holds; those before have left the window and are 0."""
+        self.num_held = 0
+        """Blocks that it holds in all groups."""
         self.num_slots = 0
+        """Tokens that every table has a block for."""
         self.block_hashes: list[bytes] = []
         self.hash_generation: int | None = None
         self.num_published = 0

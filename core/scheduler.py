@@ -13,12 +13,14 @@ at once, although a step in flight may still write to them: whoever gets them ne
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from octavo.cache_groups import CacheGroup
 from octavo.config import EngineConfig
 from octavo.core.admission import GrowthReserve
 from octavo.core.kv_cache.manager import KVCacheManager
+from octavo.core.kv_cache.prefix import Prefix
 from octavo.core.messages import EventKind
 from octavo.core.request import Request
 from octavo.core.request_table import RequestTable
@@ -43,11 +45,12 @@ class Scheduler:
     """Owns the requests and their KV blocks; one thread uses it.
 
     Args:
+        groups: cache groups of the executor's model.
         num_blocks: KV blocks the executor has.
         max_model_len: longest sequence; a request that fits it fits the cache.
     """
 
-    def __init__(self, config: EngineConfig, num_blocks: int, max_model_len: int) -> None:
+    def __init__(self, config: EngineConfig, groups: Sequence[CacheGroup], num_blocks: int, max_model_len: int) -> None:
         limits = config.scheduler
         self._max_num_seqs = limits.max_num_seqs
         self._token_budget = limits.max_num_batched_tokens
@@ -55,9 +58,11 @@ class Scheduler:
         self._threshold = limits.long_prefill_token_threshold or self._token_budget
         self._next_step_id = 0
         self.counters = Counters()
-        self.kv = KVCacheManager(num_blocks, config.cache.block_size, config.cache.enable_prefix_caching)
+        self.kv = KVCacheManager(
+            groups, num_blocks, config.cache.block_size, config.cache.enable_prefix_caching, limits.max_chunk
+        )
         self.table = RequestTable(self.kv, self.counters, limits.policy)
-        self.reserve = GrowthReserve(config.cache.block_size, max_model_len)
+        self.reserve = GrowthReserve(self.kv, max_model_len)
         self._results = StepResults(self.table)
 
     @property
@@ -153,10 +158,12 @@ class Scheduler:
             count = expected - computed
             if count > 1 or computed < request.num_prompt_tokens:
                 count = self._chunk(request, count, budget - (len(running) - index))
+                if computed + count > request.num_slots and not self._grow(request, computed + count, scheduled):
+                    break
                 self._compute(request, count, scheduled)
                 self.kv.publish(request)
             else:
-                if computed >= request.num_slots and not self._grow(request, scheduled):
+                if computed >= request.num_slots and not self._grow(request, expected, scheduled):
                     break
                 num_tokens[request.key] = 1
                 sampling.append(request.key)
@@ -178,12 +185,12 @@ class Scheduler:
         if waiting is None or len(self.table.running) >= self._max_num_seqs or waiting.order[0] > request.order[0]:
             return limit
         needed = len(waiting.token_ids)
-        fits = needed <= limit // 2 and self.kv.blocks_for(needed) <= self.kv.num_free_blocks
+        fits = needed <= limit // 2 and self.kv.most_blocks(needed, needed) <= self.kv.num_free_blocks
         return limit - needed if fits else limit
 
-    def _grow(self, request: Request, scheduled: ScheduledStep) -> bool:
-        """A block more for `request`, preempting from the end of the list; False when it was preempted itself."""
-        while (blocks := self.kv.grow(request, request.num_expected)) is None:
+    def _grow(self, request: Request, num_tokens: int, scheduled: ScheduledStep) -> bool:
+        """Blocks for `request` up to `num_tokens`, preempting from the end of the list; False when it was preempted itself."""
+        while (blocks := self.kv.grow(request, num_tokens)) is None:
             scheduled.preempted = True
             if self.table.preempt_last() is request:
                 return False
@@ -209,26 +216,32 @@ class Scheduler:
         if request.num_pending:
             return 0
         prefix = self.kv.find_prefix(request)
-        hit = len(prefix) * self.kv.block_size
+        hit = prefix.num_tokens
         count = len(request.token_ids) - hit
         if self._chunked:
             count = min(count, budget, self._threshold)
         if count > budget or not self._has_room(request, prefix):
             return 0
-        self.kv.admit(request, prefix)
+        self.kv.admit(request, prefix, count)
         self.table.start(request)
         self._note_admission(request, hit)
         request.num_computed = hit
         scheduled.step.joined.append(
             NewRequest(
-                request.key, list(request.token_ids), request.num_prompt_tokens, hit, list(request.block_ids), request.sampling
+                request.key,
+                list(request.token_ids),
+                request.num_prompt_tokens,
+                hit,
+                [list(table) for table in request.block_ids],
+                request.sampling,
+                request.num_encoder_tokens,
             )
         )
         self._compute(request, count, scheduled)
         self.kv.publish(request)
         return count
 
-    def _has_room(self, request: Request, prefix: list[int]) -> bool:
+    def _has_room(self, request: Request, prefix: Prefix) -> bool:
         free = self.kv.free_after(request, prefix)
         return free >= 0 and free >= self.reserve.blocks(self.table.running, request)
 

@@ -19,13 +19,20 @@ class AttentionMetadata:
     """int32 [R + 1], first entry 0, last T."""
     seq_lens: torch.Tensor
     """int32 [R], tokens in context, this step's included."""
-    block_tables: torch.Tensor
-    """int32 [R, B]: KV block of each request's b-th block_size tokens; entries past its length are undefined."""
-    slot_mapping: torch.Tensor
-    """int64 [T]: block * block_size + offset where each new token's key and value go."""
+    encoder_lens: torch.Tensor
+    """int32 [R], tokens of the encoder's output that each request attends to; 0 where there is no encoder."""
+    block_tables: tuple[torch.Tensor, ...]
+    """Of each cache group int32 [R, B], all with the same strides: KV block of each request's b-th block_size tokens; entries
+    past its length are undefined, those that lie wholly before the group's window are never read."""
+    slot_mapping: tuple[torch.Tensor, ...]
+    """Of each cache group int64 [T]: block * block_size + offset where each new token's key and value go; -1, nowhere, in
+    cross-attention groups."""
+    layer_groups: tuple[int, ...]
+    """Cache group of each layer that has a cache."""
     max_query_len: int
     max_seq_len: int
 
 
 KVCache = tuple[torch.Tensor, torch.Tensor]
-"""One layer's (keys, values), each [num_blocks, num_kv_heads, block_size, head_dim]."""
+"""One layer's (keys, values), each [num_blocks, num_kv_heads, block_size, head_dim]; of a latent cache both are the one tensor
+that there is. Layers of different groups share memory, never blocks: each block belongs to one group at a time."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from octavo.cache_groups import CacheGroup
 from octavo.config import EngineConfig
 from octavo.errors import ValidationError
 from octavo.executor.step import StepInput, StepOutput
@@ -38,6 +39,11 @@ class Executor(abc.ABC):
     @abc.abstractmethod
     def num_blocks(self) -> int:
         """KV blocks there are; valid after `start`."""
+
+    @property
+    @abc.abstractmethod
+    def cache_groups(self) -> tuple[CacheGroup, ...]:
+        """Groups of the model's caches, which take their blocks from one pool; none for a model without caches."""
 
     @property
     def device_name(self) -> str:

@@ -10,34 +10,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
+from octavo.cache_groups import CacheGroup
 from octavo.executor.step import NewRequest
 
 
 class InputBatch:
-    """Arrays by row; N = max_num_seqs.
+    """Arrays by row; N = max_num_seqs, G = cache groups.
 
     Attributes:
         token_ids: int32 [N, max_model_len + 1]. The pages of unused columns are never touched.
         num_tokens, num_computed, num_prompt: int64 [N].
-        block_tables: int32 [N, blocks of max_model_len].
-        num_blocks: int64 [N], how many entries of a row's block table are valid.
+        num_encoder_tokens: int64 [N], what each row's cross-attention sees.
+        block_tables: int32 [G, N, blocks of max_model_len, or of the longest output of an encoder].
+        growing: int64, numbers of the groups that take up each token; the others are of cross-attention.
+        num_blocks: int64 [G, N], how many entries of a row's block table are valid.
         row_of: request id -> row.
         version: changes whenever a request joins or leaves.
     """
 
-    def __init__(self, max_num_seqs: int, max_model_len: int, block_size: int) -> None:
+    def __init__(self, max_num_seqs: int, max_model_len: int, block_size: int, groups: Sequence[CacheGroup]) -> None:
         self.max_num_seqs = max_num_seqs
         self.max_model_len = max_model_len
         self.block_size = block_size
-        max_blocks = -(-max_model_len // block_size)
+        longest = max([max_model_len, *(group.spec.max_encoder_tokens for group in groups)])
+        max_blocks = -(-longest // block_size)
+        self.growing = np.array([number for number, group in enumerate(groups) if group.spec.kind != "cross"], np.int64)
         # np.zeros maps untouched pages. One column more: a token may be sampled ahead for a request that just ended.
         self.token_ids = np.zeros((max_num_seqs, max_model_len + 1), np.int32)
         self.num_tokens = np.zeros(max_num_seqs, np.int64)
         self.num_computed = np.zeros(max_num_seqs, np.int64)
         self.num_prompt = np.zeros(max_num_seqs, np.int64)
-        self.block_tables = np.zeros((max_num_seqs, max_blocks), np.int32)
-        self.num_blocks = np.zeros(max_num_seqs, np.int64)
+        self.num_encoder_tokens = np.zeros(max_num_seqs, np.int64)
+        self.block_tables = np.zeros((len(groups), max_num_seqs, max_blocks), np.int32)
+        self.num_blocks = np.zeros((len(groups), max_num_seqs), np.int64)
         self.row_of: dict[str, int] = {}
         self.version = 0
         self._free_rows = list(range(max_num_seqs - 1, -1, -1))
@@ -60,7 +67,8 @@ class InputBatch:
         self.num_tokens[row] = num_tokens
         self.num_computed[row] = request.num_computed_tokens
         self.num_prompt[row] = request.num_prompt_tokens
-        self.num_blocks[row] = 0
+        self.num_encoder_tokens[row] = request.num_encoder_tokens
+        self.num_blocks[:, row] = 0
         self.append_blocks(row, request.block_ids)
         return row
 
@@ -72,20 +80,25 @@ class InputBatch:
             self.version += 1
         return row
 
-    def append_blocks(self, row: int, block_ids: Sequence[int]) -> None:
-        """Append to the row's block table.
+    def append_blocks(self, row: int, block_ids: Sequence[Sequence[int]]) -> None:
+        """Append to the row's block table of each cache group.
 
         Raises:
             ValueError: more blocks than max_model_len tokens need.
         """
-        start = int(self.num_blocks[row])
-        stop = start + len(block_ids)
-        if stop > self.block_tables.shape[1]:
-            raise ValueError(
-                f"{stop} blocks for a sequence; max_model_len {self.max_model_len} needs {self.block_tables.shape[1]}"
-            )
-        self.block_tables[row, start:stop] = block_ids
-        self.num_blocks[row] = stop
+        most = self.block_tables.shape[2]
+        for group, blocks in enumerate(block_ids):
+            start = int(self.num_blocks[group, row])
+            stop = start + len(blocks)
+            if stop > most:
+                raise ValueError(f"{stop} blocks for a sequence; max_model_len {self.max_model_len} needs {most}")
+            self.block_tables[group, row, start:stop] = blocks
+            self.num_blocks[group, row] = stop
+
+    def room(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Tokens that the blocks of each row have room for, in every growing group."""
+        blocks = self.num_blocks[np.ix_(self.growing, rows)].min(axis=0, initial=self.max_model_len)
+        return blocks * self.block_size
 
     def output_tokens(self, row: int) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
         """View of the tokens generated so far."""
@@ -100,5 +113,10 @@ class InputBatch:
             raise ValueError(
                 f"request {request.request_id} has {len(request.token_ids)} tokens, more than max_model_len {self.max_model_len}"
             )
-        if len(request.block_ids) > self.block_tables.shape[1]:
-            raise ValueError(f"request {request.request_id} has {len(request.block_ids)} blocks, more than max_model_len needs")
+        num_groups, _, most = self.block_tables.shape
+        if len(request.block_ids) != num_groups:
+            raise ValueError(
+                f"request {request.request_id} has block tables for {len(request.block_ids)} cache groups, not {num_groups}"
+            )
+        if max(map(len, request.block_ids), default=0) > most:
+            raise ValueError(f"request {request.request_id} has more blocks than the {most} that max_model_len needs")

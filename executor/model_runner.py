@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from octavo.cache_groups import CacheLayout, CacheSpec
 from octavo.config import EngineConfig
 from octavo.executor.attention import AttentionMetadata, KVCache
 from octavo.executor.input_batch import InputBatch
@@ -27,8 +28,8 @@ _STEP_FAILED = "the step that computed this request failed"
 class Model(Head, Protocol):
     """What the runner needs of a model (see `executor/models`), beside its head. T tokens, H hidden size."""
 
-    cache_layers: list[tuple[int, int]]
-    """(KV heads, head size) of each layer that has a cache."""
+    cache_specs: list[CacheSpec]
+    """What each layer that has a cache keeps."""
 
     def forward(
         self, input_ids: torch.Tensor, positions: torch.Tensor, kv_caches: list[KVCache], attn: AttentionMetadata
@@ -47,7 +48,13 @@ class ModelRunner:
     """
 
     def __init__(
-        self, config: EngineConfig, model: Model, kv_caches: list[KVCache], device: torch.device, max_model_len: int
+        self,
+        config: EngineConfig,
+        model: Model,
+        kv_caches: list[KVCache],
+        layout: CacheLayout,
+        device: torch.device,
+        max_model_len: int,
     ) -> None:
         scheduler = config.scheduler
         self._model = model
@@ -55,8 +62,9 @@ class ModelRunner:
         self._device = device
         self._vocab_size = config.model.vocab_size
         self._normalized = config.model.logprobs_mode.endswith("logprobs")
-        self.batch = InputBatch(scheduler.max_num_seqs, max_model_len, config.cache.block_size)
-        self._layout = StepLayout(self.batch, scheduler.max_num_batched_tokens, device)
+        self.batch = InputBatch(scheduler.max_num_seqs, max_model_len, config.cache.block_size, layout.groups)
+        layer_groups = tuple(place.group for place in layout.places)
+        self._layout = StepLayout(self.batch, scheduler.max_num_batched_tokens, device, layer_groups)
         self._sampler = Sampler(self.batch, model, config.model.logprobs_mode, device)
         self._num_prompt_logprobs: dict[int, int] = {}
         self._failed: dict[str, str] = {}
@@ -107,7 +115,7 @@ class ModelRunner:
         output.errors = {request_id: self._failed[request_id] for request_id in num_tokens if request_id in self._failed}
         return {request_id: count for request_id, count in num_tokens.items() if request_id not in self._failed}
 
-    def _compute(self, num_tokens: dict[str, int], new_blocks: dict[str, list[int]], output: StepOutput) -> None:
+    def _compute(self, num_tokens: dict[str, int], new_blocks: dict[str, list[list[int]]], output: StepOutput) -> None:
         input_ids, positions, attention = self._layout.arrange(num_tokens, new_blocks)
         hidden = self._model.forward(input_ids, positions, self._kv_caches, attention)
         self.batch.num_computed[self._layout.rows] = self._layout.stop

@@ -22,9 +22,12 @@ class NewRequest(msgspec.Struct):
     num_computed_tokens: int
     """Tokens whose keys and values are already in its blocks (prefix hit). The last of these blocks may be filled by this very
     step, by requests that come earlier in `num_tokens`: each layer writes all keys and values before it attends."""
-    block_ids: list[int]
-    """Its whole block table: this step's blocks, and as a rule those of all its tokens."""
+    block_ids: list[list[int]]
+    """Its block table of each cache group: this step's blocks, and where everything is kept as a rule those of all its tokens.
+    Where a window has moved on, the columns it no longer sees are 0."""
     sampling: SamplingSpec
+    num_encoder_tokens: int = 0
+    """Length of the encoder's output that it attends to, in the blocks of the cross-attention groups."""
 
 
 class StepInput(msgspec.Struct):
@@ -38,8 +41,8 @@ class StepInput(msgspec.Struct):
     """Requests to drop from the batch: finished, aborted or preempted. Their blocks may already belong to others. After a
     failed step it may name requests that never made it into the batch."""
     joined: list[NewRequest]
-    new_blocks: dict[str, list[int]]
-    """Blocks appended to the tables of requests that were in the batch already."""
+    new_blocks: dict[str, list[list[int]]]
+    """Blocks appended to the tables of requests that were in the batch already, of each cache group."""
     num_tokens: dict[str, int]
     """request_id -> tokens to compute in this step (>= 1), in batch order. A request that then has no known token left
     uncomputed samples one more. Its tokens may include the one sampled in the step before, which only the worker knows yet."""

@@ -7,6 +7,7 @@ before (steady decode) keeps the gathered rows and block tables and pays only fo
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,18 @@ import torch
 from octavo.executor.attention import AttentionMetadata
 from octavo.executor.input_batch import InputBatch
 from octavo.executor.transfer import to_device
+
+
+class _StepTensors(NamedTuple):
+    """What the model reads of a step, on the device."""
+
+    input_ids: torch.Tensor
+    positions: torch.Tensor
+    query_starts: torch.Tensor
+    seq_lens: torch.Tensor
+    encoder_lens: torch.Tensor
+    block_tables: tuple[torch.Tensor, ...]
+    slot_mapping: tuple[torch.Tensor, ...]
 
 
 class StepLayout:
@@ -31,9 +44,12 @@ class StepLayout:
         query_starts: int32 [R + 1].
     """
 
-    def __init__(self, batch: InputBatch, max_num_batched_tokens: int, device: torch.device) -> None:
+    def __init__(
+        self, batch: InputBatch, max_num_batched_tokens: int, device: torch.device, layer_groups: tuple[int, ...]
+    ) -> None:
         self._batch = batch
         self._device = device
+        self._layer_groups = layer_groups
         max_rows = batch.max_num_seqs
         max_tokens = max(max_num_batched_tokens, max_rows)
         self._version = -1
@@ -43,12 +59,13 @@ class StepLayout:
         self._token_iota = np.arange(max_tokens + 1, dtype=np.int64)
         self._input_ids = np.zeros(max_tokens, np.int64)
         self._positions = np.zeros(max_tokens, np.int64)
-        self._slot_mapping = np.zeros(max_tokens, np.int64)
+        self._slot_mapping = np.full((len(batch.block_tables), max_tokens), -1, np.int64)
         self._room = np.zeros(max_rows, np.int64)
-        self._tensors: tuple[torch.Tensor, ...] = ()
+        self._tensors: _StepTensors | None = None
         self._tensor_sizes = (-1, -1, -1)
         self._query_starts = np.zeros(max_rows + 1, np.int32)
         self._seq_lens = np.zeros(max_rows, np.int32)
+        self._encoder_lens = np.zeros(max_rows, np.int32)
         self._block_tables = np.zeros_like(batch.block_tables)
         self.request_ids: list[str] = []
         self.rows = self._token_iota[:0]
@@ -84,9 +101,10 @@ class StepLayout:
         rows = np.fromiter([row_of[request_id] for request_id in request_ids], np.int64, len(request_ids))
         self._place_of_row.fill(-1)
         self._place_of_row[rows] = self._token_iota[: len(rows)]
-        columns = int(batch.num_blocks[rows].max(initial=0))
-        self._block_tables[: len(rows), :columns] = batch.block_tables[rows, :columns]
-        np.multiply(batch.num_blocks[rows], batch.block_size, out=self._room[: len(rows)])
+        columns = int(batch.num_blocks[:, rows].max(initial=0))
+        self._block_tables[:, : len(rows), :columns] = batch.block_tables[:, rows, :columns]
+        self._room[: len(rows)] = batch.room(rows)
+        self._encoder_lens[: len(rows)] = batch.num_encoder_tokens[rows]
         self.rows, self.request_ids, self._version = rows, request_ids, batch.version
         self._counts_are_one = False
 
@@ -95,10 +113,10 @@ class StepLayout:
         for request_id in extended:
             row = batch.row_of[request_id]
             place = self._place_of_row[row]
-            columns = batch.num_blocks[row]
             if place >= 0:
-                self._block_tables[place, :columns] = batch.block_tables[row, :columns]
-                self._room[place] = columns * batch.block_size
+                columns = int(batch.num_blocks[:, row].max(initial=0))
+                self._block_tables[:, place, :columns] = batch.block_tables[:, row, :columns]
+                self._room[place : place + 1] = batch.room(self.rows[place : place + 1])
 
     def _spread(self, num_tokens: dict[str, int]) -> int:
         """Query starts, first and stop of each request; returns T."""
@@ -139,34 +157,40 @@ class StepLayout:
         self._positions[:total] = positions
         self._input_ids[:total] = self._batch.token_ids[token_rows, positions]
         blocks, offsets = np.divmod(positions, block_size)
-        slots = self._slot_mapping[:total]
-        np.multiply(self._batch.block_tables[token_rows, blocks], block_size, out=slots, dtype=np.int64)
-        slots += offsets
+        for group in self._batch.growing:
+            slots = self._slot_mapping[group, :total]
+            np.multiply(self._batch.block_tables[group, token_rows, blocks], block_size, out=slots, dtype=np.int64)
+            slots += offsets
         self._seq_lens[:num_rows] = self.stop
         max_seq_len = int(self.stop.max(initial=0))
-        input_ids, position_ids, query_starts, seq_lens, block_tables, slot_mapping = self._on_device(
-            total, num_rows, -(-max_seq_len // block_size)
-        )
+        columns = -(-max(max_seq_len, int(self._encoder_lens[:num_rows].max(initial=0))) // block_size)
+        tensors = self._on_device(total, num_rows, columns)
         max_query_len = 1 if self._counts_are_one else int((self.stop - self.first).max(initial=0))
-        attention = AttentionMetadata(query_starts, seq_lens, block_tables, slot_mapping, max_query_len, max_seq_len)
-        return input_ids, position_ids, attention
+        attention = AttentionMetadata(
+            tensors.query_starts,
+            tensors.seq_lens,
+            tensors.encoder_lens,
+            tensors.block_tables,
+            tensors.slot_mapping,
+            self._layer_groups,
+            max_query_len,
+            max_seq_len,
+        )
+        return tensors.input_ids, tensors.positions, attention
 
-    def _on_device(self, total: int, num_rows: int, columns: int) -> tuple[torch.Tensor, ...]:
-        """Input ids, positions, query starts, sequence lengths, block tables, slots.
-
-        On a CPU these are views of the buffers, good for every step of the same sizes.
-        """
+    def _on_device(self, total: int, num_rows: int, columns: int) -> _StepTensors:
+        """The step's arrays. On a CPU these are views of the buffers, good for every step of the same sizes."""
         sizes = (total, num_rows, columns)
-        if sizes != self._tensor_sizes or self._device.type != "cpu":
-            arrays = (
-                self._input_ids[:total],
-                self._positions[:total],
-                self._query_starts[: num_rows + 1],
-                self._seq_lens[:num_rows],
-                self._block_tables[:num_rows, :columns],
-                self._slot_mapping[:total],
+        if self._tensors is None or sizes != self._tensor_sizes or self._device.type != "cpu":
+            self._tensors = _StepTensors(
+                to_device(self._input_ids[:total], self._device),
+                to_device(self._positions[:total], self._device),
+                to_device(self._query_starts[: num_rows + 1], self._device),
+                to_device(self._seq_lens[:num_rows], self._device),
+                to_device(self._encoder_lens[:num_rows], self._device),
+                to_device(self._block_tables[:, :num_rows, :columns], self._device).unbind(),
+                to_device(self._slot_mapping[:, :total], self._device).unbind(),
             )
-            self._tensors = tuple(to_device(array, self._device) for array in arrays)
             self._tensor_sizes = sizes
         return self._tensors
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from octavo.cache_groups import CacheGroup
 from octavo.config import EngineConfig
 from octavo.executor.base import Executor, Progress
 from octavo.executor.import_torch import import_torch
@@ -30,7 +31,11 @@ class UniprocExecutor(Executor):
 
     @property
     def num_blocks(self) -> int:
-        return self._worker.num_blocks
+        return self._worker.kv_plan.num_blocks
+
+    @property
+    def cache_groups(self) -> tuple[CacheGroup, ...]:
+        return self._worker.kv_plan.layout.groups
 
     @property
     def device_name(self) -> str:

@@ -16,7 +16,7 @@ import torch
 from octavo.config import EngineConfig
 from octavo.errors import ConfigError, ValidationError
 from octavo.executor.base import Progress
-from octavo.executor.kv_cache import allocate_kv_cache, plan_kv_cache
+from octavo.executor.kv_cache import KVCachePlan, allocate_kv_cache, plan_kv_cache
 from octavo.executor.memory import available_bytes
 from octavo.executor.model_runner import Model, ModelRunner
 from octavo.executor.step import NewRequest, StepInput, StepOutput
@@ -39,7 +39,7 @@ class Worker:
         self._model: Model | None = None
         self._runner: ModelRunner | None = None
         self.device_name = ""
-        self.num_blocks = 0
+        self._plan: KVCachePlan | None = None
         self.max_model_len = config.model.max_model_len
 
     def start(self, progress: Progress) -> None:
@@ -95,8 +95,9 @@ class Worker:
         """
         if self._model is None:
             raise RuntimeError("the worker has no model")
-        caches = allocate_kv_cache(self._config, self._model.cache_layers, self.num_blocks, self._device)
-        self._runner = ModelRunner(self._config, self._model, caches, self._device, self.max_model_len)
+        plan = self.kv_plan
+        caches = allocate_kv_cache(plan.layout, getattr(torch, self._config.cache.dtype), plan.num_blocks, self._device)
+        self._runner = ModelRunner(self._config, self._model, caches, plan.layout, self._device, self.max_model_len)
 
     def call(self, method: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """Do one of `WORKER_CALLS`.
@@ -108,6 +109,17 @@ class Worker:
         if function is None:
             raise ValidationError(f"workers know no method {method!r}; known are {', '.join(WORKER_CALLS)}")
         return function(self, *args, **kwargs)
+
+    @property
+    def kv_plan(self) -> KVCachePlan:
+        """How the KV cache is laid out.
+
+        Raises:
+            RuntimeError: not started.
+        """
+        if self._plan is None:
+            raise RuntimeError("the worker has not sized its KV cache")
+        return self._plan
 
     @property
     def config(self) -> EngineConfig:
@@ -141,19 +153,15 @@ class Worker:
         progress("kv_cache", 0.0)
         gc.collect()
         available = available_bytes(self._device)
-        plan = plan_kv_cache(self._config, model.cache_layers, available, max(0, free_before - available))
-        self.num_blocks, self.max_model_len = plan.num_blocks, plan.max_model_len
-        logger.info(
-            "KV cache: %d blocks of %d tokens, %.2f GiB",
-            plan.num_blocks,
-            self._config.cache.block_size,
-            plan.num_blocks * plan.block_bytes / (1 << 30),
-        )
+        plan = plan_kv_cache(self._config, model.cache_specs, available, max(0, free_before - available))
+        self._plan, self.max_model_len = plan, plan.max_model_len
+        for line in plan.describe():
+            logger.info("KV cache: %s", line)
 
     def _warm_up(self, progress: Progress) -> None:
         """Run a small prefill and a decode step, so that the first request pays for nothing lazy."""
         progress("warm_up", 0.0)
-        for step in _warm_up_steps(self._config, self.max_model_len):
+        for step in _warm_up_steps(self._config, self.max_model_len, len(self.kv_plan.layout.groups)):
             self.execute(step)
         progress("warm_up", 1.0)
 
@@ -176,8 +184,8 @@ def _set_native_threads(count: int) -> None:
         cpu.set_num_threads(count)
 
 
-def _warm_up_steps(config: EngineConfig, max_model_len: int) -> Iterator[StepInput]:
-    """A greedy and a random request of a few tokens, two steps, and their end."""
+def _warm_up_steps(config: EngineConfig, max_model_len: int, num_groups: int) -> Iterator[StepInput]:
+    """A greedy and a random request of a few tokens, two steps, and their end. The groups write over each other."""
     length = max(
         1, min(_WARM_UP_TOKENS, max_model_len - 1, config.scheduler.max_num_batched_tokens, config.cache.block_size - 1)
     )
@@ -186,7 +194,7 @@ def _warm_up_steps(config: EngineConfig, max_model_len: int) -> Iterator[StepInp
         "warm-up-random": SamplingSpec(2, seed=0, temperature=1.0, top_p=0.9, logprobs=1),
     }
     for request_id, spec in specs.items():
-        request = NewRequest(request_id, [0] * length, length, 0, [0], spec)
+        request = NewRequest(request_id, [0] * length, length, 0, [[0]] * num_groups, spec)
         yield StepInput(-1, [], [request], {}, {request_id: length}, length)
         if length + 1 <= min(max_model_len, config.cache.block_size):
             yield StepInput(-1, [], [], {}, {request_id: 1}, 1)

@@ -76,7 +76,7 @@ def describe(worker: Worker) -> dict[str, Any]:
         "architecture": config.model.architecture,
         "dtype": config.model.dtype,
         "quantization": config.model.quantization,
-        "num_blocks": worker.num_blocks,
+        "num_blocks": worker.kv_plan.num_blocks,
         "max_model_len": worker.max_model_len,
         "pid": os.getpid(),
     }

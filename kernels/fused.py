@@ -5,6 +5,7 @@ What a set does with it, it says in `fuse_decoder`: None, and the layers run op 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -34,6 +35,8 @@ class LayerSpec:
     scale: float
     window: int
     soft_cap: float
+    group: int
+    """Of the cache: whose slots and block tables count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +66,14 @@ class FusedDecoder(Protocol):
         self,
         residual: torch.Tensor,
         positions: torch.Tensor,
-        slot_mapping: torch.Tensor,
+        slot_mapping: Sequence[torch.Tensor],
         query_starts: torch.Tensor,
         seq_lens: torch.Tensor,
-        block_tables: torch.Tensor,
+        block_tables: Sequence[torch.Tensor],
     ) -> torch.Tensor:
         """Embeddings float32 [T, H], which are used up -> hidden states [T, H]; see `ops.paged_attention` for the others.
+
+        Slots and block tables come for each cache group; the tables have all the same shape and strides.
 
         Raises:
             IndexError: a position, slot or block outside its table.

@@ -26,7 +26,7 @@ from octavo.generation_config import check_overrides
 from octavo.hf_config import (
     BUILT_IN,
     architecture_of,
-    cache_layers,
+    cache_specs,
     check_config,
     check_generation_config,
     merge,
@@ -106,6 +106,12 @@ class SchedulerConfig(msgspec.Struct, frozen=True):
     max_num_queued_reqs: int
     max_num_queued_tokens: int | None
     stream_interval: int
+
+    @property
+    def max_chunk(self) -> int:
+        """Most tokens of one request in a step."""
+        threshold = self.long_prefill_token_threshold if self.enable_chunked_prefill else 0
+        return min(self.max_num_batched_tokens, threshold or self.max_num_batched_tokens)
 
 
 class DeviceConfig(msgspec.Struct, frozen=True):
@@ -188,7 +194,9 @@ class EngineArgs:
         flag="--device-memory-utilization",
     )
     kv_cache_memory_bytes: int | str | None = option(None, "Exact size of the KV cache (2G = 2 GiB).")
-    num_gpu_blocks_override: int | None = option(None, "Exact number of KV blocks.")
+    num_gpu_blocks_override: int | None = option(
+        None, "Exact number of KV blocks. Layers of different kinds (sliding windows) take blocks of their own."
+    )
     block_size: int | None = option(
         None, "Tokens a KV block; unset = 32 on CPU, 16 on GPU. CPUs with AMX are fastest with multiples of 32."
     )
@@ -284,14 +292,14 @@ class EngineArgs:
         )
         model = self._model_config(files, device.type)
         cache = self._cache_config(model, device.type)
+        scheduler = self._scheduler_config(model, device.type)
         if model.architecture in BUILT_IN:
-            check_cache_size(
-                model, cache, cache_layers(text_config(model.hf_config, model.name), model.architecture), device.type == "cpu"
-            )
+            specs = cache_specs(text_config(model.hf_config, model.name), model.architecture)
+            check_cache_size(model, cache, scheduler, specs, device.type == "cpu")
         return EngineConfig(
             model=model,
             cache=cache,
-            scheduler=self._scheduler_config(model, device.type),
+            scheduler=scheduler,
             device=device,
             log_stats=not self.disable_log_stats,
             max_core_restarts=self.max_core_restarts,

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from octavo import envs
+from octavo.cache_groups import BlockDemand, CacheLayout, CacheSpec, plan_layout
 from octavo.errors import ConfigError
 
 if TYPE_CHECKING:
-    from octavo.config import CacheConfig, ModelConfig
+    from octavo.config import CacheConfig, ModelConfig, SchedulerConfig
 
 _ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2}
 _CUDA_DEVICES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/dxg")
@@ -77,22 +78,26 @@ def check_device(device: str) -> None:
         raise ConfigError("--device cuda: this machine has no NVIDIA driver; use --device cpu")
 
 
-def check_cache_size(model: ModelConfig, cache: CacheConfig, layers: list[tuple[int, int]], on_cpu: bool) -> None:
+def check_cache_size(
+    model: ModelConfig, cache: CacheConfig, scheduler: SchedulerConfig, specs: list[CacheSpec], on_cpu: bool
+) -> None:
     """Check a KV cache whose size was given exactly.
 
     Args:
         model: length of a sequence.
         cache: what was given.
-        layers: (KV heads, head size) of each layer.
+        scheduler: how much of a sequence a step computes.
+        specs: what each layer keeps.
         on_cpu: whether it will lie in this machine's memory.
 
     Raises:
         ConfigError: it is larger than the memory, or does not hold one sequence of the length asked for.
 
     """
-    if cache.num_blocks is None and cache.memory_bytes is None:
+    if not specs or (cache.num_blocks is None and cache.memory_bytes is None):
         return
-    block_bytes = bytes_per_block(cache, layers)
+    layout = plan_layout(specs, cache.block_size, model.max_model_len)
+    block_bytes = bytes_per_block(cache, layout)
     num_blocks = (cache.memory_bytes or 0) // block_bytes if cache.num_blocks is None else cache.num_blocks
     most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if on_cpu and num_blocks * block_bytes > most:
@@ -100,28 +105,30 @@ def check_cache_size(model: ModelConfig, cache: CacheConfig, layers: list[tuple[
             f"a KV cache of {shown_bytes(num_blocks * block_bytes)} is more than the {shown_bytes(most)} of this machine: lower "
             f"{_exact_flag(cache)}"
         )
-    checked_length(model, cache, num_blocks, block_bytes)
+    checked_length(model, cache, scheduler, layout, num_blocks)
 
 
-def bytes_per_block(cache: CacheConfig, layers: list[tuple[int, int]]) -> int:
-    """Bytes of one block over all `layers`, given as (KV heads, head size)."""
-    return sum(2 * heads * size for heads, size in layers) * cache.block_size * _ITEMSIZE[cache.dtype]
+def bytes_per_block(cache: CacheConfig, layout: CacheLayout) -> int:
+    """Bytes of one block."""
+    return layout.numbers_per_block * _ITEMSIZE[cache.dtype]
 
 
-def checked_length(model: ModelConfig, cache: CacheConfig, num_blocks: int, block_bytes: int) -> int:
+def checked_length(
+    model: ModelConfig, cache: CacheConfig, scheduler: SchedulerConfig, layout: CacheLayout, num_blocks: int
+) -> int:
     """Longest sequence that a cache of so many blocks holds.
 
     Raises:
         ConfigError: it is less than the length that was asked for.
 
     """
-    wanted, block_size = model.max_model_len, cache.block_size
-    fits = min(wanted, num_blocks * block_size)
+    wanted, demand = model.max_model_len, BlockDemand(layout.groups, cache.block_size)
+    fits = demand.longest(num_blocks, scheduler.max_chunk, wanted)
     if fits == wanted:
         return wanted
     if model.fit_max_model_len and fits:
         return fits
-    blocks = -(-wanted // block_size)
+    blocks, block_bytes = demand.most(wanted, scheduler.max_chunk), bytes_per_block(cache, layout)
     lower = f"lower --max-model-len to {fits} or less, or " if fits else ""
     raise ConfigError(
         f"the KV cache has room for {fits} tokens, one sequence of --max-model-len {wanted} needs "

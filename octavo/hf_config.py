@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
+from octavo.cache_groups import CacheSpec, specs_of_windows
 from octavo.checked import LARGEST_LENGTH, Fields, shown
 from octavo.errors import ConfigError, ValidationError
 from octavo.generation_config import SAMPLING_KEYS
+from octavo.layer_windows import layer_windows
 from octavo.params import SamplingParams
 from octavo.rope import overridden, rope_parameters
 
@@ -136,10 +138,10 @@ def check_config(config: Mapping[str, Any], where: str, architecture: str) -> No
         _check_rope(fields, head_dim(config, architecture))
 
 
-def cache_layers(config: Mapping[str, Any], architecture: str) -> list[tuple[int, int]]:
-    """(KV heads, head size) of each layer, of a checked configuration of an architecture that comes with Octavo."""
+def cache_specs(config: Mapping[str, Any], architecture: str) -> list[CacheSpec]:
+    """What each layer's cache keeps, of a checked configuration of an architecture that comes with Octavo."""
     kv_heads = config.get("num_key_value_heads") or config["num_attention_heads"]
-    return [(kv_heads, head_dim(config, architecture))] * config["num_hidden_layers"]
+    return specs_of_windows(kv_heads, head_dim(config, architecture), layer_windows(config, architecture))
 
 
 def token_ids(fields: Fields, key: str) -> list[int]:

@@ -7,11 +7,12 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from octavo.cache_groups import BlockDemand, CacheSpec, plan_layout
 from octavo.config import EngineConfig
 from octavo.early_checks import bytes_per_block
 from octavo.ggml_types import BLOCKS
 from octavo.gguf_file import read_gguf
-from octavo.hf_config import cache_layers, text_config
+from octavo.hf_config import cache_specs, text_config
 from octavo.safetensors_file import read_tensors
 
 _ITEM_SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -56,10 +57,16 @@ def model_facts(path: str, file_format: str) -> ModelFacts:
     return ModelFacts(types.total(), size, types.most_common(1)[0][0] if types else "none")
 
 
-def kv_bytes_per_block(config: EngineConfig) -> int:
-    """Bytes of a block of keys and values in all layers, for an architecture that comes with Octavo."""
-    layers = cache_layers(text_config(config.model.hf_config, config.model.name), config.model.architecture)
-    return bytes_per_block(config.cache, layers)
+def kv_bytes_per_token(config: EngineConfig) -> int:
+    """Bytes of keys and values of one token in all layers, for an architecture that comes with Octavo.
+
+    Layers with a sliding window keep a token only as long as it lies in the window.
+    """
+    return sum(spec.size for spec in _specs(config)) * _ITEM_SIZES[config.cache.dtype]
+
+
+def _specs(config: EngineConfig) -> list[CacheSpec]:
+    return cache_specs(text_config(config.model.hf_config, config.model.name), config.model.architecture)
 
 
 def longest_context(config: EngineConfig, available: int) -> int:
@@ -69,8 +76,10 @@ def longest_context(config: EngineConfig, available: int) -> int:
         config: of an architecture that comes with Octavo.
         available: bytes free on the machine, the weights loaded.
     """
-    budget = int(available * config.cache.memory_utilization)
-    return min(config.model.max_model_len, budget // kv_bytes_per_block(config) * config.cache.block_size)
+    layout = plan_layout(_specs(config), config.cache.block_size, config.model.max_model_len)
+    num_blocks = int(available * config.cache.memory_utilization) // bytes_per_block(config.cache, layout)
+    demand = BlockDemand(layout.groups, config.cache.block_size)
+    return demand.longest(num_blocks, config.scheduler.max_chunk, config.model.max_model_len)
 
 
 def weights_in_memory(config: EngineConfig, facts: ModelFacts) -> int:

@@ -397,6 +397,18 @@ def test_the_size_of_the_cache_is_checked_before_weights_are_read(
         make(tiny_model_dir, **options)
 
 
+def test_a_window_needs_as_much_cache_as_it_holds(tiny_model_dir: Path) -> None:
+    local = {"hf_overrides": {"architectures": ["MistralForCausalLM"], "sliding_window": 64}, "max_num_batched_tokens": 32}
+    needed = (64 + 32 - 3 + 32) // 32 + 1
+    assert (
+        make(tiny_model_dir, max_model_len=2000, num_gpu_blocks_override=needed, max_num_seqs=4, **local).cache.num_blocks == 4
+    )
+    with pytest.raises(
+        ConfigError, match=f"one sequence of --max-model-len 2000 .* raise --num-gpu-blocks-override to {needed} or"
+    ):
+        make(tiny_model_dir, max_model_len=2000, num_gpu_blocks_override=needed - 1, max_num_seqs=4, **local)
+
+
 ROPE = {
     "rope_type": "llama3",
     "factor": 8.0,

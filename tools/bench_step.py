@@ -120,9 +120,10 @@ def check_room(engine: StepEngine, options: StepOptions) -> None:
     if batch > engine.config.scheduler.max_num_seqs:
         raise ConfigError(f"--batch-sizes goes up to {batch}; --max-num-seqs is {engine.config.scheduler.max_num_seqs}")
     kv = engine.core.scheduler.kv
-    if batch * kv.blocks_for(length) > kv.num_blocks:
+    needed = batch * kv.most_blocks(length, length)
+    if needed > kv.num_blocks:
         raise ConfigError(
-            f"{batch} sequences of {length} tokens need {batch * kv.blocks_for(length)} KV blocks, there are {kv.num_blocks}: "
+            f"{batch} sequences of {length} tokens need {needed} KV blocks, there are {kv.num_blocks}: "
             "raise --kv-cache-memory-bytes"
         )
 

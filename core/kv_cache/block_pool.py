@@ -46,6 +46,16 @@ class BlockPool:
         """The block with this content, held or free."""
         return self._block_by_hash.get(content)
 
+    def find_run(self, contents: Iterable[bytes]) -> list[int]:
+        """The blocks with these contents, up to the first content that is nowhere."""
+        blocks = []
+        for content in contents:
+            block = self._block_by_hash.get(content)
+            if block is None:
+                break
+            blocks.append(block)
+        return blocks
+
     def is_free(self, block: int) -> bool:
         return self._references[block] == 0
 
@@ -75,6 +85,16 @@ class BlockPool:
         if content is not None:
             del self._block_by_hash[content]
             self._hashes[block] = None
+
+    def forget(self, content: bytes) -> None:
+        """Make this content unfindable, whether its block is held, free or nowhere."""
+        block = self.find(content)
+        if block is None:
+            return
+        self.unpublish(block)
+        if self.is_free(block):
+            del self._free_cached[block]
+            self._blank.append(block)
 
     def forget_all(self) -> None:
         """Make all content unfindable; holders keep their blocks."""

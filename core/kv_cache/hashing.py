@@ -3,7 +3,8 @@
 A block's hash covers everything its keys and values depend on: all tokens up to its end (through the hash of the block
 before it) and whatever else changes them - cache salt now, adapters and media later. Such extra keys are tagged and
 length-prefixed, so that no value of one kind can pass for another kind, or for tokens. SHA-256 throughout: tenants choose
-their prompts, and a collision would show one the other's context.
+their prompts, and a collision would show one the other's context. All cache groups of a sequence share its hashes; an address
+is a hash of fixed length and the group behind it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ class KeyKind(enum.IntEnum):
     CACHE_SALT = 2
     LORA = 3
     MEDIA = 4
+    ENCODER_BLOCK = 5
+    """The number of a block of an encoder's output."""
 
 
 ExtraKey = tuple[KeyKind, bytes]
@@ -44,6 +47,17 @@ def block_hash(parent: bytes, token_ids: Sequence[int], keys: Sequence[ExtraKey]
     """
     message = parent + len(token_ids).to_bytes(4, "little") + array("i", token_ids).tobytes()
     return hashlib.sha256(message + _encoded(keys) if keys else message).digest()
+
+
+def encoder_hash(root: bytes, index: int) -> bytes:
+    """Hash of the block number `index` of an encoder's output, which depends on what `root` covers and on no token."""
+    return block_hash(root, (), [(KeyKind.ENCODER_BLOCK, index.to_bytes(8, "little"))])
+
+
+def group_addresses(contents: Sequence[bytes], group: int) -> list[bytes]:
+    """Under which the pool knows the blocks of a cache group that have these hashes."""
+    suffix = group.to_bytes(2, "little")
+    return [content + suffix for content in contents]
 
 
 def _encoded(keys: Sequence[ExtraKey]) -> bytes:

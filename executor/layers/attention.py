@@ -85,14 +85,17 @@ class Attention:
             if norm is not None:
                 norm.finish()
 
-    def __call__(self, x: torch.Tensor, positions: torch.Tensor, cache: KVCache, attn: AttentionMetadata) -> torch.Tensor:
-        """Attend from x [T, H] at positions [T] -> new tensor [T, H]; keys and values go into the cache."""
+    def __call__(
+        self, x: torch.Tensor, positions: torch.Tensor, cache: KVCache, attn: AttentionMetadata, group: int
+    ) -> torch.Tensor:
+        """Attend from x [T, H] at positions [T] -> new tensor [T, H]; keys and values go into the cache, which is of `group`."""
         q, k, v = self._project(x)
         k_cache, v_cache = cache
-        ops.rope_and_cache(q, k, v, positions, self.cos_sin, attn.slot_mapping, k_cache, v_cache)
+        ops.rope_and_cache(q, k, v, positions, self.cos_sin, attn.slot_mapping[group], k_cache, v_cache)
         shape = self.shape
+        tables = attn.block_tables[group]
         attended = ops.paged_attention(
-            q, k_cache, v_cache, attn.query_starts, attn.seq_lens, attn.block_tables, shape.scale, shape.window, shape.soft_cap
+            q, k_cache, v_cache, attn.query_starts, attn.seq_lens, tables, shape.scale, shape.window, shape.soft_cap
         )
         return self.out(attended.view(x.shape[0], -1))
 

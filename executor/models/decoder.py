@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
+from octavo.cache_groups import specs_of_windows
 from octavo.config import ModelConfig
 from octavo.early_checks import shown_bytes
 from octavo.errors import ConfigError
@@ -87,17 +88,24 @@ class DecoderLayer:
             part.finish()
 
     def __call__(
-        self, x: torch.Tensor | None, residual: torch.Tensor, positions: torch.Tensor, cache: KVCache, attn: AttentionMetadata
+        self,
+        x: torch.Tensor | None,
+        residual: torch.Tensor,
+        positions: torch.Tensor,
+        cache: KVCache,
+        attn: AttentionMetadata,
+        group: int,
     ) -> torch.Tensor:
         """The MLP's output, not yet added to the residual; the attention's already is.
 
         Args:
             x: [T, H], the previous layer's return value; None for the first layer.
             residual: float32 [T, H], changed in place.
+            group: of the cache.
 
         """
         x = add(x, residual, self.before_attention, self.dtype)
-        x = self._leave(self.attention(x, positions, cache, attn), self.after_attention)
+        x = self._leave(self.attention(x, positions, cache, attn, group), self.after_attention)
         x = add(x, residual, self.before_mlp, self.dtype)
         return self._leave(self.mlp(x), self.after_mlp)
 
@@ -136,14 +144,14 @@ class DecoderModel:
     """A causal language model over a paged KV cache.
 
     Attributes:
-        cache_layers: (num_kv_heads, head_dim) of each layer's cache.
+        cache_specs: what each layer's cache keeps.
 
     """
 
     def __init__(self, options: DecoderOptions, config: ModelConfig, device: torch.device) -> None:
         """Weights are allocated, not initialized: the loader fills `slots` and calls `finish`, part by part."""
         self.options = options
-        self.cache_layers = [(options.num_kv_heads, options.head_dim)] * options.num_layers
+        self.cache_specs = specs_of_windows(options.num_kv_heads, options.head_dim, options.windows)
         place = Placement(getattr(torch, config.dtype), device, linear_method(config.quantization))
         tables = _tables(options, config.max_model_len, device)
         vocab, hidden, tied = options.vocab_size, options.hidden_size, options.tie_embeddings
@@ -170,7 +178,7 @@ class DecoderModel:
 
         Args:
             input_ids, positions: int64 [T].
-            kv_caches: one for each of cache_layers.
+            kv_caches: one for each of cache_specs.
 
         Returns:
             [T, H], final norm applied.
@@ -185,21 +193,21 @@ class DecoderModel:
         """`forward` from embeddings [T, H] on, which are used up (they become the residual stream)."""
         # In 16 bits every addition of some hundred would round.
         residual, x = embeddings.float(), None
-        fused = self._fused_over(kv_caches)
+        fused = self._fused_over(kv_caches, attn.layer_groups)
         if fused is not None:
             return fused.forward(residual, positions, attn.slot_mapping, attn.query_starts, attn.seq_lens, attn.block_tables)
-        for layer, cache in zip(self.layers, kv_caches, strict=True):
-            x = layer(x, residual, positions, cache, attn)
+        for layer, cache, group in zip(self.layers, kv_caches, attn.layer_groups, strict=True):
+            x = layer(x, residual, positions, cache, attn, group)
         return add(x, residual, self.norm, self.norm.dtype)
 
     def forget_caches(self) -> None:
         """Let go of the caches of the last step."""
         self._fused = self._fused_caches = None
 
-    def _fused_over(self, kv_caches: list[KVCache]) -> FusedDecoder | None:
+    def _fused_over(self, kv_caches: list[KVCache], layer_groups: Sequence[int]) -> FusedDecoder | None:
         """All layers as one call over these caches, made when they are first seen."""
         if self._fused_caches is not kv_caches:
-            self._fused, self._fused_caches = fuse(self, kv_caches), kv_caches
+            self._fused, self._fused_caches = fuse(self, kv_caches, layer_groups), kv_caches
         return self._fused
 
     def profile(self, enable: bool) -> bool:

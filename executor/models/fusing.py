@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from octavo.executor.models.decoder import DecoderLayer, DecoderModel
 
 
-def fuse(model: DecoderModel, kv_caches: list[KVCache]) -> FusedDecoder | None:
-    """The loaded model's layers over these caches as one call; None where the kernels in use have none for it."""
+def fuse(model: DecoderModel, kv_caches: list[KVCache], layer_groups: Sequence[int]) -> FusedDecoder | None:
+    """The loaded model's layers over these caches, of these groups, as one call; None where the kernels in use have none."""
     options = model.options
     spec = DecoderSpec(
         dtype=model.norm.dtype,
@@ -30,13 +31,13 @@ def fuse(model: DecoderModel, kv_caches: list[KVCache]) -> FusedDecoder | None:
         norm_eps=options.norm_eps,
         residual_scale=options.residual_scale,
         final_norm=model.norm.weight,
-        layers=[_layer(layer) for layer in model.layers],
+        layers=[_layer(layer, group) for layer, group in zip(model.layers, layer_groups, strict=True)],
         kv_caches=kv_caches,
     )
     return ops.fuse_decoder(spec)
 
 
-def _layer(layer: DecoderLayer) -> LayerSpec:
+def _layer(layer: DecoderLayer, group: int) -> LayerSpec:
     attention, shape = layer.attention, layer.attention.shape
     return LayerSpec(
         qkv=attention.qkv.packed,
@@ -53,6 +54,7 @@ def _layer(layer: DecoderLayer) -> LayerSpec:
         scale=shape.scale,
         window=shape.window,
         soft_cap=shape.soft_cap,
+        group=group,
     )
 
 

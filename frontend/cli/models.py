@@ -142,7 +142,7 @@ def _facts(config: EngineConfig) -> list[tuple[str, str]]:
 
 def _fitting(config: EngineConfig) -> str:
     from octavo.available_memory import available_host_bytes
-    from octavo.model_facts import kv_bytes_per_block, longest_context, model_facts, weights_in_memory
+    from octavo.model_facts import kv_bytes_per_token, longest_context, model_facts, weights_in_memory
 
     if config.device.type != "cpu":
         return f"depends on what is free on the GPU; {command()} serve says it when it starts"
@@ -152,7 +152,7 @@ def _fitting(config: EngineConfig) -> str:
     left = available_host_bytes() - weights
     if left <= 0:
         return f"not: its weights take {shown_bytes(weights)}, {shown_bytes(left + weights)} are free"
-    per_token = shown_bytes(kv_bytes_per_block(config) // config.cache.block_size)
+    per_token = shown_bytes(kv_bytes_per_token(config))
     share = config.cache.memory_utilization
     return f"{longest_context(config, left)} tokens now ({per_token} a token, {share:.0%} of {shown_bytes(left)} free)"
 

@@ -47,8 +47,8 @@ def _model(engine: AsyncLLM) -> str:
 
 
 def _context(engine: AsyncLLM) -> str:
-    cache = engine.ready.num_blocks * engine.ready.block_size
-    return f"{engine.ready.max_model_len} tokens a request, KV cache for {cache}"
+    cache = engine.ready.num_cache_tokens
+    return f"{engine.ready.max_model_len} tokens a request{f', KV cache for {cache}' if cache else ''}"
 
 
 def _key(options: ServerOptions) -> str:

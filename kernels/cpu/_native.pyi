@@ -130,6 +130,7 @@ class Decoder:
         scale: float,
         soft_cap: float,
         sliding_window: int,
+        group: int,
         /,
     ) -> None: ...
     def set_caches(
@@ -150,10 +151,10 @@ class Decoder:
         residual: int,
         out: int,
         positions: int,
-        slots: int,
         query_starts: int,
         seq_lens: int,
-        block_tables: int,
+        slots: Sequence[int],
+        block_tables: Sequence[int],
         block_table_stride: int,
         max_blocks: int,
         /,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from octavo.kernels.cpu import _native
@@ -44,7 +46,7 @@ class NativeDecoder:
         self._native.add_layer(
             [weight.native for weight in (layer.qkv, layer.out, layer.gate_up, layer.down)], [_norm(norm) for norm in norms],
             layer.cos_sin.data_ptr(), layer.cos_sin.shape[0], layer.cos_sin.shape[1], layer.scale, layer.soft_cap,
-            layer.window,
+            layer.window, layer.group,
         )  # fmt: skip
 
     def _set_caches(self, caches: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
@@ -59,17 +61,17 @@ class NativeDecoder:
         self,
         residual: torch.Tensor,
         positions: torch.Tensor,
-        slot_mapping: torch.Tensor,
+        slot_mapping: Sequence[torch.Tensor],
         query_starts: torch.Tensor,
         seq_lens: torch.Tensor,
-        block_tables: torch.Tensor,
+        block_tables: Sequence[torch.Tensor],
     ) -> torch.Tensor:
         """See `FusedDecoder.forward`."""
         out = torch.empty(residual.shape, dtype=self._spec.dtype)
         inside = self._native.forward(
             residual.shape[0], seq_lens.shape[0], residual.data_ptr(), out.data_ptr(), positions.data_ptr(),
-            slot_mapping.data_ptr(), query_starts.data_ptr(), seq_lens.data_ptr(), block_tables.data_ptr(),
-            block_tables.stride(0), block_tables.shape[1],
+            query_starts.data_ptr(), seq_lens.data_ptr(), [slots.data_ptr() for slots in slot_mapping],
+            [tables.data_ptr() for tables in block_tables], block_tables[0].stride(0), block_tables[0].shape[1],
         )  # fmt: skip
         if not inside:
             raise IndexError(

@@ -37,6 +37,7 @@ from chaos.model_files import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from octavo.cache_groups import CacheSpec
 from octavo.config import EngineArgs, EngineConfig
 from octavo.errors import ConfigError
 from octavo.executor.loader import load_model
@@ -103,10 +104,10 @@ def takes_or_refuses(path: Path) -> None:
 def test_the_unspoilt_load(tmp_path: Path) -> None:
     for shards in (1, 3):
         folder = write_folder(tmp_path / str(shards), shards=shards)
-        assert load_model(configure(folder), torch.device("cpu"), lambda _: None).cache_layers == [(1, 8)]
+        assert load_model(configure(folder), torch.device("cpu"), lambda _: None).cache_specs == [CacheSpec("full", 1, 8)]
     file = tmp_path / "tiny.gguf"
     file.write_bytes(gguf_bytes())
-    assert load_model(configure(file), torch.device("cpu"), lambda _: None).cache_layers == [(1, 8)]
+    assert load_model(configure(file), torch.device("cpu"), lambda _: None).cache_specs == [CacheSpec("full", 1, 8)]
 
 
 # ---- config.json ------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from terminal import COMMAND
 
+from octavo.cache_groups import specs_of_windows
 from octavo.config import EngineArgs
 from octavo.frontend.cli.models import shown_bytes
 from octavo.hf_config import known_architectures
@@ -130,7 +131,16 @@ def test_command_lines_that_make_no_sense(machine: dict[str, str], words: list[s
 
 
 @pytest.mark.parametrize("available", [1 << 18, 1 << 20, 3 << 20, 1 << 30])
-@pytest.mark.parametrize("flags", [{}, {"block_size": 16}, {"gpu_memory_utilization": 0.7}, {"kv_cache_dtype": "bfloat16"}])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {},
+        {"block_size": 16},
+        {"gpu_memory_utilization": 0.7},
+        {"kv_cache_dtype": "bfloat16"},
+        {"hf_overrides": {"architectures": ["MistralForCausalLM"], "sliding_window": 100}, "max_num_batched_tokens": 64},
+    ],
+)
 def test_the_longest_context_is_what_the_core_makes_of_the_same_memory(
     tiny_model_dir: Path, available: int, flags: dict[str, object]
 ) -> None:
@@ -138,8 +148,9 @@ def test_the_longest_context_is_what_the_core_makes_of_the_same_memory(
 
     config = EngineArgs(model=str(tiny_model_dir), device="cpu", max_num_seqs=1, **flags).create_engine_config()  # type: ignore[arg-type]
     hf = config.model.hf_config
-    layers = [(hf["num_key_value_heads"], hf["head_dim"])] * hf["num_hidden_layers"]
-    assert longest_context(config, available) == plan_kv_cache(config, layers, available).max_model_len
+    window = 100 if hf["architectures"] == ["MistralForCausalLM"] else 0
+    specs = specs_of_windows(hf["num_key_value_heads"], hf["head_dim"], [window] * hf["num_hidden_layers"])
+    assert longest_context(config, available) == plan_kv_cache(config, specs, available).max_model_len
 
 
 def test_facts_of_a_checkpoint(tiny_model_dir: Path) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from octavo.cache_groups import CacheGroup, CacheSpec
 from octavo.config import CacheConfig, DeviceConfig, EngineConfig, ModelConfig, SchedulerConfig
 from octavo.core.messages import EngineRequest
 from octavo.params import SamplingSpec
 
 VOCAB_SIZE = 50
+FULL = (CacheGroup(CacheSpec("full", 1, 8), (0,)),)
+"""One cache group, which keeps everything."""
 
 
 def make_config(

@@ -11,13 +11,16 @@ matter.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import numpy as np
+from core_configs import FULL
 
+from octavo.cache_groups import CacheGroup
 from octavo.config import EngineConfig
 from octavo.executor.base import Executor
 from octavo.executor.step import NewRequest, StepInput, StepOutput, TokenLogprobs
@@ -52,7 +55,8 @@ class Row:
     num_prompt_tokens: int
     max_tokens: int
     num_computed: int
-    blocks: list[int]
+    tables: list[list[int]]
+    """A block table for each cache group."""
     seed: int
     prompt_logprobs: bool
     logprobs: bool
@@ -91,8 +95,9 @@ class LazyFuture(Future[StepOutput]):
 class FakeExecutor(Executor):
     """See the module. `fail_steps` raise; `fail_rows` maps step ids to how many rows report an error of their own."""
 
-    def __init__(self, config: EngineConfig, step_seconds: float = 0.0) -> None:
+    def __init__(self, config: EngineConfig, step_seconds: float = 0.0, groups: tuple[CacheGroup, ...] = FULL) -> None:
         super().__init__(config)
+        self.groups = groups
         self.block_size = config.cache.block_size
         self.step_seconds = step_seconds
         self.ledger = Ledger()
@@ -105,7 +110,8 @@ class FakeExecutor(Executor):
         """Steps submitted before a failure was known read what the failed one did not write; they compute nonsense, and
         nothing of it may be found later."""
         self.healthy = True
-        self._store: dict[tuple[int, int], int] = {}
+        self._store: dict[tuple[int, int], tuple[int, int]] = {}
+        """(block, offset) -> (group, content): groups share their blocks."""
         self._rows: dict[str, Row] = {}
         self._queue: list[tuple[StepInput, LazyFuture]] = []
         self.last_step = -1
@@ -119,6 +125,10 @@ class FakeExecutor(Executor):
     @property
     def num_blocks(self) -> int:
         return self.config.cache.num_blocks or 64
+
+    @property
+    def cache_groups(self) -> tuple[CacheGroup, ...]:
+        return self.groups
 
     def submit(self, step: StepInput) -> Future[StepOutput]:
         future = LazyFuture(lambda: self._run_until(step.step_id))
@@ -209,27 +219,33 @@ class FakeExecutor(Executor):
         for key, blocks in step.new_blocks.items():
             if key in self.failed and key not in self._rows:
                 continue
-            self._rows[key].blocks += blocks
+            for table, new_blocks in zip(self._rows[key].tables, blocks, strict=True):
+                table.extend(new_blocks)
         assert len(self._rows) <= self.config.scheduler.max_num_seqs
         for key in step.num_tokens:
-            blocks = self._rows[key].blocks if key in self._rows else []
+            tables = self._rows[key].tables if key not in self.failed else []
+            blocks = [
+                block for group, table in enumerate(tables) for block in table[self._first_seen(group, self._rows[key]) :]
+            ]
             assert len(set(blocks)) == len(blocks)
 
     def _row(self, new: NewRequest) -> Row:
         sampling = new.sampling
         return Row(
-            list(new.token_ids), new.num_prompt_tokens, sampling.max_tokens, new.num_computed_tokens, list(new.block_ids), sampling.seed,
+            list(new.token_ids), new.num_prompt_tokens, sampling.max_tokens, new.num_computed_tokens, [list(table) for table in new.block_ids], sampling.seed,
             sampling.prompt_logprobs is not None, sampling.logprobs is not None,
         )  # fmt: skip
 
     def _compute(self, key: str, row: Row, count: int, output: StepOutput) -> None:
         start, end = row.num_computed, row.num_computed + count
         assert end <= len(row.tokens), f"{key}: asked to compute token {end} of {len(row.tokens)}"
-        assert end <= len(row.blocks) * self.block_size, f"{key}: no block for token {end}"
+        for table in row.tables:
+            assert end <= len(table) * self.block_size, f"{key}: no block for token {end}"
         content = self._read_context(key, row, start)
         for position in range(start, end):
             content = chain(content, row.tokens[position])
-            self._store[self._slot(row, position)] = content
+            for group, table in enumerate(row.tables):
+                self._store[self._slot(table, position)] = group, content
         row.num_computed = end
         scored = range(start + 1, min(end + 1, row.num_prompt_tokens))
         self.ledger.num_prompt_tokens_computed += max(0, min(end, row.num_prompt_tokens) - start)
@@ -244,16 +260,26 @@ class FakeExecutor(Executor):
                 output.logprobs[key] = _logprobs([token], [end])
 
     def _read_context(self, key: str, row: Row, length: int) -> int:
-        """Hash of the first `length` tokens as the cache has it, every slot of them compared with what it should hold."""
-        content = found = 0
-        for position in range(length):
-            content = chain(content, row.tokens[position])
-            found = self._store.get(self._slot(row, position), -1)
-            assert found == content or self._blind, f"{key}: wrong content at position {position}"
+        """Hash of the first `length` tokens as the cache has it, every slot that the next one sees compared with what it should
+        hold."""
+        contents = list(itertools.accumulate(row.tokens[:length], chain, initial=0))
+        found = contents[-1]
+        for group, table in enumerate(row.tables):
+            for position in range(self._first_seen(group, row) * self.block_size, length):
+                if position < length - (self.groups[group].spec.window or length + 1) + 1:
+                    continue
+                stored = self._store.get(self._slot(table, position), (-1, -1))
+                assert stored == (group, contents[position + 1]) or self._blind, f"{key}: wrong content at position {position}"
+                found = stored[1]
         return found
 
-    def _slot(self, row: Row, position: int) -> tuple[int, int]:
-        return row.blocks[position // self.block_size], position % self.block_size
+    def _first_seen(self, group: int, row: Row) -> int:
+        """First column that the row's next token sees."""
+        window = self.groups[group].spec.window
+        return max(0, row.num_computed - window + 1) // self.block_size if window else 0
+
+    def _slot(self, table: list[int], position: int) -> tuple[int, int]:
+        return table[position // self.block_size], position % self.block_size
 
 
 def _logprobs(tokens: list[int], positions: list[int]) -> TokenLogprobs:

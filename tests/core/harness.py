@@ -5,8 +5,10 @@ from __future__ import annotations
 import queue
 from dataclasses import dataclass, field
 
+from core_configs import FULL
 from fake_executor import FakeExecutor, expected_tokens
 
+from octavo.cache_groups import CacheGroup
 from octavo.config import EngineConfig
 from octavo.core.core_io import Inbox
 from octavo.core.engine_core import EngineCore
@@ -64,9 +66,9 @@ class Received:
 class Harness:
     """One core on a fake executor, one client."""
 
-    def __init__(self, config: EngineConfig, max_in_flight: int | None = None) -> None:
+    def __init__(self, config: EngineConfig, max_in_flight: int | None = None, groups: tuple[CacheGroup, ...] = FULL) -> None:
         self.config = config
-        self.executor = FakeExecutor(config)
+        self.executor = FakeExecutor(config, groups=groups)
         self.inbox: Inbox = queue.SimpleQueue()
         self.core = EngineCore(config, self.executor, self.inbox, self._receive)
         self.core.max_in_flight = max_in_flight or self.core.max_in_flight

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from core_configs import VOCAB_SIZE, make_config, make_request
+from core_configs import FULL, VOCAB_SIZE, make_config, make_request
 from harness import CLIENT, Harness, Received
 
 from octavo.core.admission import RequestChecker
@@ -283,7 +283,7 @@ def test_a_lost_client_that_speaks_on_is_told_so(harness: Harness) -> None:
 
 
 def test_the_model_length_is_fitted_to_the_cache_only_if_nobody_asked_for_it() -> None:
-    assert served_model_len(make_config(max_model_len=64), 16) == 64
-    assert served_model_len(make_config(max_model_len=64, fit_max_model_len=True), 10) == 40
+    assert served_model_len(make_config(max_model_len=64), FULL, 16) == 64
+    assert served_model_len(make_config(max_model_len=64, fit_max_model_len=True), FULL, 10) == 40
     with pytest.raises(ConfigError, match="--max-model-len 64"):
-        served_model_len(make_config(max_model_len=64), 15)
+        served_model_len(make_config(max_model_len=64), FULL, 15)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hypothesis.strategies as st
 import pytest
-from core_configs import make_request
+from core_configs import FULL, make_request
 from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -73,6 +73,14 @@ class PoolMachine(RuleBasedStateMachine):
         still_held = {block for other in self.held for block in other}
         self.released += [b for b in reversed(table) if b in self.content and b not in still_held]
 
+    @precondition(lambda self: self.content)
+    @rule(data=st.data())
+    def forget(self, data: st.DataObject) -> None:
+        block = data.draw(st.sampled_from(sorted(self.content)))
+        self.pool.forget(self.content.pop(block))
+        self.pool.forget(b"never published")
+        self.released = [other for other in self.released if other != block]
+
     @rule()
     def forget_all(self) -> None:
         self.pool.forget_all()
@@ -117,6 +125,11 @@ def test_a_hash_depends_on_every_block_before() -> None:
     assert block_hash(root, [1, 2]) != root_hash([(KeyKind.CACHE_SALT, b"")])
 
 
+def _manager(num_blocks: int) -> KVCacheManager:
+    """Blocks of 4 tokens of one group that keeps everything."""
+    return KVCacheManager(FULL, num_blocks, 4, enable_prefix_caching=True, max_chunk=64)
+
+
 def _request(prompt: list[int], salt: str | None = None, **sampling: object) -> Request:
     return Request(make_request("r", prompt, 8, salt=salt, **sampling), Client(b"c"), 0, 64, by_priority=False)
 
@@ -124,22 +137,22 @@ def _request(prompt: list[int], salt: str | None = None, **sampling: object) -> 
 def _compute(kv: KVCacheManager, request: Request) -> int:
     """Admit and compute a request's prompt; returns the prefix hit in tokens."""
     prefix = kv.find_prefix(request)
-    kv.admit(request, prefix)
+    kv.admit(request, prefix, len(request.token_ids) - prefix.num_tokens)
     request.num_computed = len(request.token_ids)
     kv.publish(request)
-    return len(prefix) * kv.block_size
+    return prefix.num_tokens
 
 
 @pytest.mark.parametrize(("length", "hit"), [(3, 0), (4, 0), (5, 4), (8, 4), (9, 8), (12, 8)])
 def test_hits_are_whole_blocks_and_leave_a_token_to_compute(length: int, hit: int) -> None:
-    kv = KVCacheManager(16, 4, enable_prefix_caching=True)
+    kv = _manager(16)
     prompt = list(range(length))
     assert _compute(kv, _request(prompt)) == 0
     assert _compute(kv, _request(prompt)) == hit
 
 
 def test_salts_separate_tenants() -> None:
-    kv = KVCacheManager(32, 4, enable_prefix_caching=True)
+    kv = _manager(32)
     prompt = list(range(9))
     assert _compute(kv, _request(prompt, salt="a")) == 0
     assert _compute(kv, _request(prompt)) == 0
@@ -149,7 +162,7 @@ def test_salts_separate_tenants() -> None:
 
 
 def test_requests_may_refuse_or_forgo_the_cache() -> None:
-    kv = KVCacheManager(32, 4, enable_prefix_caching=True)
+    kv = _manager(32)
     prompt = list(range(9))
     _compute(kv, _request(prompt))
     assert _compute(kv, _request(prompt, skip_reading_prefix_cache=True)) == 0
@@ -158,48 +171,48 @@ def test_requests_may_refuse_or_forgo_the_cache() -> None:
 
 
 def test_freed_content_is_found_until_its_block_is_reused_tails_first() -> None:
-    kv = KVCacheManager(4, 4, enable_prefix_caching=True)
+    kv = _manager(4)
     old = _request(list(range(13)))
     _compute(kv, old)
     kv.free(old)
     assert kv.num_free_blocks == 4
     assert kv.num_cached_blocks == 3
     _compute(kv, _request([40, 41, 42, 43, 44]))
-    assert len(kv.find_prefix(_request(list(range(13))))) == 2, "the blank block and the last cached one went"
+    assert kv.find_prefix(_request(list(range(13)))).num_tokens == 8, "the blank block and the last cached one went"
 
 
 def test_after_a_reset_nothing_old_is_found_not_even_what_running_requests_add() -> None:
-    kv = KVCacheManager(16, 4, enable_prefix_caching=True)
+    kv = _manager(16)
     running = _request(list(range(6)))
     _compute(kv, running)
     kv.forget_all()
     running.token_ids += [6, 7, 8]
     running.num_computed = 9
     kv.grow(running, 9)
-    assert kv.find_prefix(_request(list(range(9)))) == []
+    assert kv.find_prefix(_request(list(range(9)))).num_tokens == 0
     assert _compute(kv, _request(list(range(9)))) == 0
     assert _compute(kv, _request(list(range(9)))) == 8
 
 
 def test_discarded_content_is_not_found() -> None:
-    kv = KVCacheManager(16, 4, enable_prefix_caching=True)
+    kv = _manager(16)
     bad = _request(list(range(9)))
     _compute(kv, bad)
     kv.discard(bad)
-    assert kv.find_prefix(_request(list(range(9)))) == []
+    assert kv.find_prefix(_request(list(range(9)))).num_tokens == 0
     kv.check_integrity([])
 
 
 def test_room_is_told_before_admission() -> None:
-    kv = KVCacheManager(4, 4, enable_prefix_caching=True)
+    kv = _manager(4)
     first = _request(list(range(9)))
-    assert kv.free_after(first, []) == 1
+    assert kv.free_after(first, kv.find_prefix(first)) == 1
     _compute(kv, first)
     same, other = _request(list(range(9))), _request(list(range(40, 49)))
     assert kv.free_after(same, kv.find_prefix(same)) == 0
     assert kv.free_after(other, kv.find_prefix(other)) == -2
     with pytest.raises(RuntimeError, match="no KV blocks"):
-        kv.admit(other, [])
+        kv.admit(other, kv.find_prefix(other), 9)
     kv.free(first)
     assert kv.free_after(same, kv.find_prefix(same)) == 1
     kv.check_integrity([])

@@ -6,12 +6,15 @@ from __future__ import annotations
 from typing import Any
 
 import hypothesis.strategies as st
+import msgspec
 import pytest
-from core_configs import make_config, make_request
+from core_configs import FULL, VOCAB_SIZE, make_config, make_request
 from harness import Harness
 from hypothesis import HealthCheck, given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from octavo.cache_groups import BlockDemand, CacheGroup, plan_layout, specs_of_windows
+from octavo.config import EngineConfig
 from octavo.core.admission import MAX_PREEMPTIONS
 from octavo.core.messages import EventKind, FinishReason
 
@@ -26,6 +29,12 @@ def prompts(draw: st.DrawFn) -> list[int]:
     return (stem + draw(st.lists(st.integers(0, 49), max_size=3)))[: MAX_LEN - 1]
 
 
+_specs = st.integers(0, 12).map(lambda window: specs_of_windows(1, 8, [window])[0])
+cache_groups = st.one_of(
+    st.just(FULL), st.lists(_specs, max_size=3).map(lambda specs: tuple(CacheGroup(spec, (i,)) for i, spec in enumerate(specs)))
+)
+
+
 @st.composite
 def configs(draw: st.DrawFn) -> dict[str, Any]:
     block_size = draw(st.integers(1, 5))
@@ -33,7 +42,7 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
     chunked = draw(st.booleans())
     return {
         "block_size": block_size,
-        "num_blocks": -(-MAX_LEN // block_size) + draw(st.integers(0, 6)),
+        "num_blocks": draw(st.integers(0, 6)),
         "max_num_seqs": max_num_seqs,
         "enable_chunked_prefill": chunked,
         "max_num_batched_tokens": draw(st.integers(max_num_seqs, 16)) if chunked else MAX_LEN,
@@ -42,6 +51,14 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
         "prefix_caching": draw(st.booleans()),
         "max_model_len": MAX_LEN,
     }
+
+
+def config_for(options: dict[str, Any], groups: tuple[CacheGroup, ...]) -> EngineConfig:
+    """The configuration, with so many blocks more than the longest sequence needs."""
+    config = make_config(**options)
+    needed = BlockDemand(groups, config.cache.block_size).most(MAX_LEN, config.scheduler.max_chunk)
+    num_blocks = needed + options["num_blocks"] * max(1, len(groups))
+    return msgspec.structs.replace(config, cache=msgspec.structs.replace(config.cache, num_blocks=num_blocks))
 
 
 _sampling = st.fixed_dictionaries(
@@ -63,9 +80,9 @@ class SchedulingMachine(RuleBasedStateMachine):
 
     faults = False
 
-    @initialize(options=configs(), max_in_flight=st.integers(1, 4))
-    def start(self, options: dict[str, Any], max_in_flight: int) -> None:
-        self.harness = Harness(make_config(**options), max_in_flight)
+    @initialize(options=configs(), max_in_flight=st.integers(1, 4), groups=cache_groups)
+    def start(self, options: dict[str, Any], max_in_flight: int, groups: tuple[CacheGroup, ...]) -> None:
+        self.harness = Harness(config_for(options, groups), max_in_flight, groups)
         self.fcfs = options["policy"] == "fcfs"
         self.count = 0
         self.failed = 0
@@ -184,13 +201,14 @@ TestFaults.settings = settings(
 @given(
     options=configs(),
     max_in_flight=st.integers(1, 4),
+    groups=cache_groups,
     requests=st.lists(st.tuples(prompts(), st.integers(1, 10)), min_size=1, max_size=10),
 )
 @settings(max_examples=60, deadline=None)
 def test_same_tokens_under_every_schedule(
-    options: dict[str, Any], max_in_flight: int, requests: list[tuple[list[int], int]]
+    options: dict[str, Any], max_in_flight: int, groups: tuple[CacheGroup, ...], requests: list[tuple[list[int], int]]
 ) -> None:
-    harness = Harness(make_config(**options), max_in_flight)
+    harness = Harness(config_for(options, groups), max_in_flight, groups)
     for index, (prompt, max_tokens) in enumerate(requests):
         harness.add(make_request(f"r{index}", list(prompt), max_tokens))
     harness.run()
@@ -298,3 +316,36 @@ def test_recomputed_tokens_are_no_prefix_hits() -> None:
     assert sum(s.prefix_hits for s in stats) == 0
     assert sum(s.num_steps for s in stats) == len(harness.executor.ledger.steps)
     assert (stats[-1].num_running, stats[-1].num_waiting, stats[-1].kv_usage) == (0, 0, 0.0)
+
+
+@pytest.mark.parametrize(("num_layers", "window"), [(26, 512), (34, 1024)])
+def test_a_long_context_of_a_gemma_3_holds_a_third_of_what_whole_length_would(num_layers: int, window: int) -> None:
+    """Five local layers to each global one; 8192 tokens computed in chunks."""
+    length, block_size = 8192, 32
+    specs = specs_of_windows(1, 256, [window if (i + 1) % 6 else 0 for i in range(num_layers)])
+    layout = plan_layout(specs, block_size, length + 64)
+    config = make_config(num_blocks=1000, block_size=block_size, max_num_batched_tokens=512, max_model_len=length + 64)
+    harness = Harness(config, groups=layout.groups)
+    kv = harness.core.scheduler.kv
+    prompt = [i * i % VOCAB_SIZE for i in range(length)]
+    first = harness.add(make_request("first", prompt, 40))
+    most = 0
+    while len(first.tokens) < 36:
+        harness.step()
+        most = max(most, kv.num_blocks - kv.num_free_blocks)
+    whole = -(-(length + 36) // block_size) * block_size * sum(spec.size for spec in specs)
+    assert (kv.num_blocks - kv.num_free_blocks) * layout.numbers_per_block <= 0.35 * whole
+    assert most * layout.numbers_per_block <= 0.45 * whole, "also while the prompt is computed"
+    second = harness.add(make_request("second", [*prompt, 3], 2))
+    harness.run()
+    assert second.num_cached_tokens == length
+    assert [received.tokens for received in (first, second)] == [harness.expected(r.request) for r in (first, second)]
+
+
+def test_without_caches_nothing_is_held_and_all_goes_on() -> None:
+    harness = Harness(make_config(num_blocks=64, max_num_batched_tokens=16), groups=())
+    received = [harness.add(make_request(f"r{index}", [index] * 20, 5)) for index in range(5)]
+    harness.step()
+    assert harness.core.scheduler.kv.usage == 0.0
+    harness.run()
+    assert all(r.tokens == harness.expected(r.request) for r in received)

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import torch
 
+from octavo.cache_groups import CacheSpec, plan_layout
 from octavo.config import CacheConfig, DeviceConfig, EngineConfig, ModelConfig, SchedulerConfig
 from octavo.executor.attention import AttentionMetadata, KVCache
 from octavo.executor.kv_cache import allocate_kv_cache
@@ -85,7 +86,7 @@ class FakeModel:
     """Writes each token to the cache by slot and hashes what the block table then gives back for each position."""
 
     def __init__(self, vocab: int = VOCAB) -> None:
-        self.cache_layers = [(1, 2)]
+        self.cache_specs = [CacheSpec("full", 1, 2)]
         self.vocab = vocab
         self.most_logits_rows = 0
         self.broken_hashes: set[int] = set()
@@ -101,14 +102,15 @@ class FakeModel:
         keys, _ = kv_caches[0]
         block_size = keys.shape[2]
         self.num_tokens.append(len(input_ids))
-        assert input_ids.dtype == positions.dtype == attn.slot_mapping.dtype == torch.int64
-        for token, position, slot in zip(input_ids.tolist(), positions.tolist(), attn.slot_mapping.tolist(), strict=True):
+        (slot_mapping,), (block_tables,) = attn.slot_mapping, attn.block_tables
+        assert input_ids.dtype == positions.dtype == slot_mapping.dtype == torch.int64
+        for token, position, slot in zip(input_ids.tolist(), positions.tolist(), slot_mapping.tolist(), strict=True):
             keys[slot // block_size, 0, slot % block_size] = torch.tensor([float(token), float(position)])
         hidden, starts = [], attn.query_starts.tolist()
         assert attn.max_seq_len == int(attn.seq_lens.max())
         assert attn.max_query_len == int(np.diff(starts).max())
         for r, length in enumerate(attn.seq_lens.tolist()):
-            entries = keys[attn.block_tables[r].long(), 0].reshape(-1, 2)[:length]
+            entries = keys[block_tables[r].long(), 0].reshape(-1, 2)[:length]
             assert entries[:, 1].tolist() == list(range(length)), "the block table gives back other positions"
             context = entries[:, 0].long().tolist()
             first = length - (starts[r + 1] - starts[r])
@@ -145,9 +147,10 @@ def make_runner(model: FakeModel | None = None, **changes: object) -> ModelRunne
     config = make_config(**changes)
     model = model or FakeModel()
     assert config.cache.num_blocks is not None
-    caches = allocate_kv_cache(config, model.cache_layers, config.cache.num_blocks, CPU)
+    layout = plan_layout(model.cache_specs, config.cache.block_size, config.model.max_model_len)
+    caches = allocate_kv_cache(layout, torch.float32, config.cache.num_blocks, CPU)
     caches[0][0].fill_(float("nan"))
-    return ModelRunner(config, model, caches, CPU, config.model.max_model_len)
+    return ModelRunner(config, model, caches, layout, CPU, config.model.max_model_len)
 
 
 class Driver:
@@ -195,7 +198,7 @@ class Driver:
                 joined.append(self._new_request(request_id))
                 self._joining.remove(request_id)
             elif fresh:
-                new_blocks[request_id] = fresh
+                new_blocks[request_id] = [fresh]
             if self.computed[request_id] == self.expected[request_id]:
                 self.expected[request_id] += 1
         left, self._leaving = self._leaving, []
@@ -223,6 +226,6 @@ class Driver:
 
     def _new_request(self, request_id: str) -> NewRequest:
         return NewRequest(
-            request_id, list(self.known[request_id]), self.num_prompt[request_id], 0, list(self.blocks[request_id]),
+            request_id, list(self.known[request_id]), self.num_prompt[request_id], 0, [list(self.blocks[request_id])],
             self.specs[request_id],
         )  # fmt: skip

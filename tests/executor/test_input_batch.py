@@ -10,11 +10,15 @@ from fake_model import CPU, spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from octavo.cache_groups import CacheGroup, CacheSpec
 from octavo.executor.input_batch import InputBatch
 from octavo.executor.step import NewRequest
 from octavo.executor.step_layout import StepLayout
 
 ROWS, MAX_LEN, BLOCK = 4, 24, 3
+FULL, WINDOW = CacheSpec("full", 1, 8), CacheSpec("window", 1, 8, 5)
+CROSS = CacheSpec("cross", 1, 8, max_encoder_tokens=40)
+"""Longer than any sequence."""
 
 
 @dataclass
@@ -24,19 +28,25 @@ class Naive:
     tokens: list[int]
     num_prompt: int
     computed: int
-    blocks: list[int] = field(default_factory=list)
+    tables: list[list[int]] = field(default_factory=list)
+    """Block tables of what keeps everything, of an encoder's output, of a window."""
+    num_encoder: int = 0
 
 
-def new_request(request_id: str, tokens: list[int], computed: int = 0, blocks: list[int] | None = None) -> NewRequest:
-    return NewRequest(request_id, tokens, len(tokens), computed, blocks or [], spec())
+def groups_of(*specs: CacheSpec) -> tuple[CacheGroup, ...]:
+    return tuple(CacheGroup(spec, (layer,)) for layer, spec in enumerate(specs))
+
+
+def new_request(request_id: str, tokens: list[int], computed: int = 0, *tables: list[int]) -> NewRequest:
+    return NewRequest(request_id, tokens, len(tokens), computed, list(tables) or [[]], spec())
 
 
 class Machine:
     """Drives batch and layout as the runner does, and the naive requests beside them."""
 
     def __init__(self, draw: st.DataObject) -> None:
-        self.batch = InputBatch(ROWS, MAX_LEN, BLOCK)
-        self.layout = StepLayout(self.batch, 64, CPU)
+        self.batch = InputBatch(ROWS, MAX_LEN, BLOCK, groups_of(FULL, CROSS, WINDOW))
+        self.layout = StepLayout(self.batch, 64, CPU, (2, 0, 1, 2))
         self.requests: dict[str, Naive] = {}
         self.next_id = self.next_block = 0
         self.draw = draw
@@ -46,9 +56,16 @@ class Machine:
             return
         tokens = self.draw.draw(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=MAX_LEN - 4))
         naive = Naive(tokens, len(tokens), self.draw.draw(st.integers(0, len(tokens) - 1)))
-        naive.blocks = self.fresh_blocks(self.draw.draw(st.integers(-(-naive.computed // BLOCK), MAX_LEN // BLOCK)))
+        columns = st.integers(-(-naive.computed // BLOCK), MAX_LEN // BLOCK)
+        naive.num_encoder = self.draw.draw(st.sampled_from([0, 7, 40]))
+        naive.tables = [
+            self.fresh_blocks(count)
+            for count in (self.draw.draw(columns), -(-naive.num_encoder // BLOCK), self.draw.draw(columns))
+        ]
         name, self.next_id = f"r{self.next_id}", self.next_id + 1
-        self.batch.add(new_request(name, list(tokens), naive.computed, list(naive.blocks)))
+        request = new_request(name, list(tokens), naive.computed, *map(list, naive.tables))
+        request.num_encoder_tokens = naive.num_encoder
+        self.batch.add(request)
         self.requests[name] = naive
 
     def leave(self) -> None:
@@ -65,10 +82,13 @@ class Machine:
             count = self.draw.draw(st.integers(0, left)) if left > 1 else left
             if count and naive.computed + count <= MAX_LEN:
                 counts[name] = count
-                missing = -(-(naive.computed + count) // BLOCK) - len(naive.blocks)
-                if missing > 0:
-                    fresh = self.fresh_blocks(missing)
-                    naive.blocks += fresh
+                columns = -(-(naive.computed + count) // BLOCK)
+                fresh = [
+                    self.fresh_blocks(max(0, columns - len(table)) if group != 1 else 0)
+                    for group, table in enumerate(naive.tables)
+                ]
+                if any(fresh):
+                    naive.tables = [table + new for table, new in zip(naive.tables, fresh, strict=True)]
                     self.batch.append_blocks(self.batch.row_of[name], fresh)
                     extended.append(name)
         if counts:
@@ -81,16 +101,22 @@ class Machine:
         spans = [range(r.computed, r.computed + n) for r, n in zip(active, counts.values(), strict=True)]
         assert ids.tolist() == [r.tokens[p] for r, span in zip(active, spans, strict=True) for p in span]
         assert positions.tolist() == [p for span in spans for p in span]
-        assert attention.slot_mapping.tolist() == [
-            r.blocks[p // BLOCK] * BLOCK + p % BLOCK for r, span in zip(active, spans, strict=True) for p in span
-        ]
+        assert attention.layer_groups == (2, 0, 1, 2)
+        assert set(attention.slot_mapping[1].tolist()) == {-1}
+        for group in (0, 2):
+            assert attention.slot_mapping[group].tolist() == [
+                r.tables[group][p // BLOCK] * BLOCK + p % BLOCK for r, span in zip(active, spans, strict=True) for p in span
+            ]
         assert attention.query_starts.tolist() == np.cumsum([0, *counts.values()]).tolist()
         assert attention.seq_lens.tolist() == [span.stop for span in spans]
         assert attention.max_query_len == max(counts.values())
         assert attention.max_seq_len == max(span.stop for span in spans)
         for r, naive, span in zip(range(len(spans)), active, spans, strict=True):
             used = -(-span.stop // BLOCK)
-            assert attention.block_tables[r, :used].tolist() == naive.blocks[:used]
+            for group in (0, 2):
+                assert attention.block_tables[group][r, :used].tolist() == naive.tables[group][:used]
+            assert attention.encoder_lens[r] == naive.num_encoder
+            assert attention.block_tables[1][r, : len(naive.tables[1])].tolist() == naive.tables[1]
         assert self.layout.sampling.tolist() == [s.stop == len(r.tokens) for r, s in zip(active, spans, strict=True)]
         assert self.layout.all_sample == all(self.layout.sampling)
 
@@ -121,8 +147,8 @@ def test_layout_equals_naive_model(data: st.DataObject) -> None:
 
 
 def test_rows_are_reused_and_a_full_batch_refuses() -> None:
-    batch = InputBatch(2, MAX_LEN, BLOCK)
-    first = batch.add(new_request("a", [1, 2], blocks=[5]))
+    batch = InputBatch(2, MAX_LEN, BLOCK, groups_of(FULL))
+    first = batch.add(new_request("a", [1, 2], 0, [5]))
     batch.add(new_request("b", [3]))
     with pytest.raises(ValueError, match="full batch of 2"):
         batch.add(new_request("c", [4]))
@@ -130,25 +156,27 @@ def test_rows_are_reused_and_a_full_batch_refuses() -> None:
         batch.add(new_request("a", [4]))
     batch.remove("a")
     assert batch.add(new_request("c", [4])) == first
-    assert batch.num_blocks[first] == 0
+    assert batch.num_blocks[0, first] == 0
     assert batch.num_tokens[first] == 1
 
 
 def test_too_long_a_request_changes_nothing() -> None:
-    batch = InputBatch(1, MAX_LEN, BLOCK)
+    batch = InputBatch(1, MAX_LEN, BLOCK, groups_of(FULL))
     with pytest.raises(ValueError, match="max_model_len 24"):
         batch.add(new_request("a", [1] * (MAX_LEN + 1)))
     with pytest.raises(ValueError, match="blocks"):
-        batch.add(new_request("a", [1], blocks=[0] * 9))
+        batch.add(new_request("a", [1], 0, [0] * 9))
+    with pytest.raises(ValueError, match="tables for 2 cache groups, not 1"):
+        batch.add(new_request("a", [1], 0, [0], [1]))
     assert len(batch) == 0
     batch.add(new_request("b", [1]))
 
 
 @pytest.mark.parametrize(("count", "message"), [(4, "tokens it does not have"), (3, "too few blocks"), (100, "more than max")])
 def test_wrong_steps_are_refused(count: int, message: str) -> None:
-    batch = InputBatch(2, MAX_LEN, 2)
-    layout = StepLayout(batch, 64, CPU)
-    batch.add(new_request("a", [7, 8, 9], blocks=[0]))
+    batch = InputBatch(2, MAX_LEN, 2, groups_of(FULL, WINDOW))
+    layout = StepLayout(batch, 64, CPU, (0, 1))
+    batch.add(new_request("a", [7, 8, 9], 0, [0, 1], [2]))
     with pytest.raises(ValueError, match=message):
         layout.arrange({"a": count}, [])
     layout.arrange({"a": 2}, [])
@@ -157,10 +185,10 @@ def test_wrong_steps_are_refused(count: int, message: str) -> None:
 
 
 def test_steady_decode_keeps_what_did_not_change() -> None:
-    batch = InputBatch(3, MAX_LEN, BLOCK)
-    layout = StepLayout(batch, 64, CPU)
+    batch = InputBatch(3, MAX_LEN, BLOCK, groups_of(FULL))
+    layout = StepLayout(batch, 64, CPU, (0,))
     for name in "ab":
-        batch.add(new_request(name, [1, 2, 3, 4], computed=3, blocks=[ord(name), 9]))
+        batch.add(new_request(name, [1, 2, 3, 4], 3, [ord(name), 9]))
     layout.arrange({"a": 1, "b": 1}, [])
     assert not layout.same_rows
     rows = layout.rows
@@ -170,8 +198,17 @@ def test_steady_decode_keeps_what_did_not_change() -> None:
     layout.arrange({"b": 1, "a": 1}, [])
     assert not layout.same_rows
     batch.remove("b")
-    batch.add(new_request("b", [5, 6], computed=1, blocks=[4]))
+    batch.add(new_request("b", [5, 6], 1, [4]))
     ids, _, attention = layout.arrange({"b": 1, "a": 1}, [])
     assert not layout.same_rows
     assert ids.tolist() == [6, 4]
-    assert attention.block_tables[0, 0] == 4
+    assert attention.block_tables[0][0, 0] == 4
+
+
+def test_a_model_without_caches_has_no_tables() -> None:
+    batch = InputBatch(2, MAX_LEN, BLOCK, ())
+    layout = StepLayout(batch, 64, CPU, ())
+    batch.add(NewRequest("a", [7, 8, 9], 3, 0, [], spec()))
+    ids, _, attention = layout.arrange({"a": 3}, [])
+    assert ids.tolist() == [7, 8, 9]
+    assert attention.block_tables == attention.slot_mapping == ()

@@ -9,24 +9,25 @@ import torch
 from fake_model import CPU, make_config
 
 from octavo import available_memory
+from octavo.cache_groups import CacheSpec, plan_layout, specs_of_windows
 from octavo.config import DeviceConfig, EngineConfig
 from octavo.early_checks import bytes_per_block
 from octavo.errors import ConfigError
 from octavo.executor import memory
 from octavo.executor.kv_cache import allocate_kv_cache, plan_kv_cache
 
-LAYERS = [(3, 64), (3, 64), (1, 32)]
-BLOCK_BYTES = 2 * (3 * 64 + 3 * 64 + 1 * 32) * 4 * 4
+LAYERS = [CacheSpec("full", 3, 64)] * 2
+BLOCK_BYTES = 2 * (3 * 64 + 3 * 64) * 4 * 4
 GIB = 1 << 30
 
 
 def sized(**changes: object) -> EngineConfig:
-    return make_config(num_blocks=None, **changes)
+    return make_config(**{"num_blocks": None, **changes})
 
 
 def test_bytes_of_a_block() -> None:
-    assert bytes_per_block(make_config().cache, LAYERS) == BLOCK_BYTES
-    assert bytes_per_block(sized(block_size=32).cache, LAYERS) == 8 * BLOCK_BYTES
+    assert bytes_per_block(make_config().cache, plan_layout(LAYERS, 4, 256)) == BLOCK_BYTES
+    assert bytes_per_block(sized(block_size=32).cache, plan_layout(LAYERS, 32, 256)) == 8 * BLOCK_BYTES
 
 
 def test_exact_blocks_and_exact_bytes_win() -> None:
@@ -77,7 +78,8 @@ def test_an_unasked_length_is_lowered_to_what_fits() -> None:
 
 def test_allocation_has_the_layout_of_the_contract_and_touches_no_pages() -> None:
     before = resident_bytes()
-    caches = allocate_kv_cache(make_config(dtype="float32"), [(8, 128)] * 4, 16_384, CPU)
+    layout = plan_layout([CacheSpec("full", 8, 128)] * 4, 4, 256)
+    caches = allocate_kv_cache(layout, torch.float32, 16_384, CPU)
     assert resident_bytes() - before < 64 << 20, "2 GiB of pages, none used yet"
     for keys, values in caches:
         assert keys.shape == values.shape == (16_384, 8, 4, 128)
@@ -86,7 +88,55 @@ def test_allocation_has_the_layout_of_the_contract_and_touches_no_pages() -> Non
 
 def test_what_the_machine_refuses_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="lower --kv-cache-memory-bytes"):
-        allocate_kv_cache(make_config(), [(8, 128)], 1 << 40, CPU)
+        allocate_kv_cache(plan_layout([CacheSpec("full", 8, 128)], 4, 256), torch.float32, 1 << 40, CPU)
+
+
+def test_layers_write_into_no_others_of_their_group_and_groups_share_memory() -> None:
+    specs = [*specs_of_windows(2, 8, [9, 9, 9, 0]), CacheSpec("latent", 1, 20)]
+    layout = plan_layout(specs, 4, 256)
+    caches = allocate_kv_cache(layout, torch.float32, 5, CPU)
+    for group in layout.groups:
+        for layer in group.layers:
+            for half, tensor in enumerate(caches[layer]):
+                tensor.fill_(10 * layer + half)
+        for layer in group.layers:
+            keys, values = caches[layer]
+            assert keys.shape == values.shape == (5, specs[layer].num_kv_heads, 4, specs[layer].head_dim)
+            if group.spec.kind == "latent":
+                assert keys.data_ptr() == values.data_ptr()
+            else:
+                assert (keys == 10 * layer).all()
+                assert (values == 10 * layer + 1).all()
+    last = layout.groups[-1].layers[0]
+    assert len({caches[group.layers[0]][0].data_ptr() for group in layout.groups}) == 1, "one pool"
+    assert last == 4
+
+
+def test_windows_need_less_and_what_they_waste_is_said() -> None:
+    specs = specs_of_windows(2, 8, [16] * 5 + [0] + [16])
+    config = sized(memory_bytes=1 << 20, max_num_batched_tokens=16)
+    plan = plan_kv_cache(config, specs, available=GIB)
+    assert plan.block_bytes == 2 * 2 * 8 * 4 * 4
+    assert list(plan.describe()) == [
+        "2048 blocks of 4 tokens, 1.0 MiB",
+        "window of 16: layers 6, groups 6, unused part of their blocks 0%",
+        "full: layers 1, groups 1, unused part of their blocks 0%",
+    ]
+    padded = plan_kv_cache(config, specs_of_windows(2, 8, [16] * 5 + [0, 0]), available=GIB)
+    assert list(padded.describe())[1:] == [
+        "window of 16: layers 5, groups 3, unused part of their blocks 17%",
+        "full: layers 2, groups 1, unused part of their blocks 0%",
+    ]
+    one_sequence = 64 + 6 * 9
+    assert plan_kv_cache(sized(num_blocks=one_sequence, max_num_batched_tokens=16), specs, GIB).max_model_len == 256
+    with pytest.raises(ConfigError, match=f"num-gpu-blocks-override to {one_sequence} or more"):
+        plan_kv_cache(sized(num_blocks=one_sequence - 1, max_num_batched_tokens=16), specs, GIB)
+
+
+def test_a_model_without_caches_gets_no_blocks() -> None:
+    plan = plan_kv_cache(make_config(), [], available=0)
+    assert (plan.num_blocks, plan.block_bytes, plan.max_model_len) == (0, 0, 256)
+    assert allocate_kv_cache(plan.layout, torch.float32, 0, CPU) == []
 
 
 def resident_bytes() -> int:

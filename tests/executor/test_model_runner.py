@@ -112,7 +112,7 @@ def test_prefix_hit_reads_the_other_requests_blocks() -> None:
     driver.join("d", PROMPTS["d"], spec())
     driver.run(3)
     shared = driver.blocks["d"][:9]
-    joining = NewRequest("x", PROMPTS["d"][:38], 38, 36, [*shared, 200], spec())
+    joining = NewRequest("x", PROMPTS["d"][:38], 38, 36, [[*shared, 200]], spec())
     output = driver.runner.execute(StepInput(9, [], [joining], {}, {"x": 2}, 2))
     assert output.sampled["x"] == greedy_tokens(PROMPTS["d"][:38], 1)
 
@@ -176,11 +176,11 @@ def test_a_failed_step_leaves_a_working_runner() -> None:
 
 def test_a_request_whose_join_failed_can_leave() -> None:
     runner = make_runner()
-    bad = NewRequest("a", [1] * 999, 999, 0, [0], spec())
-    good = NewRequest("b", [1, 2], 2, 0, [0], spec())
+    bad = NewRequest("a", [1] * 999, 999, 0, [[0]], spec())
+    good = NewRequest("b", [1, 2], 2, 0, [[0]], spec())
     with pytest.raises(ValueError, match="max_model_len"):
         runner.execute(StepInput(0, [], [bad, good], {}, {"a": 999, "b": 2}, 1001))
-    assert set(runner.execute(StepInput(1, [], [], {"a": [3]}, {"a": 1}, 1)).errors) == {"a"}
+    assert set(runner.execute(StepInput(1, [], [], {"a": [[3]]}, {"a": 1}, 1)).errors) == {"a"}
     output = runner.execute(StepInput(2, ["a", "b"], [good], {}, {"b": 2}, 2))
     assert output.sampled["b"] == greedy_tokens([1, 2], 1)
     assert not output.errors

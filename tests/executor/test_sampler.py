@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tolerances import assert_sums
 
+from octavo.cache_groups import CacheGroup, CacheSpec
 from octavo.executor.input_batch import InputBatch
 from octavo.executor.logprobs import TokenLogprobs
 from octavo.executor.rng import keys_of, uniforms
@@ -45,11 +46,11 @@ class Rows:
     """A sampler with requests in it: (prompt, output, spec) each."""
 
     def __init__(self, requests: list[tuple[list[int], list[int], SamplingSpec]], mode: str = "raw_logprobs") -> None:
-        self.batch = InputBatch(len(requests) + 3, 64, 4)
+        self.batch = InputBatch(len(requests) + 3, 64, 4, (CacheGroup(CacheSpec("full", 1, 8), (0,)),))
         self.sampler = Sampler(self.batch, GivenLogits(), mode, CPU)  # type: ignore[arg-type]
         self.rows = []
         for i, (prompt, output, sampling) in enumerate(requests):
-            row = self.batch.add(NewRequest(f"r{i}", prompt + output, len(prompt), 0, [], sampling))
+            row = self.batch.add(NewRequest(f"r{i}", prompt + output, len(prompt), 0, [[]], sampling))
             self.sampler.add(row, sampling)
             self.rows.append(row)
 
@@ -292,7 +293,7 @@ def test_a_left_row_leaves_nothing_behind() -> None:
     assert rows.sample(torch.zeros(1, V)).tokens.tolist() == [3]
     rows.batch.remove("r0")
     rows.sampler.remove(rows.rows[0])
-    again = rows.batch.add(NewRequest("x", [1], 1, 0, [], spec()))
+    again = rows.batch.add(NewRequest("x", [1], 1, 0, [[]], spec()))
     assert again == rows.rows[0]
     rows.sampler.add(again, spec())
     logits = torch.randn(1, V)
@@ -309,7 +310,7 @@ def test_a_row_taken_over_is_drawn_by_its_new_request() -> None:
     rows.sampler.sample(logits.clone(), which)
     rows.batch.remove("r0")
     rows.sampler.remove(rows.rows[0])
-    assert rows.batch.add(NewRequest("x", [1, 2, 3], 2, 0, [], second)) == rows.rows[0]
+    assert rows.batch.add(NewRequest("x", [1, 2, 3], 2, 0, [[]], second)) == rows.rows[0]
     rows.sampler.add(rows.rows[0], second)
     for step in range(8):
         tokens = rows.sampler.sample(logits.clone(), which).tokens

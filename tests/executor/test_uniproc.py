@@ -143,7 +143,7 @@ def test_a_real_model_end_to_end(tiny_model_dir: Path) -> None:
     def run(names: list[str], chunk: int) -> dict[str, list[int]]:
         outputs: dict[str, list[int]] = {name: [] for name in names}
         computed = dict.fromkeys(names, 0)
-        joined = [NewRequest(n, prompts[n], len(prompts[n]), 0, blocks[n], spec()) for n in names]
+        joined = [NewRequest(n, prompts[n], len(prompts[n]), 0, [blocks[n]], spec()) for n in names]
         for i in range(60):
             lagging = [n for n in names if len(outputs[n]) < 12]
             counts = {n: min(chunk, len(prompts[n]) + len(outputs[n]) - computed[n]) for n in lagging}

@@ -28,7 +28,7 @@ def executor(tiny_model_dir: Path) -> UniprocExecutor:
 
 def first_token(executor: UniprocExecutor, key: str) -> int:
     prompt = [5, 6, 7, 8]
-    request = NewRequest(key, prompt, len(prompt), 0, [0], SamplingSpec(2, seed=0, temperature=0.0))
+    request = NewRequest(key, prompt, len(prompt), 0, [[0]], SamplingSpec(2, seed=0, temperature=0.0))
     output = executor.submit(StepInput(0, [], [request], {}, {key: len(prompt)}, len(prompt))).result()
     return output.sampled[key][0]
 

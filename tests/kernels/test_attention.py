@@ -131,6 +131,17 @@ def test_is_torchs(kernels, block_size, window):
     same(case, case.run(kernels), torch.cat([dense(case, r) for r in range(len(MIXED))]))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("window", "block_size"), [(1, 32), (7, 16), (40, 32), (64, 32)])
+def test_blocks_that_have_left_the_window_are_not_read(kernels, dtype, window, block_size):
+    """Their columns of the table name block 0, which holds NaN."""
+    case = Case([(1, 300), (5, 90), (70, 200), (3, 3)], block_size=block_size, window=window, dtype=dtype)
+    expected = case.run(kernels)
+    for request, (n, length) in enumerate(case.requests):
+        case.tables[request, : max(0, length - n - window + 1) // block_size] = 0
+    assert torch.equal(case.run(kernels), expected)
+
+
 def test_soft_cap_by_hand(kernels):
     case = Case([(1, 3)], heads=1, kv_heads=1, head_dim=4, soft_cap=0.3)
     k, v = (cache[case.tables[0, 0], 0, :3] for cache in case.caches)

@@ -6,11 +6,16 @@ import random
 
 import torch
 
+from octavo.cache_groups import plan_layout
 from octavo.config import EngineArgs, EngineConfig
 from octavo.executor.attention import AttentionMetadata
+from octavo.executor.kv_cache import allocate_kv_cache
 from octavo.executor.loader import load_model
 from octavo.executor.models.decoder import DecoderModel
 from octavo.kernels import ops
+
+MAX_LEN = 128
+"""Longest sequence of the tests' models."""
 
 
 def load(path: object, dtype: str = "float32", **engine_args: object) -> DecoderModel:
@@ -26,22 +31,25 @@ def engine_config(path: object, dtype: str = "float32", **engine_args: object) -
 
 
 class PagedSequences:
-    """Sequences whose keys and values lie in blocks scattered over one cache."""
+    """Sequences whose keys and values lie in blocks scattered over one pool, with a table for each cache group."""
 
     def __init__(
         self, model: DecoderModel, dtype: torch.dtype = torch.float32, block_size: int = 8, num_blocks: int = 64
     ) -> None:
         self.model = model
         self.block_size = block_size
+        layout = plan_layout(model.cache_specs, block_size, MAX_LEN)
+        self.layer_groups = tuple(place.group for place in layout.places)
+        self.num_groups = len(layout.groups)
+        num_blocks *= self.num_groups
+        self.caches = allocate_kv_cache(layout, dtype, num_blocks, torch.device("cpu"))
         # Garbage where nothing has been written: reading it must show.
-        self.caches = [
-            (torch.full(shape, 1e4, dtype=dtype), torch.full(shape, -1e4, dtype=dtype))
-            for heads, size in model.cache_layers
-            for shape in [(num_blocks, heads, block_size, size)]
-        ]
+        for keys, values in self.caches:
+            keys.fill_(1e4)
+            values.fill_(-1e4)
         self.free = list(range(num_blocks))
         random.Random(0).shuffle(self.free)
-        self.blocks: dict[str, list[int]] = {}
+        self.blocks: dict[str, list[list[int]]] = {}
         self.lengths: dict[str, int] = {}
 
     def step(self, work: dict[str, list[int]]) -> dict[str, torch.Tensor]:
@@ -74,23 +82,28 @@ class PagedSequences:
         return new
 
     def _grow(self, name: str, length: int) -> None:
-        table = self.blocks.setdefault(name, [])
-        while len(table) * self.block_size < length:
-            table.append(self.free.pop())
+        for table in self.blocks.setdefault(name, [[] for _ in range(self.num_groups)]):
+            while len(table) * self.block_size < length:
+                table.append(self.free.pop())
         self.lengths[name] = length
 
     def _metadata(self, names: list[str], starts: list[int], positions: list[torch.Tensor]) -> AttentionMetadata:
-        width = max(len(self.blocks[name]) for name in names)
-        tables = torch.tensor([self.blocks[name] + [0] * (width - len(self.blocks[name])) for name in names], dtype=torch.int32)
-        slots = [
-            tables[row, where // self.block_size].long() * self.block_size + where % self.block_size
-            for row, where in enumerate(positions)
-        ]
+        tables = tuple(self._table([self.blocks[name][group] for name in names]) for group in range(self.num_groups))
         return AttentionMetadata(
             query_starts=torch.tensor(starts, dtype=torch.int32),
             seq_lens=torch.tensor([self.lengths[name] for name in names], dtype=torch.int32),
+            encoder_lens=torch.zeros(len(names), dtype=torch.int32),
             block_tables=tables,
-            slot_mapping=torch.cat(slots),
+            slot_mapping=tuple(self._slots(table, positions) for table in tables),
+            layer_groups=self.layer_groups,
             max_query_len=max(len(where) for where in positions),
             max_seq_len=max(self.lengths[name] for name in names),
         )
+
+    def _table(self, blocks: list[list[int]]) -> torch.Tensor:
+        width = max(map(len, blocks))
+        return torch.tensor([row + [0] * (width - len(row)) for row in blocks], dtype=torch.int32)
+
+    def _slots(self, table: torch.Tensor, positions: list[torch.Tensor]) -> torch.Tensor:
+        blocks = [table[row, where // self.block_size].long() for row, where in enumerate(positions)]
+        return torch.cat(blocks) * self.block_size + torch.cat(positions) % self.block_size

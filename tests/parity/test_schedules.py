@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from parity import tiny_hf
 from parity.paged import engine_config
 from parity.test_architectures import CASES
 
+from octavo.cache_groups import BlockDemand, plan_layout
 from octavo.core.core_io import Inbox
 from octavo.core.engine_core import EngineCore
 from octavo.core.messages import WIRE_VERSION, CoreMessage, CoreOutputs, EngineRequest, EventKind, Hello, RequestUpdate
 from octavo.executor.base import make_executor
+from octavo.hf_config import cache_specs
 from octavo.params import SamplingSpec
 
 NUM_TOKENS = 24
@@ -30,19 +33,31 @@ SCHEDULES: dict[str, dict[str, Any]] = {
     "chunks of 16": {"max_num_batched_tokens": 16, "max_num_seqs": 16},
     "without prefix cache": {"enable_prefix_caching": False},
     "one step at a time": {"async_scheduling": False},
-    "preempted": {"num_gpu_blocks_override": 16},
+    "preempted": {"spare_blocks": 4},
 }
+MAX_LEN, BLOCK_SIZE = 96, 8
+PREEMPTED_EVERY = 9
+"""Steps after which everyone is preempted, where windows leave so much room that nobody else would be."""
 
 
 class Client:
     """Sends prompts to a core in this process and gathers what it answers."""
 
-    def __init__(self, path: Path, **options: Any) -> None:
-        config = engine_config(path, num_threads=1, block_size=8, max_model_len=96, **options)
+    def __init__(self, path: Path, spare_blocks: int | None = None, **options: Any) -> None:
+        """`spare_blocks`: how many more there are than the longest sequence needs."""
+        options = {"num_threads": 1, "block_size": BLOCK_SIZE, "max_model_len": MAX_LEN, **options}
+        config = engine_config(path, **options)
+        layout = plan_layout(cache_specs(config.model.hf_config, config.model.architecture), BLOCK_SIZE, MAX_LEN)
+        self._preempts = spare_blocks is not None and any(group.spec.kind == "window" for group in layout.groups)
+        if spare_blocks is not None:
+            needed = BlockDemand(layout.groups, BLOCK_SIZE).most(MAX_LEN, config.scheduler.max_chunk)
+            config = engine_config(path, num_gpu_blocks_override=needed + spare_blocks * len(layout.groups), **options)
         self.executor = make_executor(config)
         self.executor.start(lambda _phase, _fraction: None)
         self._inbox: Inbox = queue.SimpleQueue()
         self.core = EngineCore(config, self.executor, self._inbox, self._receive)
+        self.num_held_last = 0
+        """KV blocks that requests held shortly before the last one ended."""
         self._updates: dict[str, list[RequestUpdate]] = {}
         self._inbox.put((b"client", Hello(WIRE_VERSION)))
 
@@ -52,8 +67,15 @@ class Client:
             sampling = SamplingSpec(max_tokens=NUM_TOKENS, seed=0, temperature=0.0)
             self._inbox.put((b"client", EngineRequest(str(i), list(prompt), sampling, arrival_time=0.0)))
         self.core.take_messages(wait=False)
-        while not self.core.idle:
+        kv = self.core.scheduler.kv
+        for number in itertools.count(1):
+            if self.core.idle:
+                break
+            self.num_held_last = kv.num_blocks - kv.num_free_blocks or self.num_held_last
             self.core.step()
+            if self._preempts and number % PREEMPTED_EVERY == 0:
+                self.core.settle()
+                self.core.scheduler.preempt_all()
         self.core.scheduler.check_integrity()
         return [[t for update in updates for t in update.new_token_ids] for updates in self._updates.values()]
 
@@ -96,5 +118,23 @@ def test_same_tokens(case: tuple[Path, list[list[int]]], schedule: str) -> None:
         elif schedule != "preempted":
             assert client.num_cached_tokens >= 150
         assert [client.generate([PROMPTS[i]])[0] for i in ALONE] == [expected[i] for i in ALONE]
+    finally:
+        client.executor.shutdown()
+
+
+def test_long_prompts_through_short_windows(tmp_path: Path) -> None:
+    """Blocks leave the windows while prompts are computed in chunks and others write into them; hits find what is left."""
+    options = {"head_dim": 16, "sliding_window": 50, "num_hidden_layers": 6, "max_position_embeddings": 512}
+    reference = tiny_hf.make(tmp_path, "Gemma3ForCausalLM", **options)
+    prompts = [tiny_hf.token_ids(length, seed=length) for length in (430, 330, 130)]
+    expected = [tiny_hf.greedy(reference, prompt, NUM_TOKENS) for prompt in prompts]
+    client = Client(tmp_path, max_model_len=500, max_num_batched_tokens=64, max_num_seqs=4, kv_cache_memory_bytes=1 << 20)
+    try:
+        assert client.generate(prompts) == expected
+        assert client.generate(prompts) == expected
+        assert client.num_cached_tokens > 800
+        assert client.generate(prompts[:1]) == expected[:1]
+        whole_length = 6 * (430 + NUM_TOKENS) // BLOCK_SIZE
+        assert client.num_held_last < 0.35 * whole_length, "a block is of one layer"
     finally:
         client.executor.shutdown()

@@ -33,10 +33,10 @@ void make_decoder(Decoder* self, int dtype, int64_t hidden_size, int64_t num_hea
 // norms: before and after attention, before and after the MLP, of queries, of keys.
 void add_layer(Decoder& self, const std::array<const Weight*, 4>& weights, const std::array<NormArg, 6>& norms,
                Address cos_sin, int64_t num_positions, int64_t rotary_dim, float scale, float soft_cap,
-               int64_t sliding_window) {
+               int64_t sliding_window, size_t group) {
   self.add_layer({*weights[0], *weights[1], *weights[2], *weights[3], norm_of(norms[0]), norm_of(norms[1]),
                   norm_of(norms[2]), norm_of(norms[3]), norm_of(norms[4]), norm_of(norms[5]), at<float>(cos_sin),
-                  num_positions, rotary_dim, scale, soft_cap, sliding_window});
+                  num_positions, rotary_dim, scale, soft_cap, sliding_window, group});
 }
 
 void set_caches(Decoder& self, int dtype, const std::vector<Address>& keys, const std::vector<Address>& values,
@@ -48,11 +48,13 @@ void set_caches(Decoder& self, int dtype, const std::vector<Address>& keys, cons
 }
 
 bool forward(Decoder& self, int64_t num_tokens, int64_t num_requests, Address residual, Address out, Address positions,
-             Address slots, Address query_starts, Address seq_lens, Address block_tables, int64_t block_table_stride,
-             int64_t max_blocks) {
-  return self.forward({num_tokens, num_requests, at<float>(residual), at<void>(out), at<int64_t>(positions),
-                       at<int64_t>(slots), at<int32_t>(query_starts), at<int32_t>(seq_lens), at<int32_t>(block_tables),
-                       block_table_stride, max_blocks});
+             Address query_starts, Address seq_lens, const std::vector<Address>& slots,
+             const std::vector<Address>& block_tables, int64_t block_table_stride, int64_t max_blocks) {
+  StepArgs step{num_tokens, num_requests, at<float>(residual), at<void>(out), at<int64_t>(positions),
+                at<int32_t>(query_starts), at<int32_t>(seq_lens), {}, {}, block_table_stride, max_blocks};
+  for (Address group : slots) step.slots.push_back(at<int64_t>(group));
+  for (Address group : block_tables) step.block_tables.push_back(at<int32_t>(group));
+  return self.forward(step);
 }
 
 std::vector<std::pair<std::string, double>> take_timings(Decoder& self) {

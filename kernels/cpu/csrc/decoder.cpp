@@ -28,6 +28,9 @@ auto Decoder::timed(Op op, const Body& body) {
 std::array<double, static_cast<size_t>(Op::count)> Decoder::take_timings() { return std::exchange(seconds_, {}); }
 
 bool Decoder::forward(const StepArgs& step) {
+  for (const DecoderLayer& layer : layers_) {
+    if (layer.group >= step.slots.size() || layer.group >= step.block_tables.size()) return false;
+  }
   make_room(step.num_tokens);
   pending_ = false;
   for (size_t i = 0; i < layers_.size(); ++i) {
@@ -132,7 +135,7 @@ bool Decoder::rope(const DecoderLayer& layer, size_t index, const StepArgs& step
   a.cos_sin = layer.cos_sin;
   a.num_positions = layer.num_positions;
   a.rotary_dim = layer.rotary_dim;
-  a.slots = step.slots;
+  a.slots = step.slots[layer.group];
   a.k_cache = caches_.keys[index];
   a.v_cache = caches_.values[index];
   std::copy_n(caches_.key_stride.data(), 3, a.k_cache_stride);
@@ -161,7 +164,7 @@ bool Decoder::attention(const DecoderLayer& layer, size_t index, const StepArgs&
   std::copy_n(caches_.value_stride.data(), 3, a.v_cache_stride);
   a.query_starts = step.query_starts;
   a.seq_lens = step.seq_lens;
-  a.block_tables = step.block_tables;
+  a.block_tables = step.block_tables[layer.group];
   a.block_table_stride = step.block_table_stride;
   a.num_requests = step.num_requests;
   a.num_heads = shape_.num_heads;

@@ -34,6 +34,7 @@ struct DecoderLayer {
   int64_t num_positions, rotary_dim;
   float scale, soft_cap;
   int64_t sliding_window;
+  size_t group;  // of the cache: whose slots and block tables count
 };
 
 // Pages of all layers; strides count elements: block, head, token.
@@ -49,8 +50,10 @@ struct StepArgs {
   int64_t num_tokens, num_requests;
   float* residual;  // [T, H], the embeddings; used up
   void* out;        // [T, H], final norm applied
-  const int64_t *positions, *slots;
-  const int32_t *query_starts, *seq_lens, *block_tables;
+  const int64_t* positions;
+  const int32_t *query_starts, *seq_lens;
+  std::vector<const int64_t*> slots;         // of each cache group
+  std::vector<const int32_t*> block_tables;  // of each cache group
   int64_t block_table_stride, max_blocks;
 };
 

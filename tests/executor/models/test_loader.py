@@ -176,7 +176,7 @@ def test_unpacked_weights_are_given_back(llama: Path) -> None:
     model = load(llama)
     assert model.layers[0].attention.qkv.weight is None
     assert model.layers[0].mlp.down.weight is None
-    assert model.cache_layers == [(2, 12), (2, 12)]
+    assert [(spec.num_kv_heads, spec.head_dim) for spec in model.cache_specs] == [(2, 12), (2, 12)]
 
 
 def test_positions_that_fit_no_memory_name_the_flag(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
