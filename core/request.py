@@ -98,7 +98,7 @@ class Request:
         self.num_held = 0
         """Blocks that it holds in all groups."""
         self.num_slots = 0
-        """Tokens that every table has a block for."""
+        """Tokens that can be computed before the tables must grow, or windows had better give back blocks."""
         self.block_hashes: list[bytes] = []
         self.hash_generation: int | None = None
         self.num_published = 0

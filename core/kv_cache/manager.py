@@ -17,7 +17,7 @@ _UNBOUNDED = 1 << 48
 class KVCacheManager:
     """Gives requests their blocks and finds what is already computed.
 
-    A request's tokens, by position (each block table covers at least `num_slots` of them)::
+    A request's tokens, by position (up to `num_slots` of them can be computed before it must `grow`)::
 
         0 ------ published ------ num_computed ------ len(token_ids) ------ num_expected
         |  findable, full blocks  | sent to executor  |  known, to compute  | sampled, still unknown
@@ -131,6 +131,7 @@ class KVCacheManager:
         if self._extend(request, wanted) is None:
             self._release_all(request)
             raise RuntimeError(f"no KV blocks for request {request.request_id}")
+        self._set_slots(request, prefix.num_tokens, count)
 
     def grow(self, request: Request, num_tokens: int) -> list[list[int]] | None:
         """Make every table cover `num_tokens`, for a step that computes them from `num_computed` on.
@@ -143,7 +144,10 @@ class KVCacheManager:
         wanted = [self._blocks_for(num_tokens)] * self._num_groups
         for group in self._cross:
             wanted[group] = 0
-        return self._extend(request, wanted)
+        appended = self._extend(request, wanted)
+        if appended is not None:
+            self._set_slots(request, request.num_computed, num_tokens - request.num_computed)
+        return appended
 
     def publish(self, request: Request) -> None:
         """Make the request's full blocks findable whose tokens are known and computed."""
@@ -215,9 +219,14 @@ class KVCacheManager:
         for group, new in enumerate(appended):
             request.block_ids[group] += new
         request.num_held += len(blocks)
+        return appended
+
+    def _set_slots(self, request: Request, start: int, count: int) -> None:
+        """After a step that computes `count` tokens from `start` on; after a long one windows have much to give back."""
         columns = min((len(request.block_ids[group]) for group in self._growing), default=_UNBOUNDED)
         request.num_slots = columns * self.block_size
-        return appended
+        if self._windows and count > self.block_size:
+            request.num_slots = start + count
 
     def _leave_windows(self, request: Request) -> None:
         """Give back what neither the step being scheduled nor a later one sees."""

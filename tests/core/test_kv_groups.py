@@ -275,6 +275,17 @@ def test_a_long_prompt_holds_a_window_and_a_chunk_of_it() -> None:
     assert kv.num_free_blocks == 64 - 25 - 3
 
 
+def test_a_prompt_computed_at_once_is_given_back_with_the_next_token() -> None:
+    kv = manager(FULL, window(6), max_chunk=64)
+    request = new_request(list(range(41)))
+    compute(kv, request)
+    assert (request.num_held, request.num_slots) == (22, 41)
+    request.token_ids.append(1)
+    assert kv.grow(request, 42) == [[], []]
+    assert request.num_held == 11 + 2, "position 41 sees positions from 36 on"
+    assert request.num_slots == 44, "then only when a block is needed"
+
+
 def test_what_has_left_a_window_is_found_until_it_is_reused() -> None:
     kv = manager(window(6))
     first = new_request(list(range(30)))
