@@ -24,9 +24,7 @@ from octavo.errors import ConfigError
 from octavo.foreign_args import FOREIGN_ARGS, SAME_VALUES, check_foreign, own_value
 from octavo.generation_config import check_overrides
 from octavo.hf_config import (
-    BUILT_IN,
     architecture_of,
-    cache_specs,
     check_config,
     check_generation_config,
     merge,
@@ -194,9 +192,7 @@ class EngineArgs:
         flag="--device-memory-utilization",
     )
     kv_cache_memory_bytes: int | str | None = option(None, "Exact size of the KV cache (2G = 2 GiB).")
-    num_gpu_blocks_override: int | None = option(
-        None, "Exact number of KV blocks. Layers of different kinds (sliding windows) take blocks of their own."
-    )
+    num_gpu_blocks_override: int | None = option(None, "Exact number of KV blocks, for all kinds of layers together.")
     block_size: int | None = option(
         None, "Tokens a KV block; unset = 32 on CPU, 16 on GPU. CPUs with AMX are fastest with multiples of 32."
     )
@@ -293,9 +289,7 @@ class EngineArgs:
         model = self._model_config(files, device.type)
         cache = self._cache_config(model, device.type)
         scheduler = self._scheduler_config(model, device.type)
-        if model.architecture in BUILT_IN:
-            specs = cache_specs(text_config(model.hf_config, model.name), model.architecture)
-            check_cache_size(model, cache, scheduler, specs, device.type == "cpu")
+        check_cache_size(model, cache, scheduler, device.type == "cpu")
         return EngineConfig(
             model=model,
             cache=cache,

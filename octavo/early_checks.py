@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from octavo import envs
-from octavo.cache_groups import BlockDemand, CacheLayout, CacheSpec, plan_layout
+from octavo.cache_groups import BlockDemand, CacheLayout, plan_layout
 from octavo.errors import ConfigError
+from octavo.hf_config import BUILT_IN, cache_specs, text_config
 
 if TYPE_CHECKING:
     from octavo.config import CacheConfig, ModelConfig, SchedulerConfig
@@ -78,24 +79,22 @@ def check_device(device: str) -> None:
         raise ConfigError("--device cuda: this machine has no NVIDIA driver; use --device cpu")
 
 
-def check_cache_size(
-    model: ModelConfig, cache: CacheConfig, scheduler: SchedulerConfig, specs: list[CacheSpec], on_cpu: bool
-) -> None:
-    """Check a KV cache whose size was given exactly.
+def check_cache_size(model: ModelConfig, cache: CacheConfig, scheduler: SchedulerConfig, on_cpu: bool) -> None:
+    """Check a KV cache whose size was given exactly, for an architecture that comes with Octavo.
 
     Args:
-        model: length of a sequence.
+        model: length of a sequence, and what each layer keeps.
         cache: what was given.
         scheduler: how much of a sequence a step computes.
-        specs: what each layer keeps.
         on_cpu: whether it will lie in this machine's memory.
 
     Raises:
         ConfigError: it is larger than the memory, or does not hold one sequence of the length asked for.
 
     """
-    if not specs or (cache.num_blocks is None and cache.memory_bytes is None):
+    if model.architecture not in BUILT_IN or (cache.num_blocks is None and cache.memory_bytes is None):
         return
+    specs = cache_specs(text_config(model.hf_config, model.name), model.architecture)
     layout = plan_layout(specs, cache.block_size, model.max_model_len)
     block_bytes = bytes_per_block(cache, layout)
     num_blocks = (cache.memory_bytes or 0) // block_bytes if cache.num_blocks is None else cache.num_blocks

@@ -128,7 +128,7 @@ def test_long_prompts_through_short_windows(tmp_path: Path) -> None:
     reference = tiny_hf.make(tmp_path, "Gemma3ForCausalLM", **options)
     prompts = [tiny_hf.token_ids(length, seed=length) for length in (430, 330, 130)]
     expected = [tiny_hf.greedy(reference, prompt, NUM_TOKENS) for prompt in prompts]
-    client = Client(tmp_path, max_model_len=500, max_num_batched_tokens=64, max_num_seqs=4, kv_cache_memory_bytes=1 << 20)
+    client = Client(tmp_path, max_model_len=500, max_num_batched_tokens=64, max_num_seqs=4, kv_cache_memory_bytes=4 << 20)
     try:
         assert client.generate(prompts) == expected
         assert client.generate(prompts) == expected
