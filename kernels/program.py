@@ -1,0 +1,318 @@
+"""A model as data: ops over numbered values and weights, recorded once by running the model's own forward code on symbols.
+
+A value is a matrix [dimension, width]; the dimension is a name ("tokens") whose size comes with each step. Values do not change:
+every op makes new ones, and `octavo.kernels.plan` finds memory for them. What an op does is said in its class; a fused op equals the
+composition of its parts. Kernel sets run a program in one call, `octavo.kernels.interpreter` op by op.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, NoReturn
+
+import torch
+
+Activation = Literal["silu", "gelu"]
+"""Of a gated feed-forward block; gelu is the tanh approximation."""
+
+TOKENS = "tokens"
+"""The dimension of a step's flat tokens."""
+
+_PLUMBING = ("/kernels/program.py", "/executor/layers/")
+"""Files that record for whoever calls them: errors and listings name the caller's line."""
+
+
+class ProgramError(TypeError):
+    """Forward code does with a symbol what only a number allows."""
+
+
+class Value:
+    """What an op makes or an input brings: [rows, width] of a type, or some columns of it.
+
+    Attributes:
+        program: records what is done with it.
+        index: number of the whole value.
+        rows: name of the first dimension.
+        start, width: the columns of the whole value that this is.
+        whole: how many it has.
+    """
+
+    __slots__ = ("dtype", "index", "program", "rows", "start", "whole", "width")
+
+    def __init__(self, program: Program, index: int, rows: str, width: int, dtype: torch.dtype) -> None:
+        self.program, self.index, self.rows, self.dtype = program, index, rows, dtype
+        self.start, self.width, self.whole = 0, width, width
+
+    def columns(self, start: int, stop: int) -> Value:
+        """A view of some columns.
+
+        Raises:
+            ProgramError: there are not so many.
+        """
+        if not 0 <= start < stop <= self.width:
+            raise ProgramError(f"{_page_line()}: columns {start} to {stop} of {self}")
+        part = Value(self.program, self.index, self.rows, stop - start, self.dtype)
+        part.start, part.whole = self.start + start, self.whole
+        return part
+
+    def __str__(self) -> str:
+        columns = "" if self.width == self.whole else f"[{self.start}:{self.start + self.width}]"
+        return f"%{self.index}{columns}"
+
+    @property
+    def shape(self) -> str:
+        """As listings show it: `bfloat16[tokens, 576]`."""
+        return f"{str(self.dtype).removeprefix('torch.')}[{self.rows}, {self.width}]"
+
+    def _unknown(self, what: str) -> NoReturn:
+        raise ProgramError(f"{_page_line()}: {what} of {self.shape}, which is not known before the step: forward code is recorded once")
+
+    def __bool__(self) -> bool:
+        self._unknown("the truth")
+
+    def __int__(self) -> int:
+        self._unknown("the number")
+
+    def __float__(self) -> float:
+        self._unknown("the number")
+
+    def __len__(self) -> int:
+        self._unknown("the length")
+
+    def __iter__(self) -> Iterator[Value]:
+        self._unknown("the rows")
+
+    def __getitem__(self, key: object) -> NoReturn:
+        self._unknown(f"element {key}")
+
+
+@dataclass(frozen=True, slots=True)
+class CacheRef:
+    """One layer's keys and values: which of the model's caches, and the cache group whose block tables it follows."""
+
+    layer: int
+    group: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NormWeight:
+    """A norm's weight [size]; None = nothing is normed, x is only rounded to the output's type."""
+
+    weight: torch.Tensor | None
+    eps: float
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Op:
+    """One op. Its fields that hold values are what it reads, but for those named in `makes`.
+
+    Attributes:
+        label: what times are added up under.
+        line: the page's, "llama.py:40".
+    """
+
+    makes: ClassVar[tuple[str, ...]] = ("out",)
+    changes: ClassVar[dict[str, str]] = {}
+    """Made value -> the one that becomes it in place, where nobody reads that any more."""
+
+    label: str
+    line: str
+
+    def read(self) -> Iterator[Value]:
+        """The values it reads."""
+        for one in dataclasses.fields(self):
+            value = getattr(self, one.name)
+            if isinstance(value, Value) and one.name not in self.makes:
+                yield value
+
+    def made(self) -> Iterator[Value]:
+        """The values it makes."""
+        for name in self.makes:
+            value = getattr(self, name)
+            if value is not None:
+                yield value
+
+    def in_place(self) -> Iterator[tuple[Value, Value]]:
+        """Pairs of a made value and the one it may take the place of."""
+        for made, old in self.changes.items():
+            if getattr(self, made) is not None:
+                yield getattr(self, made), getattr(self, old)
+
+    def __str__(self) -> str:
+        shown = ", ".join(
+            f"{one.name}={_shown(getattr(self, one.name))}"
+            for one in dataclasses.fields(self)
+            if one.name not in ("label", "line", *self.makes) and getattr(self, one.name) is not None
+        )
+        made = ", ".join(f"{value}: {value.shape}" for value in self.made())
+        return f"{made} = {type(self).__name__}({shown})  # {self.label}, {self.line}"
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Copy(Op):
+    """x as a value of its own; planned where an op changes in place what is still read."""
+
+    x: Value
+    out: Value
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Embed(Op):
+    """Rows of a table (see `ops.embedding`) for ids int64 [tokens, 1], times a scale."""
+
+    ids: Value
+    table: Any
+    scale: float
+    out: Value
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Widen(Op):
+    """x in float32: a sum of many layers is not rounded each time."""
+
+    x: Value
+    out: Value
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Norm(Op):
+    """Root-mean-square norm of x, after adding `addend` to it where there is one (`total` is that sum, of x's type).
+
+    x counts as `parts` equal parts of a row, each normed by itself with the one weight [width / parts].
+    """
+
+    makes = ("total", "out")
+    changes = {"total": "x"}
+
+    x: Value
+    addend: Value | None
+    norm: NormWeight
+    parts: int
+    total: Value | None
+    out: Value
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Linear(Op):
+    """x times a packed weight, plus its bias. gate: of a gated weight, activation(gate) * up."""
+
+    x: Value
+    weight: Any
+    gate: Activation | None
+    out: Value
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class NormLinear(Op):
+    """`Norm` of x (with its addend), whose rows are kept in `normed`, and then `Linear` of them."""
+
+    makes = ("total", "normed", "out")
+    changes = {"total": "x"}
+
+    x: Value
+    addend: Value | None
+    norm: NormWeight
+    weight: Any
+    gate: Activation | None
+    total: Value | None
+    normed: Value
+    out: Value
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class LinearAdd(Op):
+    """total + scale * `Linear` of x, in float32."""
+
+    changes = {"out": "total"}
+
+    x: Value
+    weight: Any
+    scale: float
+    total: Value
+    out: Value
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class RopeAndCache(Op):
+    """q [tokens, heads * D] and k [tokens, kv_heads * D] rotated by their positions; k and v go into the cache.
+
+    See `ops.rope_and_cache`.
+    """
+
+    makes = ("rotated_q", "rotated_k")
+    changes = {"rotated_q": "q", "rotated_k": "k"}
+
+    q: Value
+    k: Value
+    v: Value
+    positions: Value
+    cos_sin: torch.Tensor
+    cache: CacheRef
+    head_dim: int
+    rotated_q: Value
+    rotated_k: Value
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Attend(Op):
+    """Causal attention of q [tokens, heads * D] over the cache; see `ops.paged_attention`."""
+
+    q: Value
+    cache: CacheRef
+    head_dim: int
+    scale: float
+    window: int
+    soft_cap: float
+    out: Value
+
+
+@dataclass(slots=True)
+class Program:
+    """Ops in the order in which they run, and what goes in and comes out by name."""
+
+    name: str
+    ops: list[Op] = field(default_factory=list)
+    inputs: dict[str, Value] = field(default_factory=dict)
+    outputs: dict[str, Value] = field(default_factory=dict)
+    num_values: int = 0
+
+    def value(self, width: int, dtype: torch.dtype, rows: str = TOKENS) -> Value:
+        """A new value, for an op to make."""
+        self.num_values += 1
+        return Value(self, self.num_values - 1, rows, width, dtype)
+
+    def input(self, name: str, width: int, dtype: torch.dtype, rows: str = TOKENS) -> Value:
+        """A new value that each run brings."""
+        self.inputs[name] = value = self.value(width, dtype, rows)
+        return value
+
+    def add(self, kind: type[Op], label: str, **fields: Any) -> None:
+        """Record an op that the page's current line asks for."""
+        self.ops.append(kind(label=label, line=_page_line(), **fields))
+
+    def __str__(self) -> str:
+        inputs = ", ".join(f"{name} {value}: {value.shape}" for name, value in self.inputs.items())
+        outputs = ", ".join(f"{name} {value}" for name, value in self.outputs.items())
+        return "\n".join([f"program {self.name}({inputs}):", *(f"  {op}" for op in self.ops), f"  return {outputs}"])
+
+
+def _page_line() -> str:
+    frame = sys._getframe(1)  # noqa: SLF001
+    while frame.f_back is not None and any(part in frame.f_code.co_filename for part in _PLUMBING):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename.rpartition('/')[2]}:{frame.f_lineno}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+    if isinstance(value, NormWeight):
+        return "none" if value.weight is None else f"{_shown(value.weight)} eps {value.eps:g}"
+    if isinstance(value, (Value, int, float, str)):
+        return str(value)
+    if isinstance(value, CacheRef):
+        return f"layer {value.layer} of group {value.group}"
+    return type(value).__name__
