@@ -28,7 +28,7 @@ from octavo.kernels.program import (
     Value,
     Widen,
 )
-from octavo.kernels.step import Caches, Groups, Step
+from octavo.kernels.step import Caches, Step
 
 
 class Interpreter:
@@ -147,7 +147,7 @@ def _linear_add(op: LinearAdd, values: _Values, _step: Step, _caches: Caches) ->
 def _rope_and_cache(op: RopeAndCache, values: _Values, step: Step, caches: Caches) -> None:
     q, k = values.heads(op.q, op.head_dim).clone(), values.heads(op.k, op.head_dim).clone()
     keys, cached_values = caches[op.cache.layer]
-    positions, slots = values[op.positions].flatten(), _group(step, op.cache.group).slot_mapping
+    positions, slots = values[op.positions].flatten(), step.slot_mapping[op.cache.group]
     ops.rope_and_cache(q, k, values.heads(op.v, op.head_dim), positions, op.cos_sin, slots, keys, cached_values)
     values[op.rotated_q], values[op.rotated_k] = q.flatten(1), k.flatten(1)
 
@@ -156,12 +156,8 @@ def _attend(op: Attend, values: _Values, step: Step, caches: Caches) -> None:
     keys, cached_values = caches[op.cache.layer]
     values[op.out] = ops.paged_attention(
         values.heads(op.q, op.head_dim), keys, cached_values, step.query_starts, step.seq_lens,
-        _group(step, op.cache.group).block_tables, op.scale, op.window, op.soft_cap,
+        step.block_tables[op.cache.group], op.scale, op.window, op.soft_cap,
     ).flatten(1)  # fmt: skip
-
-
-def _group(step: Step, group: int) -> Groups:
-    return step.groups[group]
 
 
 _RUN: dict[type[Op], Callable[[Any, _Values, Step, Caches], None]] = {

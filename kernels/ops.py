@@ -17,10 +17,11 @@ import torch
 
 from octavo import envs
 from octavo.kernels.blocks import Blocks
-from octavo.kernels.fused import Activation, DecoderSpec, FusedDecoder
+from octavo.kernels.program import Activation, Program
+from octavo.kernels.step import Caches, Runnable
 
 OPS = (
-    "pack_linear", "pack_int8", "pack_blocks", "linear", "gated_linear", "fuse_decoder", "embedding", "rms_norm",
+    "pack_linear", "pack_int8", "pack_blocks", "linear", "gated_linear", "native_program", "embedding", "rms_norm",
     "add_rms_norm", "rope_and_cache", "paged_attention", "silu_and_mul", "gelu_and_mul", "sample", "sample_linear",
     "top_logprobs",
 )  # fmt: skip
@@ -124,12 +125,13 @@ def gated_linear(x: torch.Tensor, packed: Any, activation: Activation) -> torch.
     return _set.gated_linear(x, packed, activation)
 
 
-def fuse_decoder(spec: DecoderSpec) -> FusedDecoder | None:
-    """All layers of a decoder as one call, None where the set has no such thing (or not for these layers).
+def native_program(program: Program, caches: Caches) -> tuple[Runnable | None, str]:
+    """All of a program as one call, and "" - or None, and what of it the set lacks ("" where it has no programs at all).
 
-    The result reads the weights and caches of `spec`, which stay where they are.
+    The result reads the program's weights and the caches, which stay where they are.
     """
-    return _set.fuse_decoder(spec)
+    runnable, lacking = _set.native_program(program, caches)
+    return runnable, lacking
 
 
 def embedding(ids: torch.Tensor, weight: torch.Tensor | Any) -> torch.Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from octavo.kernels.program import Copy, Op, Program, Value
 
@@ -78,7 +79,8 @@ def with_copies(program: Program) -> list[Op]:
 def _with(op: Op, old: Value, fresh: Value) -> Op:
     """The op reading `fresh` where it reads `old`."""
     fields = {name: getattr(op, name) for name in op.__dataclass_fields__}
-    return type(op)(**{name: fresh if value is old else value for name, value in fields.items()})
+    changed: dict[str, Any] = {name: fresh if value is old else value for name, value in fields.items()}
+    return type(op)(**changed)
 
 
 def _last_reads(ops: Sequence[Op]) -> dict[int, int]:

@@ -68,9 +68,11 @@ class Value:
         return f"{str(self.dtype).removeprefix('torch.')}[{self.rows}, {self.width}]"
 
     def _unknown(self, what: str) -> NoReturn:
-        raise ProgramError(f"{_page_line()}: {what} of {self.shape}, which is not known before the step: forward code is recorded once")
+        raise ProgramError(
+            f"{_page_line()}: {what} of {self.shape}, which is not known before the step: forward code is recorded once"
+        )
 
-    def __bool__(self) -> bool:
+    def __bool__(self) -> bool:  # noqa: PLE0304
         self._unknown("the truth")
 
     def __int__(self) -> int:
@@ -79,7 +81,7 @@ class Value:
     def __float__(self) -> float:
         self._unknown("the number")
 
-    def __len__(self) -> int:
+    def __len__(self) -> int:  # noqa: PLE0303
         self._unknown("the length")
 
     def __iter__(self) -> Iterator[Value]:
@@ -115,8 +117,8 @@ class Op:
     """
 
     makes: ClassVar[tuple[str, ...]] = ("out",)
-    changes: ClassVar[dict[str, str]] = {}
-    """Made value -> the one that becomes it in place, where nobody reads that any more."""
+    changes: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """Pairs of a made value and the one that becomes it in place, where nobody reads that any more."""
 
     label: str
     line: str
@@ -137,7 +139,7 @@ class Op:
 
     def in_place(self) -> Iterator[tuple[Value, Value]]:
         """Pairs of a made value and the one it may take the place of."""
-        for made, old in self.changes.items():
+        for made, old in self.changes:
             if getattr(self, made) is not None:
                 yield getattr(self, made), getattr(self, old)
 
@@ -185,7 +187,7 @@ class Norm(Op):
     """
 
     makes = ("total", "out")
-    changes = {"total": "x"}
+    changes = (("total", "x"),)
 
     x: Value
     addend: Value | None
@@ -210,7 +212,7 @@ class NormLinear(Op):
     """`Norm` of x (with its addend), whose rows are kept in `normed`, and then `Linear` of them."""
 
     makes = ("total", "normed", "out")
-    changes = {"total": "x"}
+    changes = (("total", "x"),)
 
     x: Value
     addend: Value | None
@@ -226,7 +228,7 @@ class NormLinear(Op):
 class LinearAdd(Op):
     """total + scale * `Linear` of x, in float32."""
 
-    changes = {"out": "total"}
+    changes = (("out", "total"),)
 
     x: Value
     weight: Any
@@ -243,7 +245,7 @@ class RopeAndCache(Op):
     """
 
     makes = ("rotated_q", "rotated_k")
-    changes = {"rotated_q": "q", "rotated_k": "k"}
+    changes = (("rotated_q", "q"), ("rotated_k", "k"))
 
     q: Value
     k: Value
@@ -300,7 +302,7 @@ class Program:
 
 
 def _page_line() -> str:
-    frame = sys._getframe(1)  # noqa: SLF001
+    frame = sys._getframe(1)
     while frame.f_back is not None and any(part in frame.f_code.co_filename for part in _PLUMBING):
         frame = frame.f_back
     return f"{frame.f_code.co_filename.rpartition('/')[2]}:{frame.f_lineno}"

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from octavo.executor.layers.embedding import TokenEmbedding
-from octavo.executor.layers.linear import Linear
+from octavo.executor.layers.linear import Product
 from octavo.kernels import ops
 
 _LABELS = {
@@ -118,7 +118,7 @@ class ForwardClock:
 def _products(model: Any) -> Iterator[tuple[int, tuple[str, Any]]]:
     """(identity of the packed weight, (name of the product, packed weight)) of every matrix of a model."""
     for name, part in _parts(model, set()):
-        if isinstance(part, Linear):
+        if isinstance(part, Product):
             yield id(part.packed), ("head" if name == "own" else name, part.packed)
         elif isinstance(part, TokenEmbedding) and part.tied:
             yield id(part.table), ("head", part.table)

@@ -9,11 +9,11 @@ from typing import Literal
 import torch
 
 from octavo.errors import ConfigError
-from octavo.executor.attention import AttentionMetadata, KVCache
 from octavo.executor.layers.linear import ColumnLinear, Placement, RowLinear
 from octavo.executor.layers.norm import RMSNorm
+from octavo.executor.layers.residual import Residual
 from octavo.executor.layers.weights import Slot
-from octavo.kernels import ops
+from octavo.kernels.program import Attend, CacheRef, RopeAndCache, Value
 
 QKNorm = Literal["none", "head", "all"]
 
@@ -58,8 +58,8 @@ class Attention:
         if shape.fused_qkv:
             parts = {"qkv_proj": q_size + 2 * kv_size}
         named = {f"{name}.{part}": rows for part, rows in parts.items()}
-        self.qkv = ColumnLinear(shape.hidden_size, named, shape.qkv_bias, place)
-        self.out = RowLinear(f"{name}.o_proj", q_size, shape.hidden_size, shape.out_bias, place)
+        self.qkv = ColumnLinear(shape.hidden_size, named, shape.qkv_bias, place, "qkv")
+        self.out = RowLinear(f"{name}.o_proj", q_size, shape.hidden_size, shape.out_bias, place, "out")
         self.q_norm = self._norm(f"{name}.q_norm", q_size, place)
         self.k_norm = self._norm(f"{name}.k_norm", kv_size, place)
 
@@ -86,26 +86,40 @@ class Attention:
                 norm.finish()
 
     def __call__(
-        self, x: torch.Tensor, positions: torch.Tensor, cache: KVCache, attn: AttentionMetadata, group: int
-    ) -> torch.Tensor:
-        """Attend from x [T, H] at positions [T] -> new tensor [T, H]; keys and values go into the cache, which is of `group`."""
-        q, k, v = self._project(x)
-        k_cache, v_cache = cache
-        ops.rope_and_cache(q, k, v, positions, self.cos_sin, attn.slot_mapping[group], k_cache, v_cache)
-        shape = self.shape
-        tables = attn.block_tables[group]
-        attended = ops.paged_attention(
-            q, k_cache, v_cache, attn.query_starts, attn.seq_lens, tables, shape.scale, shape.window, shape.soft_cap
-        )
-        return self.out(attended.view(x.shape[0], -1))
+        self,
+        residual: Residual,
+        positions: Value,
+        cache: CacheRef,
+        before: RMSNorm | None,
+        after: RMSNorm | None,
+        scale: float,
+    ) -> None:
+        """Record the block: from the residual stream and back, through the norms before and after it.
 
-    def _project(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Project x [T, H] -> q [T, Hq, D], k and v [T, Hkv, D], views into one product unless normed."""
-        shape = self.shape
-        heads = self.qkv(x).view(x.shape[0], -1, shape.head_dim)
-        q, k, v = heads.split([shape.num_heads, shape.num_kv_heads, shape.num_kv_heads], dim=1)
-        if self.q_norm is None or self.k_norm is None:
-            return q, k, v
-        if shape.qk_norm == "head":
-            return self.q_norm(q), self.k_norm(k), v
-        return self.q_norm(q.flatten(1)).view(q.shape), self.k_norm(k.flatten(1)).view(k.shape), v
+        Args:
+            positions: int64 [tokens, 1].
+            cache: where its keys and values go.
+            scale: of what it adds.
+        """
+        product = residual.enter(before, self.qkv)
+        residual.leave(self._attend(product, positions, cache), self.out, after, scale)
+
+    def _attend(self, product: Value, positions: Value, cache: CacheRef) -> Value:
+        """q, k and v [tokens, (Hq + 2 Hkv) D] -> what the heads attended to, [tokens, Hq D]."""
+        shape, program = self.shape, product.program
+        q_size, kv_size = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
+        q, k = product.columns(0, q_size), product.columns(q_size, q_size + kv_size)
+        v = product.columns(q_size + kv_size, product.width)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        rotated = program.value(q_size, q.dtype, q.rows)
+        program.add(
+            RopeAndCache, "rope", q=q, k=k, v=v, positions=positions, cos_sin=self.cos_sin, cache=cache, head_dim=shape.head_dim,
+            rotated_q=rotated, rotated_k=program.value(kv_size, k.dtype, k.rows),
+        )  # fmt: skip
+        out = program.value(q_size, q.dtype, q.rows)
+        program.add(
+            Attend, "attention", q=rotated, cache=cache, head_dim=shape.head_dim, scale=shape.scale, window=shape.window,
+            soft_cap=shape.soft_cap, out=out,
+        )  # fmt: skip
+        return out

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
-from octavo.executor.layers.linear import PLAIN, Linear, Placement
+from octavo.executor.layers.linear import PLAIN, Placement, Product
 from octavo.executor.layers.weights import Slot
 from octavo.kernels import ops
 from octavo.kernels.blocks import BlockKind, Blocks
+from octavo.kernels.program import Embed, Value
 
 
 class TokenEmbedding:
@@ -19,6 +20,7 @@ class TokenEmbedding:
     def __init__(self, name: str, vocab_size: int, hidden_size: int, scale: float, tied: bool, place: Placement) -> None:
         """`tied`: the head uses the table too."""
         self.name = name
+        self.hidden_size = hidden_size
         self.tied = tied
         self.method = place.method
         self.table: Any = place.empty(vocab_size, hidden_size)
@@ -44,16 +46,17 @@ class TokenEmbedding:
             rows, k = self.table.shape
             self.table, self.kind = torch.empty(rows, kind.row_bytes(k), dtype=torch.uint8), kind
 
-    def __call__(self, ids: torch.Tensor) -> torch.Tensor:
-        """Look up ids [T] -> new tensor [T, hidden_size]."""
-        rows = ops.embedding(ids, self.table)
-        return rows if self.scale == 1.0 else rows.mul_(self.scale)
+    def __call__(self, ids: Value) -> Value:
+        """Look up ids [rows, 1] -> [rows, hidden_size]."""
+        out = ids.program.value(self.hidden_size, self.dtype, ids.rows)
+        ids.program.add(Embed, "embed", ids=ids, table=self.table, scale=self.scale, out=out)
+        return out
 
 
 class LMHead:
     """Hidden states to float32 logits, scaled and soft-capped; the matrix may be the embedding's."""
 
-    def __init__(self, name: str, embedding: TokenEmbedding, own: Linear | None, scale: float, soft_cap: float) -> None:
+    def __init__(self, name: str, embedding: TokenEmbedding, own: Product | None, scale: float, soft_cap: float) -> None:
         """`own`: the head's own matrix, None when it is the embedding's."""
         self.name = name
         self.embedding = embedding

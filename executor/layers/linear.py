@@ -11,7 +11,7 @@ import torch
 from octavo.executor.layers.weights import Slot
 from octavo.kernels import ops
 from octavo.kernels.blocks import BlockKind, Blocks
-from octavo.kernels.fused import Activation
+from octavo.kernels.program import Linear, Value
 
 
 class LinearMethod(Protocol):
@@ -44,12 +44,15 @@ class Placement:
         return torch.empty(shape, dtype=self.dtype, device=self.device)
 
 
-class Linear:
+class Product:
     """y = x W^T + b."""
 
     gated = False
 
-    def __init__(self, in_features: int, out_features: int, bias: bool, place: Placement) -> None:
+    def __init__(self, in_features: int, out_features: int, bias: bool, place: Placement, label: str) -> None:
+        """`label`: what times of its product are added up under."""
+        self.label = label
+        self.width = out_features
         self.method = place.method
         self.weight: torch.Tensor | None = place.empty(out_features, in_features)
         self.bias: torch.Tensor | None = place.empty(out_features) if bias else None
@@ -57,9 +60,11 @@ class Linear:
         self.dtype = place.dtype
         self.kind: BlockKind | None = None
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """Multiply x [T, in_features] -> [T, out_features]."""
-        return ops.linear(x, self.packed)
+    def __call__(self, x: Value) -> Value:
+        """Multiply x [rows, in_features] -> [rows, out_features]."""
+        out = x.program.value(self.width, x.dtype, x.rows)
+        x.program.add(Linear, self.label, x=x, weight=self.packed, gate=None, out=out)
+        return out
 
     def finish(self) -> None:
         """Pack the weights; from here on only the packed form is kept."""
@@ -81,15 +86,15 @@ class Linear:
         return self.weight
 
 
-class ColumnLinear(Linear):
+class ColumnLinear(Product):
     """Several products of the same input as one: q, k and v, or gate and up.
 
     The parts' rows lie one under the other. Over several devices each part's rows are split and every device computes its
     own outputs from the whole input.
     """
 
-    def __init__(self, in_features: int, parts: dict[str, int], bias: bool, place: Placement) -> None:
-        super().__init__(in_features, sum(parts.values()), bias, place)
+    def __init__(self, in_features: int, parts: dict[str, int], bias: bool, place: Placement, label: str) -> None:
+        super().__init__(in_features, sum(parts.values()), bias, place, label)
         self.parts = parts
 
     def slots(self) -> Iterator[Slot]:
@@ -107,20 +112,20 @@ class GatedLinear(ColumnLinear):
 
     gated = True
 
-    def gate(self, x: torch.Tensor, activation: Activation) -> torch.Tensor:
-        """Multiply x [T, in_features] -> activation(gate) * up, [T, out_features / 2]."""
-        return ops.gated_linear(x, self.packed, activation)
+    def __init__(self, in_features: int, parts: dict[str, int], bias: bool, place: Placement, label: str) -> None:
+        super().__init__(in_features, parts, bias, place, label)
+        self.width //= 2
 
 
-class RowLinear(Linear):
+class RowLinear(Product):
     """The product that follows a ColumnLinear: attention output, or the MLP's way down.
 
     Over several devices the columns are split; each device computes a partial sum from its own inputs, and all sums are
     added up.
     """
 
-    def __init__(self, name: str, in_features: int, out_features: int, bias: bool, place: Placement) -> None:
-        super().__init__(in_features, out_features, bias, place)
+    def __init__(self, name: str, in_features: int, out_features: int, bias: bool, place: Placement, label: str) -> None:
+        super().__init__(in_features, out_features, bias, place, label)
         self.name = name
 
     def slots(self) -> Iterator[Slot]:

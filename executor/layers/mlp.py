@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
-
 from octavo.errors import ConfigError
 from octavo.executor.layers.linear import GatedLinear, Placement, RowLinear
+from octavo.executor.layers.norm import RMSNorm
+from octavo.executor.layers.residual import Residual
 from octavo.executor.layers.weights import Slot
-from octavo.kernels.fused import Activation
+from octavo.kernels.program import Activation
 
 _ACTIVATIONS: dict[str, Activation] = {"silu": "silu", "swish": "silu", "gelu_pytorch_tanh": "gelu", "gelu_new": "gelu"}
 """Names as in config.json."""
@@ -23,8 +23,8 @@ class GatedMLP:
         if activation not in _ACTIVATIONS:
             raise ConfigError(f"activation {activation!r} is not one of {', '.join(_ACTIVATIONS)}")
         parts = {"gate_up_proj": 2 * inner} if fused else {"gate_proj": inner, "up_proj": inner}
-        self.gate_up = GatedLinear(hidden, {f"{name}.{part}": rows for part, rows in parts.items()}, bias, place)
-        self.down = RowLinear(f"{name}.down_proj", inner, hidden, bias, place)
+        self.gate_up = GatedLinear(hidden, {f"{name}.{part}": rows for part, rows in parts.items()}, bias, place, "gate_up")
+        self.down = RowLinear(f"{name}.down_proj", inner, hidden, bias, place, "down")
         self.activation = _ACTIVATIONS[activation]
 
     def slots(self) -> Iterator[Slot]:
@@ -37,6 +37,6 @@ class GatedMLP:
         self.gate_up.finish()
         self.down.finish()
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """Apply to x [T, H] -> new tensor [T, H]."""
-        return self.down(self.gate_up.gate(x, self.activation))
+    def __call__(self, residual: Residual, before: RMSNorm | None, after: RMSNorm | None, scale: float) -> None:
+        """Record the block: from the residual stream and back, through the norms before and after it."""
+        residual.leave(residual.enter(before, self.gate_up, self.activation), self.down, after, scale)

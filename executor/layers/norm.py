@@ -8,7 +8,7 @@ import torch
 
 from octavo.executor.layers.linear import Placement
 from octavo.executor.layers.weights import Slot
-from octavo.kernels import ops
+from octavo.kernels.program import Norm, NormWeight, Value
 
 
 class RMSNorm:
@@ -34,10 +34,14 @@ class RMSNorm:
         if self.offset:
             self.weight += self.offset
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """Norm of x [..., size], or of a float32 residual, over the last dimension -> new tensor."""
-        return ops.rms_norm(x, self.weight, self.eps, self.dtype)
+    @property
+    def operand(self) -> NormWeight:
+        """The weight as ops take it."""
+        return NormWeight(self.weight, self.eps)
 
-    def add(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-        """Add x to the residual in place -> norm of the sum."""
-        return ops.add_rms_norm(x, residual, self.weight, self.eps)
+    def __call__(self, x: Value) -> Value:
+        """Norm of x [rows, n * size], each of its n parts by itself."""
+        out = x.program.value(x.width, self.dtype, x.rows)
+        parts = x.width // self.weight.shape[0]
+        x.program.add(Norm, "norm", x=x, addend=None, norm=self.operand, parts=parts, total=None, out=out)
+        return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import torch
 
@@ -14,16 +15,18 @@ from octavo.errors import ConfigError
 from octavo.executor.attention import AttentionMetadata, KVCache
 from octavo.executor.layers.attention import Attention, AttentionShape
 from octavo.executor.layers.embedding import LMHead, TokenEmbedding
-from octavo.executor.layers.linear import Linear, Placement
+from octavo.executor.layers.linear import Placement, Product
 from octavo.executor.layers.mlp import GatedMLP
 from octavo.executor.layers.norm import RMSNorm
 from octavo.executor.layers.quantization import linear_method
+from octavo.executor.layers.residual import Residual
 from octavo.executor.layers.rotary import cos_sin_table
 from octavo.executor.layers.weights import Layer, Slot
 from octavo.executor.memory import available_bytes
-from octavo.executor.models.fusing import fuse
 from octavo.executor.models.options import DecoderOptions
-from octavo.kernels.fused import FusedDecoder
+from octavo.kernels.compile import compile_program
+from octavo.kernels.program import CacheRef, Program, Value
+from octavo.kernels.step import Runnable
 from octavo.rope import Rope
 
 _TABLE_COPIES = 3
@@ -43,15 +46,10 @@ _NORM_NAMES = {
 
 
 class DecoderLayer:
-    """One layer: x and the residual stream in, x and the residual stream out.
-
-    Every block's output x is added to the residual by whoever needs the sum next, so that addition and norm are one pass
-    over memory.
-    """
+    """One layer: attention and MLP, each from the residual stream and back."""
 
     def __init__(self, index: int, options: DecoderOptions, cos_sin: torch.Tensor, place: Placement) -> None:
         name = f"model.layers.{index}"
-        self.dtype = place.dtype
         self.residual_scale = options.residual_scale
         self.attention = Attention(f"{name}.self_attn", _attention_shape(options, options.windows[index]), cos_sin, place)
         self.mlp = GatedMLP(
@@ -87,39 +85,11 @@ class DecoderLayer:
         for part in self.parts():
             part.finish()
 
-    def __call__(
-        self,
-        x: torch.Tensor | None,
-        residual: torch.Tensor,
-        positions: torch.Tensor,
-        cache: KVCache,
-        attn: AttentionMetadata,
-        group: int,
-    ) -> torch.Tensor:
-        """The MLP's output, not yet added to the residual; the attention's already is.
-
-        Args:
-            x: [T, H], the previous layer's return value; None for the first layer.
-            residual: float32 [T, H], changed in place.
-            group: of the cache.
-
-        """
-        x = add(x, residual, self.before_attention, self.dtype)
-        x = self._leave(self.attention(x, positions, cache, attn, group), self.after_attention)
-        x = add(x, residual, self.before_mlp, self.dtype)
-        return self._leave(self.mlp(x), self.after_mlp)
-
-    def _leave(self, x: torch.Tensor, norm: RMSNorm | None) -> torch.Tensor:
-        if norm is not None:
-            x = norm(x)
-        return x if self.residual_scale == 1.0 else x.mul_(self.residual_scale)
-
-
-def add(x: torch.Tensor | None, residual: torch.Tensor, norm: RMSNorm | None, dtype: torch.dtype) -> torch.Tensor:
-    """Add x to the residual in place -> norm of the sum as `dtype`, or without a norm the sum (to be read, not written)."""
-    if norm is None:
-        return residual.to(dtype) if x is None else residual.add_(x).to(dtype)
-    return norm(residual) if x is None else norm.add(x, residual)
+    def __call__(self, residual: Residual, positions: Value, cache: CacheRef) -> None:
+        """Record the layer."""
+        scale = self.residual_scale
+        self.attention(residual, positions, cache, self.before_attention, self.after_attention, scale)
+        self.mlp(residual, self.before_mlp, self.after_mlp, scale)
 
 
 def _attention_shape(options: DecoderOptions, window: int) -> AttentionShape:
@@ -158,10 +128,10 @@ class DecoderModel:
         self.embedding = TokenEmbedding("model.embed_tokens", vocab, hidden, options.embedding_scale, tied, place)
         self.layers = [DecoderLayer(i, options, table, place) for i, table in enumerate(tables)]
         self.norm = RMSNorm("model.norm", options.hidden_size, options.norm_eps, place, options.norm_offset)
-        own = None if tied else Linear(hidden, vocab, False, place)
+        own = None if tied else Product(hidden, vocab, False, place, "head")
         self.head = LMHead("lm_head", self.embedding, own, options.logit_scale, options.logit_soft_cap)
-        self._fused: FusedDecoder | None = None
-        self._fused_caches: list[KVCache] | None = None
+        self._bodies: dict[str, Runnable] = {}
+        self._caches: list[KVCache] | None = None
 
     def parts(self) -> Iterator[Layer]:
         """What the loader fills and finishes, one after the other."""
@@ -169,6 +139,25 @@ class DecoderModel:
         yield from self.layers
         yield self.norm
         yield self.head
+
+    def record(self, begins_with: Literal["ids", "embeddings"], layer_groups: Sequence[int]) -> Program:
+        """The body: ids int64 [tokens, 1], or embeddings [tokens, H], and positions int64 [tokens, 1] to hidden states
+        [tokens, H], final norm applied.
+
+        Args:
+            layer_groups: the cache group of each layer.
+        """
+        program = Program(f"body from {begins_with}")
+        if begins_with == "ids":
+            embeddings = self.embedding(program.input("ids", 1, torch.int64))
+        else:
+            embeddings = program.input("embeddings", self.options.hidden_size, self.norm.dtype)
+        positions = program.input("positions", 1, torch.int64)
+        residual = Residual(embeddings)
+        for index, (layer, group) in enumerate(zip(self.layers, layer_groups, strict=True)):
+            layer(residual, positions, CacheRef(index, group))
+        program.outputs["hidden"] = residual.end(self.norm)
+        return program
 
     @torch.inference_mode()
     def forward(
@@ -184,41 +173,45 @@ class DecoderModel:
             [T, H], final norm applied.
 
         """
-        return self.forward_embeddings(self.embedding(input_ids), positions, kv_caches, attn)
+        body = self._body("ids", kv_caches, attn.layer_groups)
+        return body.run({"ids": input_ids, "positions": positions}, attn)["hidden"]
 
     @torch.inference_mode()
     def forward_embeddings(
         self, embeddings: torch.Tensor, positions: torch.Tensor, kv_caches: list[KVCache], attn: AttentionMetadata
     ) -> torch.Tensor:
-        """`forward` from embeddings [T, H] on, which are used up (they become the residual stream)."""
-        # In 16 bits every addition of some hundred would round.
-        residual, x = embeddings.float(), None
-        fused = self._fused_over(kv_caches, attn.layer_groups)
-        if fused is not None:
-            return fused.forward(residual, positions, attn.slot_mapping, attn.query_starts, attn.seq_lens, attn.block_tables)
-        for layer, cache, group in zip(self.layers, kv_caches, attn.layer_groups, strict=True):
-            x = layer(x, residual, positions, cache, attn, group)
-        return add(x, residual, self.norm, self.norm.dtype)
+        """`forward` from embeddings [T, H] on."""
+        body = self._body("embeddings", kv_caches, attn.layer_groups)
+        return body.run({"embeddings": embeddings, "positions": positions}, attn)["hidden"]
 
     def forget_caches(self) -> None:
         """Let go of the caches of the last step."""
-        self._fused = self._fused_caches = None
+        self._bodies, self._caches = {}, None
 
-    def _fused_over(self, kv_caches: list[KVCache], layer_groups: Sequence[int]) -> FusedDecoder | None:
-        """All layers as one call over these caches, made when they are first seen."""
-        if self._fused_caches is not kv_caches:
-            self._fused, self._fused_caches = fuse(self, kv_caches, layer_groups), kv_caches
-        return self._fused
+    def _body(
+        self, begins_with: Literal["ids", "embeddings"], kv_caches: list[KVCache], layer_groups: Sequence[int]
+    ) -> Runnable:
+        """The body over these caches, compiled when they are first seen."""
+        if self._caches is not kv_caches:
+            self._bodies, self._caches = {}, kv_caches
+        body = self._bodies.get(begins_with)
+        if body is None:
+            body = self._bodies[begins_with] = compile_program(self.record(begins_with, layer_groups), kv_caches)
+        return body
 
     def profile(self, enable: bool) -> bool:
         """Measure the ops inside `forward` from now on; whether that can be done, which is known after the first forward."""
-        if self._fused is not None:
-            self._fused.profile(enable)
-        return self._fused is not None
+        for body in self._bodies.values():
+            body.profile(enable)
+        return bool(self._bodies)
 
     def timings(self) -> dict[str, float]:
         """Seconds spent in each op of `forward` since the last call, by name; empty unless profiled."""
-        return {} if self._fused is None else self._fused.timings()
+        timings: dict[str, float] = {}
+        for body in self._bodies.values():
+            for label, seconds in body.timings().items():
+                timings[label] = timings.get(label, 0.0) + seconds
+        return timings
 
     @torch.inference_mode()
     def compute_logits(self, hidden: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,7 @@
 # What csrc/bindings.cpp offers: addresses, strides and sizes; a bool says whether all indices were inside their tables.
 
 from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 def isa() -> str: ...
 def best_isa() -> str: ...
@@ -104,61 +105,95 @@ def pack_int8(dtype: int, gated: bool, packed: int, weight: int, weight_stride: 
 def pack_blocks(form: int, gated: bool, packed: int, blocks: int, n: int, k: int, /) -> None: ...
 def blocks_bytes(form: int, n: int, k: int, /) -> int: ...
 
-class Decoder:
-    def __init__(
+_Operand: TypeAlias = tuple[int, int, int]
+_Norm: TypeAlias = tuple[int, int, float]
+
+class Program:
+    def __init__(self) -> None: ...
+    def add_buffer(self, row_bytes: int, /) -> int: ...
+    def add_outside_buffer(self) -> int: ...
+    def add_copy(self, label: str, x: _Operand, out: _Operand, row_bytes: int, item_bytes: int, /) -> None: ...
+    def add_embed(
         self,
+        label: str,
+        ids: _Operand,
+        out: _Operand,
         dtype: int,
-        hidden_size: int,
-        num_heads: int,
-        num_kv_heads: int,
-        head_dim: int,
-        inner_size: int,
-        activation: int,
-        qk_norm: int,
-        norm_eps: float,
-        residual_scale: float,
-        final_norm: tuple[int, int],
+        packed: Weight | None,
+        table: int,
+        table_stride: int,
+        vocab_size: int,
+        size: int,
+        scale: float,
+    ) -> None: ...
+    def add_widen(self, label: str, x: _Operand, out: _Operand, dtype: int, size: int, /) -> None: ...
+    def add_norm(
+        self,
+        label: str,
+        x: _Operand,
+        addend: _Operand,
+        out: _Operand,
+        dtype: int,
+        wide: bool,
+        norm: _Norm,
+        parts: int,
+        size: int,
         /,
     ) -> None: ...
-    def add_layer(
+    def add_linear(
+        self, label: str, x: _Operand, out: _Operand, dtype: int, weight: Weight, epilogue: int, scale: float, /
+    ) -> None: ...
+    def add_norm_linear(
         self,
-        weights: Sequence[Weight],
-        norms: Sequence[tuple[int, int]],
+        label: str,
+        residual: _Operand,
+        addend: _Operand,
+        norm: _Norm,
+        x: _Operand,
+        out: _Operand,
+        dtype: int,
+        weight: Weight,
+        epilogue: int,
+        /,
+    ) -> None: ...
+    def add_rope(
+        self,
+        label: str,
+        q: _Operand,
+        k: _Operand,
+        v: _Operand,
+        positions: _Operand,
+        dtype: int,
         cos_sin: int,
         num_positions: int,
         rotary_dim: int,
+        num_heads: int,
+        cache: tuple[Any, ...],
+        /,
+    ) -> None: ...
+    def add_attend(
+        self,
+        label: str,
+        q: _Operand,
+        out: _Operand,
+        dtype: int,
+        num_heads: int,
         scale: float,
         soft_cap: float,
         sliding_window: int,
-        group: int,
+        cache: tuple[Any, ...],
         /,
     ) -> None: ...
-    def set_caches(
+    def run(
         self,
-        dtype: int,
-        keys: Sequence[int],
-        values: Sequence[int],
-        key_stride: Sequence[int],
-        value_stride: Sequence[int],
-        num_blocks: int,
-        block_size: int,
-        /,
-    ) -> None: ...
-    def forward(
-        self,
-        num_tokens: int,
+        rows: int,
+        outside: Sequence[int],
         num_requests: int,
-        residual: int,
-        out: int,
-        positions: int,
         query_starts: int,
         seq_lens: int,
-        slots: Sequence[int],
-        block_tables: Sequence[int],
-        block_table_stride: int,
-        max_blocks: int,
+        groups: Sequence[tuple[int, int, int, int]],
         /,
-    ) -> bool: ...
+    ) -> int: ...
     def profile(self, enable: bool, /) -> None: ...
     def take_timings(self) -> list[tuple[str, float]]: ...
 

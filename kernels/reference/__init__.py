@@ -8,7 +8,7 @@ from octavo.kernels.reference.activation import gelu_and_mul, silu_and_mul
 from octavo.kernels.reference.attention import paged_attention
 from octavo.kernels.reference.blocks import pack_blocks
 from octavo.kernels.reference.int8 import pack_int8
-from octavo.kernels.reference.linear import embedding, fuse_decoder, gated_linear, linear, pack_linear
+from octavo.kernels.reference.linear import embedding, gated_linear, linear, native_program, pack_linear
 from octavo.kernels.reference.norm import add_rms_norm, rms_norm
 from octavo.kernels.reference.rope import rope_and_cache
 from octavo.kernels.reference.sampling import sample, sample_linear, top_logprobs
@@ -16,10 +16,10 @@ from octavo.kernels.reference.sampling import sample, sample_linear, top_logprob
 __all__ = [
     "add_rms_norm",
     "embedding",
-    "fuse_decoder",
     "gated_linear",
     "gelu_and_mul",
     "linear",
+    "native_program",
     "pack_blocks",
     "pack_int8",
     "pack_linear",

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from octavo.kernels.fused import Activation, DecoderSpec, FusedDecoder
+from octavo.kernels.program import Activation, Program
 from octavo.kernels.reference.activation import gelu_and_mul, silu_and_mul
 from octavo.kernels.reference.blocks import BlocksLinear
 from octavo.kernels.reference.int8 import Int8Linear
+from octavo.kernels.step import Caches
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,9 @@ def gated_linear(x: torch.Tensor, packed: PackedLinear | Int8Linear | BlocksLine
     return silu_and_mul(both) if activation == "silu" else gelu_and_mul(both)
 
 
-def fuse_decoder(spec: DecoderSpec) -> FusedDecoder | None:  # noqa: ARG001
-    """See `ops.fuse_decoder`: torch runs op by op."""
-    return None
+def native_program(program: Program, caches: Caches) -> tuple[None, str]:  # noqa: ARG001
+    """See `ops.native_program`: torch runs op by op."""
+    return None, ""
 
 
 def embedding(ids: torch.Tensor, weight: torch.Tensor | PackedLinear | Int8Linear | BlocksLinear) -> torch.Tensor:

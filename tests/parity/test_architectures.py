@@ -112,5 +112,6 @@ def test_embeddings_may_replace_token_ids(tmp_path: Path) -> None:
     sequences._grow("embeddings", len(ids))
     positions = torch.arange(len(ids))
     attn = sequences._metadata(["embeddings"], [0, len(ids)], [positions])
-    hidden = model.forward_embeddings(model.embedding(torch.tensor(ids)), positions, sequences.caches, attn)
+    embeddings = ops.embedding(torch.tensor(ids), model.embedding.table) * model.embedding.scale
+    hidden = model.forward_embeddings(embeddings, positions, sequences.caches, attn)
     assert torch.equal(model.compute_logits(hidden), expected)

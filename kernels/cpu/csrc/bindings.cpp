@@ -185,5 +185,5 @@ NB_MODULE(_native, m) {
   m.def("sample", &sample, unlocked);
   m.def("sample_linear", &sample_linear, unlocked);
   m.def("top_logprobs", &top_logprobs, unlocked);
-  bind_decoder(m);
+  bind_program(m);
 }

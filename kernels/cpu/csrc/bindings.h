@@ -14,6 +14,6 @@ T* at(Address address) {
   return reinterpret_cast<T*>(address);
 }
 
-void bind_decoder(nanobind::module_& m);
+void bind_program(nanobind::module_& m);
 
 }  // namespace octavo

@@ -93,6 +93,13 @@ struct EmbeddingArgs {
   const void* ids;
   bool wide_ids;  // int64, else int32
   int64_t num_ids, vocab_size, size;
+  float scale = 1.0f;  // of the rows, which are rounded after it
+};
+
+struct WidenArgs {
+  DType dtype;  // of x; out is float32
+  Rows out, x;
+  int64_t rows, size;
 };
 
 // What becomes of a product.
@@ -170,6 +177,7 @@ struct LogprobArgs {
 struct Kernels {
   const char* name;
   void (*rms_norm)(const NormArgs&);
+  void (*widen)(const WidenArgs&);
   void (*silu_and_mul)(const GateArgs&);
   void (*gelu_and_mul)(const GateArgs&);
   // These three return false, having left out the entry at fault, if an index lies outside its table.

@@ -21,6 +21,18 @@ void copy_row(const EmbeddingArgs& a, int64_t i, int64_t id) {
   }
 }
 
+template <typename T>
+void scale_row(T* x, int64_t size, float scale) {
+  const Vec factor = splat(scale);
+  int64_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) store(x + i, load(x + i) * factor);
+  if (i < size) store_some(x + i, load_some(x + i, size - i) * factor, size - i);
+}
+
+void scale_row(const EmbeddingArgs& a, int64_t i) {
+  OCTAVO_DISPATCH(a.dtype, T, scale_row(static_cast<T*>(a.out) + i * a.size, a.size, a.scale));
+}
+
 }  // namespace
 
 bool embedding(const EmbeddingArgs& a) {
@@ -32,6 +44,7 @@ bool embedding(const EmbeddingArgs& a) {
       valid.store(false, std::memory_order_relaxed);
     } else {
       copy_row(a, i, id);
+      if (a.scale != 1.0f) scale_row(a, i);
     }
   });
   return valid;

@@ -6,6 +6,7 @@
 namespace octavo::OCTAVO_ISA {
 
 void rms_norm(const NormArgs& args);
+void widen(const WidenArgs& args);
 void silu_and_mul(const GateArgs& args);
 void gelu_and_mul(const GateArgs& args);
 bool rope_and_cache(const RopeArgs& args);
