@@ -6,6 +6,7 @@ any more; where it is, it is copied first. The others' values share a few buffer
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -77,8 +78,8 @@ def with_copies(program: Program) -> list[Op]:
 
 
 def _with(op: Op, old: Value, fresh: Value) -> Op:
-    """The op reading `fresh` where it reads `old`."""
-    fields = {name: getattr(op, name) for name in op.__dataclass_fields__}
+    """The op with `fresh` in place of `old`."""
+    fields = {one.name: getattr(op, one.name) for one in dataclasses.fields(op)}
     changed: dict[str, Any] = {name: fresh if value is old else value for name, value in fields.items()}
     return type(op)(**changed)
 
