@@ -12,6 +12,7 @@ from octavo.config import EngineArgs, EngineConfig
 from octavo.errors import EngineDeadError, ValidationError
 from octavo.frontend.async_llm import AsyncLLM
 from octavo.frontend.batch import Job, OnError, run_batch
+from octavo.frontend.blocking_control import BlockingControl
 from octavo.frontend.enqueued import EnqueuedBatches
 from octavo.frontend.loop_thread import LoopThread
 from octavo.frontend.progress_bar import BatchBar, UseTqdm
@@ -31,7 +32,7 @@ Conversation = Sequence[Mapping[str, Any]]
 
 
 @refusing(LLM_METHODS)
-class LLM:
+class LLM(BlockingControl):
     """An engine for batches.
 
     The engine runs beside the caller: the core in a process of its own, the frontend on an event loop in a thread. So it works
@@ -233,48 +234,6 @@ class LLM:
 
         return snapshot(self._metrics)
 
-    def reset_prefix_cache(self, reset_running_requests: bool = False, reset_connector: bool = False) -> bool:
-        """Forget cached prefixes; see `AsyncLLM.reset_prefix_cache`."""
-        return self._call(self._engine.reset_prefix_cache(reset_running_requests, reset_connector))
-
-    def reset_mm_cache(self) -> None:
-        """Nothing to do: the model takes text only."""
-        self._call(self._engine.reset_mm_cache())
-
-    def sleep(self, level: int = 1, mode: str = "abort") -> None:
-        """Pause, and give memory back; see `AsyncLLM.sleep`."""
-        self._call(self._engine.sleep(level, mode))
-
-    def wake_up(self, tags: Sequence[str] | None = None) -> None:
-        """Take back what `sleep` gave, and go on; see `AsyncLLM.wake_up`."""
-        self._call(self._engine.wake_up(tags))
-
-    def is_sleeping(self) -> bool:
-        """Whether memory was given back and not taken again."""
-        return self._call(self._engine.is_sleeping())
-
-    def release_kv_cache_memory(self) -> None:
-        """Give the KV cache's memory back; `wake_up` takes it again."""
-        self._call(self._engine.release_kv_cache_memory())
-
-    def collective_rpc(
-        self,
-        method: str | Callable[..., Any],
-        timeout: float | None = None,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> list[Any]:
-        """Have every worker do something by name; see `AsyncLLM.collective_rpc`."""
-        return self._call(self._engine.collective_rpc(method, timeout, args, kwargs))
-
-    def start_profile(self, profile_prefix: str | None = None) -> None:
-        """Begin a profile of the workers; see `AsyncLLM.start_profile`."""
-        self._call(self._engine.start_profile(profile_prefix))
-
-    def stop_profile(self) -> list[str]:
-        """End the profile; the paths of the traces, one a worker."""
-        return self._call(self._engine.stop_profile())
-
     def close(self) -> None:
         """Stop the engine and give its memory back. May be called again."""
         self._finalizer()
@@ -342,6 +301,10 @@ class LLM:
             return await tokenized(processor, made, how, max_tokens)
 
         return make
+
+    @property
+    def _async_llm(self) -> AsyncLLM:
+        return self._engine
 
     def _call(self, coroutine: Any, while_waiting: Callable[[], None] | None = None) -> Any:
         try:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from octavo.config import EngineArgs, EngineConfig
 from octavo.errors import EngineDeadError, RequestFailedError
 from octavo.frontend.async_llm import AsyncLLM
+from octavo.frontend.blocking_control import BlockingControl
 from octavo.frontend.llm import close_engine
 from octavo.frontend.loop_thread import LoopThread
 from octavo.frontend.output_stream import OutputStream
@@ -110,7 +111,7 @@ class StepBoard:
 
 
 @refusing(LLM_ENGINE_METHODS)
-class LLMEngine:
+class LLMEngine(BlockingControl):
     """An engine that a program drives itself; `LLM` does the same for a list of prompts.
 
     The core steps on in a process of its own, whether or not `step` is called: outputs that were not taken are merged.
@@ -249,48 +250,6 @@ class LLMEngine:
         """Return if the engine works. Raises: EngineDeadError."""
         self._call(self.engine.check_health())
 
-    def reset_prefix_cache(self, reset_running_requests: bool = False, reset_connector: bool = False) -> bool:
-        """Forget cached prefixes; see `AsyncLLM.reset_prefix_cache`."""
-        return self._call(self.engine.reset_prefix_cache(reset_running_requests, reset_connector))
-
-    def reset_mm_cache(self) -> None:
-        """Nothing to do: the model takes text only."""
-        self._call(self.engine.reset_mm_cache())
-
-    def reset_encoder_cache(self) -> None:
-        """Nothing to do: the model takes text only."""
-        self._call(self.engine.reset_encoder_cache())
-
-    def sleep(self, level: int = 1, mode: str = "abort") -> None:
-        """Pause, and give memory back; see `AsyncLLM.sleep`."""
-        self._call(self.engine.sleep(level, mode))
-
-    def wake_up(self, tags: Sequence[str] | None = None) -> None:
-        """Take back what `sleep` gave, and go on; see `AsyncLLM.wake_up`."""
-        self._call(self.engine.wake_up(tags))
-
-    def is_sleeping(self) -> bool:
-        """Whether memory was given back and not taken again."""
-        return self._call(self.engine.is_sleeping())
-
-    def collective_rpc(
-        self,
-        method: str | Callable[..., Any],
-        timeout: float | None = None,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> list[Any]:
-        """Have every worker do something by name; see `AsyncLLM.collective_rpc`."""
-        return self._call(self.engine.collective_rpc(method, timeout, args, kwargs))
-
-    def start_profile(self, profile_prefix: str | None = None) -> None:
-        """Begin a profile of the workers; see `AsyncLLM.start_profile`."""
-        self._call(self.engine.start_profile(profile_prefix))
-
-    def stop_profile(self) -> list[str]:
-        """End the profile; the paths of the traces, one a worker."""
-        return self._call(self.engine.stop_profile())
-
     def shutdown(self) -> None:
         """Stop the engine and give its memory back. May be called again."""
         self._finalizer()
@@ -300,6 +259,10 @@ class LLMEngine:
 
     def __exit__(self, *_exception: object) -> None:
         self.shutdown()
+
+    @property
+    def _async_llm(self) -> AsyncLLM:
+        return self.engine
 
     def _call(self, coroutine: Any) -> Any:
         if not self._finalizer.alive:

@@ -9,13 +9,15 @@ Tensors are contiguous in the last dimension; the stride between rows is free (q
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import logging
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
 
 from octavo import envs
+from octavo.errors import ConfigError
 from octavo.kernels.blocks import Blocks
 from octavo.kernels.program import Activation, Program
 from octavo.kernels.step import Caches, Runnable
@@ -42,13 +44,21 @@ def use(name: str | None = None, device: str = "cpu") -> str:
     wanted = name or envs.KERNELS
     chosen = wanted or _best(device)
     reference = importlib.import_module("octavo.kernels.reference")
-    module = reference if chosen == "reference" else importlib.import_module(f"octavo.kernels.{chosen}")
+    module = reference if chosen == "reference" else _import(chosen)
     if chosen != "reference":
         module.require()
     for op in OPS:
         setattr(_set, op, getattr(module, op, None) or getattr(reference, op))
     _name = chosen
     return chosen
+
+
+def _import(name: str) -> ModuleType:
+    """A kernel set's package. Raises: ConfigError: this version has none of that name."""
+    package = f"octavo.kernels.{name}"
+    if importlib.util.find_spec(package) is None:
+        raise ConfigError(f"there are no {name} kernels in this version; OCTAVO_KERNELS may be reference or cpu")
+    return importlib.import_module(package)
 
 
 def current() -> str:

@@ -104,7 +104,14 @@ def layer(rng: torch.Generator, dtype: torch.dtype, *, sandwich: bool) -> Progra
         total=after, normed=value(HIDDEN), out=inner,
     )  # fmt: skip
     last, hidden = value(HIDDEN, torch.float32), value(HIDDEN)
-    add(LinearAdd, x=inner, weight=weight(rng, HIDDEN, INNER, dtype), scale=1.0, total=before if after is None else after, out=last)
+    add(
+        LinearAdd,
+        x=inner,
+        weight=weight(rng, HIDDEN, INNER, dtype),
+        scale=1.0,
+        total=before if after is None else after,
+        out=last,
+    )
     add(Norm, x=last, addend=None, norm=norm, parts=1, total=None, out=hidden)
     program.outputs["hidden"] = hidden
     return program
