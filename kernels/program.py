@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NoReturn
@@ -33,18 +34,31 @@ class Value:
     """What an op makes or an input brings: [rows, width] of a type, or some columns of it.
 
     Attributes:
-        program: records what is done with it.
         index: number of the whole value.
         rows: name of the first dimension.
         start, width: the columns of the whole value that this is.
         whole: how many it has.
     """
 
-    __slots__ = ("dtype", "index", "program", "rows", "start", "whole", "width")
+    __slots__ = ("_program", "dtype", "index", "rows", "start", "whole", "width")
 
     def __init__(self, program: Program, index: int, rows: str, width: int, dtype: torch.dtype) -> None:
-        self.program, self.index, self.rows, self.dtype = program, index, rows, dtype
+        # Weak: the program's ops hold its values, and without a circle a model's memory goes with its last user.
+        self._program = weakref.ref(program)
+        self.index, self.rows, self.dtype = index, rows, dtype
         self.start, self.width, self.whole = 0, width, width
+
+    @property
+    def program(self) -> Program:
+        """Who records.
+
+        Raises:
+            ProgramError: the recording is over, and its program gone.
+        """
+        program = self._program()
+        if program is None:
+            raise ProgramError(f"{_page_line()}: {self} is of a program that is gone")
+        return program
 
     def columns(self, start: int, stop: int) -> Value:
         """A view of some columns.
@@ -271,7 +285,7 @@ class Attend(Op):
     out: Value
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class Program:
     """Ops in the order in which they run, and what goes in and comes out by name."""
 

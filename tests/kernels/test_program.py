@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -188,9 +190,24 @@ def test_a_listing_names_values_and_lines(rng: torch.Generator) -> None:
     assert "test_program.py:" in text
 
 
+def test_a_program_goes_with_its_last_user(rng: torch.Generator) -> None:
+    """Without the garbage collector: a model's weights are large."""
+    ops.use("reference")
+    runnable = Interpreter(layer(rng, torch.float32, sandwich=True), caches(torch.float32))
+    ops.use()
+    seen = weakref.ref(runnable._program)
+    gc.disable()
+    try:
+        del runnable
+        assert seen() is None
+    finally:
+        gc.enable()
+
+
 @pytest.mark.parametrize("use", [bool, int, float, len, list, lambda x: x[0]])
 def test_a_symbol_is_no_number(use: object) -> None:
-    value = Program("p").value(4, torch.float32)
+    program = Program("p")
+    value = program.value(4, torch.float32)
     with pytest.raises(ProgramError, match=r"^test_program\.py:\d+: "):
         use(value)  # type: ignore[operator]
     with pytest.raises(ProgramError, match="columns 2 to 5"):
