@@ -18,9 +18,9 @@ import math
 from collections.abc import Iterable
 
 from octavo.core.kv_cache.manager import KVCacheManager
-from octavo.core.messages import EngineRequest
 from octavo.core.request import Request
-from octavo.params import SamplingSpec
+from octavo.wire.messages import EngineRequest
+from octavo.wire.sampling_spec import SamplingSpec
 
 MAX_PREEMPTIONS = 2
 QUIET_STEPS = 256

@@ -16,7 +16,11 @@ from octavo import envs
 from octavo.config import EngineConfig
 from octavo.core.client_wire import ClientWire
 from octavo.core.core_process import CoreProcess, watch_stranger
-from octavo.core.messages import (
+from octavo.core.transport import Addresses
+from octavo.core.waiting_core import CORE_COMMAND, WaitingCore
+from octavo.errors import EngineDeadError, EngineStartError, OctavoError, ValidationError
+from octavo.owner import Owner
+from octavo.wire.messages import (
     WIRE_VERSION,
     AbortRequests,
     ControlCall,
@@ -29,10 +33,6 @@ from octavo.core.messages import (
     Progress,
     Ready,
 )
-from octavo.core.transport import Addresses
-from octavo.core.waiting_core import CORE_COMMAND, WaitingCore
-from octavo.errors import EngineDeadError, EngineStartError, OctavoError, ValidationError
-from octavo.owner import Owner
 
 logger = logging.getLogger(__name__)
 

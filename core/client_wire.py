@@ -7,9 +7,9 @@ import uuid
 
 import zmq
 
-from octavo.core.messages import ClientMessage, CoreMessage
 from octavo.core.transport import Addresses, MessageEncoder, WireError, core_decoder, make_socket, receive
 from octavo.core.unreadable import instead_of
+from octavo.wire.messages import ClientMessage, CoreMessage
 
 logger = logging.getLogger(__name__)
 

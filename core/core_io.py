@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import zmq
 
-from octavo.core.messages import WIRE_VERSION, ClientMessage, CoreMessage, Failed, Hello, Progress, Ready
 from octavo.core.sender import RETRY_INTERVAL, Greet, Sender
 from octavo.core.transport import Addresses, WireError, client_decoder, make_socket, receive
 from octavo.core.unreadable import answer_to_client
+from octavo.wire.messages import WIRE_VERSION, ClientMessage, CoreMessage, Failed, Hello, Progress, Ready
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,13 @@ from octavo.config import EngineConfig
 from octavo.core.admission import RequestChecker
 from octavo.core.control import CONTROL, RestState
 from octavo.core.core_io import Disconnected, Inbox, NotSent, Stop
-from octavo.core.messages import (
+from octavo.core.request import Client, Request
+from octavo.core.scheduler import ScheduledStep, Scheduler
+from octavo.core.unreadable import failed_requests
+from octavo.errors import ConfigError, ValidationError
+from octavo.executor.base import Executor
+from octavo.executor.step import StepOutput
+from octavo.wire.messages import (
     AbortRequests,
     ClientMessage,
     ControlCall,
@@ -25,12 +31,6 @@ from octavo.core.messages import (
     Failed,
     Hello,
 )
-from octavo.core.request import Client, Request
-from octavo.core.scheduler import ScheduledStep, Scheduler
-from octavo.core.unreadable import failed_requests
-from octavo.errors import ConfigError, ValidationError
-from octavo.executor.base import Executor
-from octavo.executor.step import StepOutput
 
 logger = logging.getLogger(__name__)
 

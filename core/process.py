@@ -23,10 +23,10 @@ from octavo import envs
 from octavo.config import EngineConfig
 from octavo.core.bootstrap import Bootstrap, read_bootstrap
 from octavo.core.core_io import CoreIO, Stop
-from octavo.core.messages import WIRE_VERSION, Failed, Progress, Ready
 from octavo.core.transport import remove_socket_directory
 from octavo.errors import OctavoError
 from octavo.log_format import make_formatter
+from octavo.wire.messages import WIRE_VERSION, Failed, Progress, Ready
 
 if TYPE_CHECKING:
     from octavo.core.engine_core import EngineCore
@@ -173,7 +173,7 @@ def _import_executor() -> Callable[[EngineConfig], Executor]:
 
     def import_it() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # as in all threads: see DeathWatch
-        from octavo.executor.base import import_ahead
+        from octavo.executor.choice import import_ahead
 
         import_ahead()
 
@@ -183,7 +183,7 @@ def _import_executor() -> Callable[[EngineConfig], Executor]:
 
     def make(config: EngineConfig) -> Executor:
         imported.result()
-        from octavo.executor.base import make_executor
+        from octavo.executor.choice import make_executor
 
         return make_executor(config)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import enum
 
 from octavo.core.kv_cache.hashing import ExtraKey
-from octavo.core.messages import EngineRequest, Event, EventKind, NewTokens, RequestUpdate
 from octavo.core.repetition import RepetitionWatch
 from octavo.core.stats import Counters
+from octavo.wire.messages import EngineRequest, Event, EventKind, NewTokens, RequestUpdate
 
 
 class RequestStatus(enum.IntEnum):

@@ -8,10 +8,10 @@ import time
 from typing import Literal
 
 from octavo.core.kv_cache.manager import KVCacheManager
-from octavo.core.messages import EventKind, FinishReason, RequestUpdate
 from octavo.core.request import Request, RequestStatus
 from octavo.core.request_queue import make_queue
 from octavo.core.stats import Counters
+from octavo.wire.messages import EventKind, FinishReason, RequestUpdate
 
 logger = logging.getLogger(__name__)
 

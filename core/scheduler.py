@@ -21,12 +21,12 @@ from octavo.config import EngineConfig
 from octavo.core.admission import GrowthReserve
 from octavo.core.kv_cache.manager import KVCacheManager
 from octavo.core.kv_cache.prefix import Prefix
-from octavo.core.messages import EventKind
 from octavo.core.request import Request
 from octavo.core.request_table import RequestTable
 from octavo.core.stats import Counters
 from octavo.core.step_results import StepResults
 from octavo.executor.step import NewRequest, StepInput, StepOutput
+from octavo.wire.messages import EventKind
 
 
 @dataclass(slots=True)

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import zmq
 
-from octavo.core.messages import WIRE_VERSION, CoreMessage, Failed, Progress
 from octavo.core.transport import Frames, MessageEncoder
+from octavo.wire.messages import WIRE_VERSION, CoreMessage, Failed, Progress
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from octavo.core.messages import SchedulerStats
+from octavo.wire.messages import SchedulerStats
 
 
 @dataclass(slots=True)

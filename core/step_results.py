@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from octavo.core.messages import EventKind, RequestUpdate
 from octavo.core.request import Request
 from octavo.core.request_table import RequestTable
 from octavo.core.stopping import check_stop
-from octavo.executor.step import StepOutput, TokenLogprobs
+from octavo.executor.step import StepOutput
+from octavo.wire.logprobs import TokenLogprobs
+from octavo.wire.messages import EventKind, RequestUpdate
 
 if TYPE_CHECKING:
     from octavo.core.scheduler import ScheduledStep

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from octavo.core.messages import FinishReason
 from octavo.core.request import Request
+from octavo.wire.messages import FinishReason
 
 
 class Stop(NamedTuple):

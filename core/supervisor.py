@@ -11,9 +11,9 @@ from collections import deque
 from octavo import envs
 from octavo.core.client import CoreClient, CoreLostError
 from octavo.core.death import Death, OomKills, judge
-from octavo.core.messages import Ready
 from octavo.core.waiting_core import WaitingCore
 from octavo.errors import EngineDeadError, EngineStartError
+from octavo.wire.messages import Ready
 
 logger = logging.getLogger(__name__)
 

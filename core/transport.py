@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 import zmq
 
-from octavo.core.messages import ClientMessage, CoreMessage
+from octavo.wire.messages import ClientMessage, CoreMessage
 
 logger = logging.getLogger(__name__)
 

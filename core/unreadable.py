@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from octavo.core.messages import ControlReply, CoreOutputs, FinishReason, RequestUpdate
 from octavo.core.transport import Frame, WireError
+from octavo.wire.messages import ControlReply, CoreOutputs, FinishReason, RequestUpdate
 
 
 def answer_to_client(frames: Sequence[Frame], error: WireError) -> CoreOutputs | ControlReply | None:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from octavo import envs
-from octavo.foreign_envs import core_environment
+from octavo.config.foreign_envs import core_environment
 from octavo.owner import Owner
 
 CORE_COMMAND = (sys.executable, "-P", "-m", "octavo.core.process")

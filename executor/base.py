@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import importlib
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -88,19 +87,3 @@ class Executor(abc.ABC):
     @abc.abstractmethod
     def shutdown(self) -> None:
         """Stop and give the memory back. May be called twice."""
-
-
-def import_ahead() -> None:
-    """Import what any executor in this process will need, so that a core can do it before it knows its configuration."""
-    from octavo.executor.import_torch import import_torch
-
-    import_torch()
-    importlib.import_module("octavo.executor.worker")
-    importlib.import_module("octavo.executor.loader")
-
-
-def make_executor(config: EngineConfig) -> Executor:
-    """The executor that `config.device.executor` names, imported only now."""
-    from octavo.executor.uniproc import UniprocExecutor
-
-    return UniprocExecutor(config)

@@ -9,7 +9,7 @@ import torch
 
 from octavo.cache_groups import BlockDemand, CacheLayout, CacheSpec, LayerPlace, plan_layout
 from octavo.config import EngineConfig
-from octavo.early_checks import bytes_per_block, checked_length, shown_bytes
+from octavo.config.early_checks import bytes_per_block, checked_length, shown_bytes
 from octavo.errors import ConfigError
 from octavo.executor.attention import KVCache
 from octavo.kernels import host_memory

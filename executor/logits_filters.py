@@ -15,7 +15,7 @@ import torch
 
 from octavo.executor.input_batch import InputBatch
 from octavo.executor.transfer import to_device
-from octavo.params import SamplingSpec
+from octavo.wire.sampling_spec import SamplingSpec
 
 Ids = npt.NDArray[np.int64]
 

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from octavo.executor.step import TokenLogprobs
 from octavo.executor.transfer import to_device, to_host
 from octavo.kernels import ops
+from octavo.wire.logprobs import TokenLogprobs
 
 SCRATCH_BYTES = 192 << 20
 """Working memory for one chunk of rows."""

@@ -11,7 +11,7 @@ import torch
 from octavo.executor.input_batch import InputBatch
 from octavo.executor.logits_filters import Edits, LogitsFilter
 from octavo.executor.transfer import to_device
-from octavo.params import SamplingSpec
+from octavo.wire.sampling_spec import SamplingSpec
 
 
 class Penalties(LogitsFilter):

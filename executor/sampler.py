@@ -27,10 +27,10 @@ from octavo.executor.logprobs import score_sampled
 from octavo.executor.penalties import Penalties
 from octavo.executor.rng import uniforms
 from octavo.executor.sampling_rows import SamplingRows
-from octavo.executor.step import TokenLogprobs
 from octavo.executor.transfer import to_device, to_host
 from octavo.kernels import ops
-from octavo.params import SamplingSpec
+from octavo.wire.logprobs import TokenLogprobs
+from octavo.wire.sampling_spec import SamplingSpec
 
 Rows = npt.NDArray[np.int64]
 

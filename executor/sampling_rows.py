@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from octavo.executor.rng import keys_of
-from octavo.params import SamplingSpec
+from octavo.wire.sampling_spec import SamplingSpec
 
 
 class SamplingRows:

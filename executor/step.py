@@ -7,9 +7,9 @@ joins (or joins again after a preemption); from then on by id, with its new bloc
 from __future__ import annotations
 
 import msgspec
-import numpy as np
 
-from octavo.params import SamplingSpec
+from octavo.wire.logprobs import TokenLogprobs
+from octavo.wire.sampling_spec import SamplingSpec
 
 
 class NewRequest(msgspec.Struct):
@@ -48,20 +48,6 @@ class StepInput(msgspec.Struct):
     uncomputed samples one more. Its tokens may include the one sampled in the step before, which only the worker knows yet."""
     total_num_tokens: int
     """Sum of num_tokens."""
-
-
-class TokenLogprobs(msgspec.Struct, array_like=True):
-    """Log-probabilities for consecutive tokens of one request.
-
-    Shapes: [T, 1 + K], column 0 being the sampled (or prompt) token, then the top K (or the ids asked for).
-    """
-
-    token_ids: np.ndarray
-    """int32 [T, 1 + K]"""
-    logprobs: np.ndarray
-    """float32 [T, 1 + K]"""
-    ranks: np.ndarray
-    """int32 [T]; 1 = the token at column 0 was the most likely one."""
 
 
 class StepOutput(msgspec.Struct):

@@ -22,7 +22,7 @@ from octavo.executor.model_runner import Model, ModelRunner
 from octavo.executor.step import NewRequest, StepInput, StepOutput
 from octavo.executor.worker_calls import WORKER_CALLS, Profiler
 from octavo.kernels import ops
-from octavo.params import SamplingSpec
+from octavo.wire.sampling_spec import SamplingSpec
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from octavo.config import EngineArgs, EngineConfig
-from octavo.core.messages import CoreOutputs, EngineRequest, Progress, Ready
 from octavo.core.waiting_core import WaitingCore
 from octavo.errors import (
     EngineDeadError,
@@ -39,14 +38,15 @@ from octavo.frontend.output_pump import pump_core
 from octavo.frontend.recovery import Recovery, fingerprint
 from octavo.frontend.request_state import RequestState
 from octavo.frontend.stats import StatLogger, TokenCounts
+from octavo.frontend.text_checks import check_unicode
 from octavo.frontend.tokenization import tokenized_prompt
 from octavo.frontend.tokenizer import Tokenizer, load_tokenizer
-from octavo.frontend.tokenizer_pool import check_unicode
 from octavo.inputs import PromptType
 from octavo.not_served import ASYNC_LLM_METHODS, check_arguments, refusing
 from octavo.outputs import RequestOutput
 from octavo.owner import Owner
 from octavo.params import SamplingParams
+from octavo.wire.messages import CoreOutputs, EngineRequest, Progress, Ready
 
 if TYPE_CHECKING:
     from octavo.core.client import CoreClient

@@ -17,7 +17,7 @@ import jinja2
 from octavo.errors import ConfigError, ValidationError
 from octavo.frontend import template_budget, template_sandbox
 from octavo.frontend.chat_messages import check_roles, normalized_messages, plain
-from octavo.frontend.tokenizer_pool import check_unicode
+from octavo.frontend.text_checks import check_unicode
 
 if TYPE_CHECKING:
     from octavo.frontend.tokenizer import Tokenizer

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import msgspec
 
-from octavo.core.messages import EngineRequest
 from octavo.frontend.input_processor import ProcessedInput
-from octavo.params import SamplingSpec
+from octavo.wire.messages import EngineRequest
+from octavo.wire.sampling_spec import SamplingSpec
 
 _MASK = 2**64 - 1
 

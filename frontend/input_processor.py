@@ -12,12 +12,14 @@ from typing import Any
 
 from octavo.config import EngineConfig, ModelConfig
 from octavo.errors import ValidationError
+from octavo.frontend.text_checks import check_prompt_length, check_unicode
 from octavo.frontend.tokenizer import Tokenizer
-from octavo.frontend.tokenizer_pool import TokenizerPool, check_prompt_length, check_unicode
-from octavo.generation_config import sampling_defaults
+from octavo.frontend.tokenizer_pool import TokenizerPool
 from octavo.inputs import PromptType
 from octavo.not_served import PROMPT_KEYS, refusal
-from octavo.params import MAX_BAD_WORDS, SamplingParams, SamplingSpec
+from octavo.params import MAX_BAD_WORDS, SamplingParams
+from octavo.sources.generation_config import sampling_defaults
+from octavo.wire.sampling_spec import SamplingSpec
 
 MAX_BAD_WORD_SEQUENCES = MAX_BAD_WORDS
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from octavo.core.messages import EngineRequest
 from octavo.frontend.request_state import RequestState
 from octavo.frontend.sequence_output import SequenceOutput
+from octavo.wire.messages import EngineRequest
 
 
 @dataclass(slots=True, eq=False)

@@ -6,8 +6,8 @@ import logging
 import time
 
 from octavo import envs
-from octavo.core.messages import SchedulerStats
 from octavo.frontend.stats import IterationStats
+from octavo.wire.messages import SchedulerStats
 
 logger = logging.getLogger(__name__)
 

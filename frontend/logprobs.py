@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from itertools import repeat
 from typing import Any, NamedTuple
 
-from octavo.executor.step import TokenLogprobs
 from octavo.flat_logprobs import FlatLogprobs
 from octavo.outputs import Logprob
+from octavo.wire.logprobs import TokenLogprobs
 
 TokenText = Callable[[int], str]
 

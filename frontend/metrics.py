@@ -14,9 +14,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from octavo.config import EngineConfig
-from octavo.core.messages import Ready, SchedulerStats
 from octavo.frontend.process_usage import process_usage
 from octavo.frontend.stats import FinishedRequest, IterationStats
+from octavo.wire.messages import Ready, SchedulerStats
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "octavo"

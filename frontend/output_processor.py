@@ -9,7 +9,13 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from octavo.core.messages import (
+from octavo.errors import EngineDeadError, RequestFailedError
+from octavo.frontend.admission import Admission
+from octavo.frontend.live_sequence import LiveSequence
+from octavo.frontend.request_state import RequestState
+from octavo.frontend.sequence_output import SequenceOutput
+from octavo.frontend.stats import FinishedRequest, IterationStats, StatLogger
+from octavo.wire.messages import (
     CoreOutputs,
     EngineRequest,
     EventKind,
@@ -18,12 +24,6 @@ from octavo.core.messages import (
     RequestUpdate,
     SchedulerStats,
 )
-from octavo.errors import EngineDeadError, RequestFailedError
-from octavo.frontend.admission import Admission
-from octavo.frontend.live_sequence import LiveSequence
-from octavo.frontend.request_state import RequestState
-from octavo.frontend.sequence_output import SequenceOutput
-from octavo.frontend.stats import FinishedRequest, IterationStats, StatLogger
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, NoReturn
 
-from octavo.core.messages import CoreOutputs
+from octavo.wire.messages import CoreOutputs
 
 if TYPE_CHECKING:
     from octavo.core.client import CoreClient

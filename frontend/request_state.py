@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from octavo.core.messages import EventKind, RequestUpdate
-from octavo.executor.step import TokenLogprobs
 from octavo.flat_logprobs import FlatLogprobs
 from octavo.frontend.collector import Collector
 from octavo.frontend.fan_out import FanOut
@@ -14,6 +12,8 @@ from octavo.frontend.sequence_output import SequenceOutput
 from octavo.frontend.tokenizer import Tokenizer
 from octavo.outputs import CompletionOutput, LogprobsOnePosition, PromptLogprobs, RequestMetrics, RequestOutput
 from octavo.params import RequestOutputKind
+from octavo.wire.logprobs import TokenLogprobs
+from octavo.wire.messages import EventKind, RequestUpdate
 
 _SEQUENCES_PER_TURN = 1024
 """Sequences whose outputs are made before other tasks of the event loop get their turn (some milliseconds)."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from array import array
 
-from octavo.core.messages import FinishReason, RequestUpdate
 from octavo.flat_logprobs import FlatLogprobs
 from octavo.frontend.detokenizer import Detokenizer
 from octavo.frontend.logprobs import TokenText, extend_positions
 from octavo.frontend.stop_strings import StopMatcher
 from octavo.outputs import CompletionOutput, LogprobsOnePosition, SampleLogprobs
 from octavo.params import RequestOutputKind, SamplingParams
+from octavo.wire.messages import FinishReason, RequestUpdate
 
 _Logprobs = list[LogprobsOnePosition] | FlatLogprobs
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from octavo.core.messages import SchedulerStats
 from octavo.outputs import RequestMetrics
+from octavo.wire.messages import SchedulerStats
 
 
 @dataclass(slots=True)

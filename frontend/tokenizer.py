@@ -138,17 +138,6 @@ class Tokenizer:
         longest = max(map(len, self._backend.get_vocab(with_added_tokens=True)), default=1)
         return longest if _keeps_every_character(self._backend) else longest * _SHRINKING_MARGIN
 
-    def apply_chat_template(self, messages: Sequence[Mapping[str, Any]], *, tokenize: bool = False, **options: Any) -> Any:
-        """Render a conversation with the model's own template: text, or token ids with tokenize=True.
-
-        Raises:
-            ValidationError: the model has no template, or the template refuses the conversation.
-        """
-        from octavo.frontend.chat_template import ChatTemplate
-
-        text = ChatTemplate.from_tokenizer(self).render(messages, **options)
-        return self.encode(text, add_special_tokens=False) if tokenize else text
-
     def _named_id(self, name: str) -> int | None:
         token = self.special_tokens.get(name)
         return None if token is None else self._backend.token_to_id(token)

@@ -18,10 +18,10 @@ from functools import partial
 from pathlib import Path
 
 from octavo import envs
-from octavo.early_checks import writing_into
+from octavo.config.early_checks import writing_into
 from octavo.errors import ConfigError
 from octavo.frontend.gguf_tokenizer.convert import convert_gguf, warn_of_unknown
-from octavo.gguf_file import GGUFFile, read_gguf
+from octavo.sources.gguf_file import GGUFFile, read_gguf
 
 logger = logging.getLogger(__name__)
 

@@ -16,6 +16,7 @@ from typing import ParamSpec, TypeVar
 
 from octavo.errors import ValidationError
 from octavo.frontend import heap
+from octavo.frontend.text_checks import CONTEXT_LENGTH_EXCEEDED, check_prompt_length, check_unicode
 from octavo.frontend.tokenizer import Tokenizer
 
 P = ParamSpec("P")
@@ -33,7 +34,6 @@ _PIECE = 64_000
 _USUAL_CHARS_PER_TOKEN = 4
 _CUT_SURPLUS = 1.1
 """Cutting a text into pieces makes a few tokens more; never a tenth more."""
-CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
 
 
 class CancelledWorkError(Exception):
@@ -218,34 +218,6 @@ class TokenizerPool:
 
     def _executor(self, size: int) -> Executor:
         return self._long_thread if size > _LONG else self._threads
-
-
-def check_prompt_length(num_tokens: int, max_model_len: int, parameter: str = "prompt") -> None:
-    """Refuse a prompt that leaves no room in the context for a token of output.
-
-    Raises:
-        ValidationError: naming `parameter`.
-    """
-    if num_tokens >= max_model_len:
-        raise ValidationError(
-            f"This model's maximum context length is {max_model_len} tokens, but the {parameter} has {num_tokens}; "
-            f"shorten the {parameter} so that at least one token can be generated.",
-            parameter=parameter,
-            value=num_tokens,
-            code=CONTEXT_LENGTH_EXCEEDED,
-        )
-
-
-def check_unicode(name: str, text: str) -> None:
-    """Refuse text that cannot be sent anywhere: half of a surrogate pair.
-
-    Raises:
-        ValidationError: naming `name`.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValidationError(f"{name} is not valid Unicode: {error.reason}.", parameter=name, value=text) from None
 
 
 def _encoded(tokenizer: Tokenizer, text: str, add_special_tokens: bool, parameter: str) -> list[int]:

@@ -57,7 +57,7 @@ def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
 @pytest.fixture(scope="session")
 def smollm2() -> str:
     """Path of the default model's file on this machine; downloaded when it is not there yet."""
-    from octavo.model_source import DEFAULT_MODEL, find_model
+    from octavo.sources.model_source import DEFAULT_MODEL, find_model
 
     return find_model(DEFAULT_MODEL).path
 

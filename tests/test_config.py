@@ -15,20 +15,16 @@ import msgspec
 import pytest
 
 from octavo import envs
-from octavo.config import (
-    EngineArgs,
-    EngineConfig,
-    available_cpus,
-    model_context_length,
-    parse_bytes,
-    parse_length,
-)
-from octavo.early_checks import writing_into
+from octavo.config import EngineArgs, EngineConfig
+from octavo.config.early_checks import writing_into
+from octavo.config.foreign_args import FOREIGN_ARGS, check_foreign
+from octavo.config.machine import available_cpus
+from octavo.config.resolve import model_context_length
+from octavo.config.sizes import parse_bytes, parse_length
 from octavo.errors import ConfigError
-from octavo.foreign_args import FOREIGN_ARGS, check_foreign
 from octavo.frontend.input_processor import default_sampling_params
-from octavo.hf_config import with_overrides
-from octavo.rope import rope_parameters
+from octavo.sources.hf_config import with_overrides
+from octavo.sources.rope import rope_parameters
 
 
 def make(model: Path, **options: Any) -> EngineConfig:
@@ -212,8 +208,8 @@ def test_unknown_argument() -> None:
 
 
 def test_arguments_without_effect_say_so_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    caplog.set_level(logging.WARNING, logger="octavo.foreign_args")
-    monkeypatch.setattr("octavo.foreign_args._told", set())
+    caplog.set_level(logging.WARNING, logger="octavo.config.foreign_args")
+    monkeypatch.setattr("octavo.config.foreign_args._told", set())
     foreign = {"compilation_config": 3, "attention_backend": "FLASH_ATTN", "optimization_level": 2, "enforce_eager": False}
     for _ in range(2):
         args = EngineArgs.from_kwargs(model="m", trust_remote_code=True, tensor_parallel_size=1, **foreign)
@@ -300,7 +296,7 @@ def test_overrides_of_the_config_are_an_object() -> None:
 
 
 def test_quantization_is_for_a_cpu(tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("octavo.early_checks._CUDA_DEVICES", ("/",))
+    monkeypatch.setattr("octavo.config.early_checks._CUDA_DEVICES", ("/",))
     args = EngineArgs(model=str(tiny_model_dir), device="cpu", quantization="int8")
     assert args.create_engine_config().model.quantization == "int8"
     for changes, problem in (({"quantization": "int5"}, "must be one of int8, gguf"), ({"device": "cuda"}, "--device cpu")):
@@ -366,7 +362,7 @@ def test_unknown_environment_variable() -> None:
 def test_options_are_checked_before_the_model_is_looked_for(
     options: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("octavo.early_checks._CUDA_DEVICES", ())
+    monkeypatch.setattr("octavo.config.early_checks._CUDA_DEVICES", ())
     with pytest.raises(ConfigError, match=words):
         make(Path("/no/such/model"), **options)
 

@@ -9,8 +9,8 @@ import pytest
 
 from octavo import envs
 from octavo.config import EngineArgs
+from octavo.config.foreign_envs import READ_AS, WITHOUT_EFFECT, core_environment, report_lines
 from octavo.errors import ConfigError
-from octavo.foreign_envs import READ_AS, WITHOUT_EFFECT, core_environment, report_lines
 from octavo.frontend.server.options import ServerOptions
 
 NAMED = """

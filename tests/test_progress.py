@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from octavo import default_model, progress
+from octavo import progress
+from octavo.sources import default_model
 
 DOWNLOAD = """
 import os, sys, time

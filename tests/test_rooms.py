@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -28,13 +28,11 @@ MAY_IMPORT = {
 }
 """Imports point one way only; nobody but the tools themselves imports tools."""
 
-WIRE_TYPES = {"octavo.executor.step.TokenLogprobs"}
-"""Structs that are part of the core's messages, and so of the frontend's vocabulary."""
-
 HEAVY = {"torch", "transformers"}
-WIRE = {f"core/{name}.py" for name in ("messages", "transport", "client")}
+WIRE = {f"core/{name}.py" for name in ("transport", "client")}
 PICKLES = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
 MARKS = ("TO" + "DO", "FIX" + "ME", "XXX")
+TYPE_CHECKING = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 LONGEST_FILE = 550
 LONGEST_FUNCTION = 60
 
@@ -48,7 +46,7 @@ def imports_point_one_way(path: Path, tree: ast.Module) -> Iterator[str]:
     for node in nodes:
         for name in imported(node, path):
             target = room_of(name)
-            if target is not None and target not in MAY_IMPORT[room] and name not in WIRE_TYPES:
+            if target is not None and target not in MAY_IMPORT[room]:
                 yield f"line {node.lineno} imports {name}, but {room}/ may import only {sorted(MAY_IMPORT[room])}"  # type: ignore[attr-defined]
 
 
@@ -141,6 +139,50 @@ def test_rule_finds_what_it_forbids(rule: Rule, tmp_path: Path, monkeypatch: pyt
     assert list(rule(path, ast.parse(path.read_text())))
 
 
+def test_no_module_imports_itself_through_others() -> None:
+    """Imports inside functions count; those for type checkers alone do not."""
+    files = {module_name(path): path for room in ROOMS for path in (ROOT / room).rglob("*.py")}
+    graph = {name: {target for target in imported_modules(path, files) if target != name} for name, path in files.items()}
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == [["b", "c"]]
+    assert not circles(graph)
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Sets of names that all reach each other."""
+    reached = {name: reachable(graph, name) for name in graph}
+    groups = {tuple(sorted({name, *(other for other in reached[name] if name in reached[other])})) for name in graph}
+    return sorted(list(group) for group in groups if len(group) > 1)
+
+
+def reachable(graph: dict[str, set[str]], start: str) -> set[str]:
+    seen: set[str] = set()
+    waiting = [start]
+    while waiting:
+        fresh = graph[waiting.pop()] - seen
+        seen |= fresh
+        waiting += fresh
+    return seen
+
+
+def imported_modules(path: Path, files: Collection[str]) -> Iterator[str]:
+    for node in at_run_time(parsed(path)):
+        for name in imported(node, path):
+            if (ROOT / f"{name.removeprefix('octavo.').replace('.', '/')}.pyi").exists():
+                continue  # a compiled module, not its package
+            while name and name not in files:  # what is imported may be a name inside a module
+                name = name.rpartition(".")[0]
+            if name:
+                yield name
+
+
+def at_run_time(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those for type checkers."""
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test) in TYPE_CHECKING):
+            yield child
+            yield from at_run_time(child)
+
+
 @pytest.mark.parametrize("module", ["octavo.frontend.server.run", "octavo.frontend.llm", "octavo.core.client", "octavo.config"])
 def test_frontend_process_loads_no_torch(module: str) -> None:
     """The same at run time, through everything a module imports: the frontend's memory and start-up depend on it."""
@@ -191,7 +233,7 @@ def module_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
     """Statements that run at import time, those inside if, try, with and classes included."""
     for node in body:
         yield node
-        type_checking = isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+        type_checking = isinstance(node, ast.If) and ast.unparse(node.test) in TYPE_CHECKING
         if type_checking or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         for name in ("body", "orelse", "finalbody"):

@@ -7,7 +7,7 @@ import math
 import random
 from dataclasses import dataclass
 
-from octavo.config import option
+from octavo.config.option import option
 from octavo.errors import ConfigError
 
 

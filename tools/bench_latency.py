@@ -14,9 +14,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from octavo.config import EngineArgs, option
+from octavo.config import EngineArgs
+from octavo.config.flags import Parser, add_flags, add_foreign, split
+from octavo.config.option import option
 from octavo.errors import ConfigError
-from octavo.flags import Parser, add_flags, add_foreign, split
 from octavo.params import SamplingParams
 from octavo.tools.metrics import percentile
 

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from octavo.config import option
-from octavo.flags import Parser, add_flags
-from octavo.model_source import DEFAULT_MODEL
+from octavo.config.flags import Parser, add_flags
+from octavo.config.option import option
+from octavo.sources.model_source import DEFAULT_MODEL
 from octavo.tools import bench_serve
 from octavo.tools.server_process import free_port
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from octavo.config import EngineArgs, option
+from octavo.config import EngineArgs
+from octavo.config.flags import Parser, add_flags, add_foreign, split
+from octavo.config.option import option
 from octavo.errors import ConfigError
-from octavo.flags import Parser, add_flags, add_foreign, split
 from octavo.params import SamplingParams
 from octavo.tools.tokenization import BenchTokenizer
 

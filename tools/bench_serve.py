@@ -14,8 +14,8 @@ from typing import Any
 import aiohttp
 from tqdm import tqdm
 
+from octavo.config.flags import Parser, add_flags, split
 from octavo.errors import ConfigError
-from octavo.flags import Parser, add_flags, split
 from octavo.frontend.cli.reaching import why_unreachable
 from octavo.frontend.cli.terminal_text import printable
 from octavo.tools.arrivals import ArrivalOptions, arrival_times

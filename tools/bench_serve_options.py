@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from octavo.config import option
+from octavo.config.option import option
 from octavo.errors import ConfigError
 from octavo.frontend.cli.address import Address, parse_address
 from octavo.tools.arrivals import ArrivalOptions

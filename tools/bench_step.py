@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from octavo.config import EngineArgs, option
+from octavo.config import EngineArgs
+from octavo.config.flags import Parser, add_flags, add_foreign, split
+from octavo.config.option import option
 from octavo.errors import ConfigError
-from octavo.flags import Parser, add_flags, add_foreign, split
 from octavo.tools.bench_serve_options import numbers
 from octavo.tools.measured import circumstances, facts_table
 from octavo.tools.plot import check_plot_path, write_charts

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from octavo import envs
 from octavo.config import EngineArgs
-from octavo.flags import Flag, flags_of
-from octavo.foreign_envs import READ_AS, WITHOUT_EFFECT
+from octavo.config.flags import Flag, flags_of
+from octavo.config.foreign_envs import READ_AS, WITHOUT_EFFECT
 from octavo.frontend.cli.chat import ChatOptions
 from octavo.frontend.cli.complete import CompleteOptions
 from octavo.frontend.cli.main import COMMANDS
 from octavo.frontend.cli.models import ModelsOptions
 from octavo.frontend.cli.run import RunOptions
 from octavo.frontend.server.options import ServerOptions
-from octavo.short_names import SHORT_NAMES
+from octavo.sources.short_names import SHORT_NAMES
 from octavo.tools.arrivals import ArrivalOptions
 from octavo.tools.bench_latency import LatencyOptions
 from octavo.tools.bench_perplexity import PerplexityOptions

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from octavo.config import option
+from octavo.config.option import option
 from octavo.errors import ConfigError
-from octavo.model_source import DEFAULT_MODEL
+from octavo.sources.model_source import DEFAULT_MODEL
 from octavo.tools.bench_serve_options import pair
 from octavo.tools.plot import check_plot_path
 

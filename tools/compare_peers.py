@@ -22,8 +22,8 @@ from typing import Any
 import aiohttp
 from tqdm import tqdm
 
+from octavo.config.flags import Parser, add_flags
 from octavo.errors import OctavoError
-from octavo.flags import Parser, add_flags
 from octavo.tools.bar_chart import write_comparison
 from octavo.tools.bench_serve import drive
 from octavo.tools.client import ENDPOINTS, Target, make_session

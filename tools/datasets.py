@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from octavo.config import option
+from octavo.config.option import option
 from octavo.errors import ConfigError
 from octavo.tools.tokenization import BenchTokenizer
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from octavo.available_memory import read_system_file
-from octavo.config import available_cpus
+from octavo.config.machine import available_cpus
 from octavo.version import __version__
 
 _SECRET = ("--api-key", "--header", "--hf-token")

@@ -19,10 +19,9 @@ from octavo.config import EngineArgs, EngineConfig
 from octavo.core.client import CoreClient
 from octavo.core.core_io import CoreIO
 from octavo.core.engine_core import EngineCore
-from octavo.core.messages import WIRE_VERSION, CoreMessage, CoreOutputs, Ready
 from octavo.core.transport import Addresses, make_socket_directory, remove_socket_directory
 from octavo.errors import ConfigError
-from octavo.executor.base import make_executor
+from octavo.executor.choice import make_executor
 from octavo.executor.uniproc import UniprocExecutor
 from octavo.frontend.async_llm import AsyncLLM
 from octavo.frontend.metrics import PrometheusStats
@@ -38,6 +37,7 @@ from octavo.inputs import TokensPrompt
 from octavo.outputs import RequestOutput
 from octavo.params import RequestOutputKind, SamplingParams
 from octavo.tools.step_clock import ForwardClock, StepClock
+from octavo.wire.messages import WIRE_VERSION, CoreMessage, CoreOutputs, Ready
 
 
 class _EventSink:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from octavo.errors import ConfigError
-from octavo.model_source import find_model
+from octavo.sources.model_source import find_model
 
 # Share of the vocabulary that random prompts are drawn from, at least.
 ENOUGH = 0.05

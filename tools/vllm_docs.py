@@ -8,14 +8,14 @@ from itertools import groupby
 from pathlib import Path
 
 from octavo import not_served
-from octavo.config import flag_name
-from octavo.foreign_args import FOREIGN_ARGS, FOREIGN_VALUES
-from octavo.foreign_flags import FOREIGN_FLAGS, SERVED_FLAGS
+from octavo.config.foreign_args import FOREIGN_ARGS, FOREIGN_VALUES
+from octavo.config.foreign_flags import FOREIGN_FLAGS, SERVED_FLAGS
+from octavo.config.option import flag_name
 
 HEADER = """\
 # Coming from vLLM
 
-*The lists are made from `octavo/not_served.py`, `octavo/foreign_args.py` and `octavo/foreign_flags.py` by `make docs`; do not edit.*
+*The lists are made from `octavo/not_served.py`, `octavo/config/foreign_args.py` and `octavo/config/foreign_flags.py` by `make docs`; do not edit.*
 
 Scripts and clients written for vLLM run with `octavo` in the place of `vllm`: `LLM`, `AsyncLLM`, `LLMEngine`, `EngineArgs`,
 `SamplingParams` and the outputs have vLLM's names, defaults and ranges, the server its endpoints, fields, null fields and metrics (under

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 
 from octavo.errors import ConfigError
-from octavo.rope import Rope
+from octavo.sources.rope import Rope
 
 
 def cos_sin_table(rope: Rope | None, head_dim: int, length: int) -> torch.Tensor:
@@ -22,7 +22,7 @@ def cos_sin_table(rope: Rope | None, head_dim: int, length: int) -> torch.Tensor
     Without parameters nothing is rotated (rot = 2, angle 0), for layers without position embedding.
 
     Args:
-        rope: as `octavo.rope.rope_parameters` returns them, which has checked them.
+        rope: as `octavo.sources.rope.rope_parameters` returns them, which has checked them.
         head_dim: values a head.
         length: number of positions.
 

@@ -13,9 +13,9 @@ import torch
 from octavo.errors import ConfigError
 from octavo.executor.layers.weights import Matrix, Slot
 from octavo.executor.loader.gguf_blocks import dequantize
-from octavo.ggml_types import BLOCKS
-from octavo.gguf_file import GGUFFile, GGUFTensor, read_gguf
 from octavo.kernels.blocks import BLOCK_KINDS, BlockKind
+from octavo.sources.ggml_types import BLOCKS
+from octavo.sources.gguf_file import GGUFFile, GGUFTensor, read_gguf
 
 _SLAB = 1 << 18
 """Values dequantized at once: their float32 form stays in a core's cache until it is converted."""
@@ -27,7 +27,7 @@ _NORM_PLUS_ONE = {"gemma", "gemma2"}
 """Architectures whose norm weights are stored with 1 added."""
 
 _IN_CONFIG = {"rope_freqs", "rope_factors_long", "rope_factors_short"}
-"""Tensors that `octavo.gguf_config` has put into the configuration."""
+"""Tensors that `octavo.sources.gguf_config` has put into the configuration."""
 
 _OUTSIDE = ("model.embed_tokens", "model.norm", "lm_head")
 _SPLIT = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.gate_proj", "mlp.up_proj")

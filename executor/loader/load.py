@@ -19,7 +19,7 @@ from octavo.executor.loader.dummy import DummyCheckpoint
 from octavo.executor.loader.safetensors import SafetensorsCheckpoint
 from octavo.executor.models.decoder import DecoderModel
 from octavo.executor.models.registry import build_model
-from octavo.safetensors_file import SUPERFLUOUS
+from octavo.sources.safetensors_file import SUPERFLUOUS
 
 logger = logging.getLogger(__name__)
 

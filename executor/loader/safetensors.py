@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from octavo.errors import ConfigError
-from octavo.safetensors_file import StoredTensor, check_readable, read_tensors
+from octavo.sources.safetensors_file import StoredTensor, check_readable, read_tensors
 
 _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 

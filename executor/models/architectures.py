@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from octavo.executor.models.options import DecoderOptions, HfConfig, base_options, given
-from octavo.hf_config import DEFAULT_HEAD_DIM
-from octavo.layer_windows import layer_windows, rotated_layers
-from octavo.rope import rope_parameters, unified
+from octavo.sources.hf_config import DEFAULT_HEAD_DIM
+from octavo.sources.layer_windows import layer_windows, rotated_layers
+from octavo.sources.rope import rope_parameters, unified
 
 
 def llama(config: HfConfig) -> DecoderOptions:

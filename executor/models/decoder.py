@@ -10,7 +10,7 @@ import torch
 
 from octavo.cache_groups import specs_of_windows
 from octavo.config import ModelConfig
-from octavo.early_checks import shown_bytes
+from octavo.config.early_checks import shown_bytes
 from octavo.errors import ConfigError
 from octavo.executor.attention import AttentionMetadata, KVCache
 from octavo.executor.layers.attention import Attention, AttentionShape
@@ -27,7 +27,7 @@ from octavo.executor.models.options import DecoderOptions
 from octavo.kernels.compile import compile_program
 from octavo.kernels.program import CacheRef, Program, Value
 from octavo.kernels.step import Runnable
-from octavo.rope import Rope
+from octavo.sources.rope import Rope
 
 _TABLE_COPIES = 3
 """Tables of rotations that lie in memory at once while one is made: angles, their cosines and sines, both joined."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 from typing import Any, NoReturn
 
-from octavo.hf_config import ARCHITECTURE_PLUGINS, known_architectures
+from octavo.sources.hf_config import ARCHITECTURE_PLUGINS, known_architectures
 
 
 class _ModelRegistry:

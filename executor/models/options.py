@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from octavo.errors import ConfigError
 from octavo.executor.layers.attention import QKNorm
-from octavo.rope import Rope, rope_parameters
+from octavo.sources.rope import Rope, rope_parameters
 
 HfConfig = dict[str, Any]
 """config.json."""

@@ -16,7 +16,7 @@ from octavo.errors import ConfigError
 from octavo.executor.models import architectures
 from octavo.executor.models.decoder import DecoderModel
 from octavo.executor.models.options import DecoderOptions, HfConfig
-from octavo.hf_config import ARCHITECTURE_PLUGINS, add_architecture, known_architectures
+from octavo.sources.hf_config import ARCHITECTURE_PLUGINS, add_architecture, known_architectures
 
 Factory = Callable[[EngineConfig, torch.device], DecoderModel]
 """Builds a model with uninitialized weights for the loader to fill."""

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from octavo.config import option
-from octavo.flags import Parser, add_flags
+from octavo.config.flags import Parser, add_flags
+from octavo.config.option import option
 from octavo.frontend.cli import utf8
 from octavo.frontend.cli.connection import ConnectionOptions
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from octavo.config import flag_name
+from octavo.config.flags import Parser
+from octavo.config.option import flag_name
 from octavo.errors import ConfigError
-from octavo.flags import Parser
 from octavo.frontend.server.options import PROTECTING
 
 Fail = Callable[[str], NoReturn]

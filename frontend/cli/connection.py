@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from octavo import envs
-from octavo.config import option
+from octavo.config.option import option
 from octavo.frontend.cli.address import Address, parse_address
 
 SAMPLING = ("max_tokens", "temperature", "top_p", "seed")

@@ -10,7 +10,7 @@ from typing import Any
 from octavo.frontend.cli.address import Address
 from octavo.frontend.cli.client import Client, ClientError
 from octavo.frontend.cli.starting import wait_until_started
-from octavo.short_names import full_name
+from octavo.sources.short_names import full_name
 
 _LOOK_SECONDS = 2.0
 

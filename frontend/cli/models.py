@@ -8,18 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from octavo.config import EngineArgs, EngineConfig, option
+from octavo.config import EngineArgs, EngineConfig
+from octavo.config.flags import Parser, add_flags
+from octavo.config.option import option
 from octavo.errors import ConfigError
-from octavo.flags import Parser, add_flags
 from octavo.frontend.cli.terminal_text import printable_line
 from octavo.frontend.command_name import command
-from octavo.hf_config import BUILT_IN
-from octavo.model_source import find_model
-from octavo.short_names import SHORT_NAMES, full_name, meant_short_name, short_name_of
+from octavo.sources.hf_config import BUILT_IN
+from octavo.sources.model_source import find_model
+from octavo.sources.short_names import SHORT_NAMES, full_name, meant_short_name, short_name_of
 from octavo.suggestions import did_you_mean
 
 if TYPE_CHECKING:
-    from octavo.local_models import LocalModel
+    from octavo.sources.local_models import LocalModel
 
 ACTIONS = {
     "list": "Models on this machine; with --short-names those that have a short name, too.",
@@ -64,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _list(options: ModelsOptions) -> str:
-    from octavo.local_models import local_models
+    from octavo.sources.local_models import local_models
 
     models = local_models(options.download_dir)
     if not models:
@@ -114,7 +115,7 @@ def _show(name: str, options: ModelsOptions) -> None:
 
 
 def _config(name: str, options: ModelsOptions) -> EngineConfig:
-    from octavo.local_models import find_local
+    from octavo.sources.local_models import find_local
 
     path = find_local(name, options.download_dir)
     if path is None:
@@ -125,7 +126,7 @@ def _config(name: str, options: ModelsOptions) -> EngineConfig:
 
 
 def _facts(config: EngineConfig) -> list[tuple[str, str]]:
-    from octavo.model_facts import model_facts, scaled
+    from octavo.sources.model_facts import model_facts, scaled
 
     model = config.model
     facts = model_facts(model.path, model.format)
@@ -142,7 +143,7 @@ def _facts(config: EngineConfig) -> list[tuple[str, str]]:
 
 def _fitting(config: EngineConfig) -> str:
     from octavo.available_memory import available_host_bytes
-    from octavo.model_facts import kv_bytes_per_token, longest_context, model_facts, weights_in_memory
+    from octavo.sources.model_facts import kv_bytes_per_token, longest_context, model_facts, weights_in_memory
 
     if config.device.type != "cpu":
         return f"depends on what is free on the GPU; {command()} serve says it when it starts"
@@ -158,7 +159,7 @@ def _fitting(config: EngineConfig) -> str:
 
 
 def _remove(name: str, options: ModelsOptions) -> None:
-    from octavo.local_models import remove
+    from octavo.sources.local_models import remove
 
     if Path(name).expanduser().exists() and full_name(name) == name:
         raise ConfigError(f"{name} is a file or folder of yours; this removes only what was downloaded")

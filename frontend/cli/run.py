@@ -12,15 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from octavo.config import EngineArgs, option
+from octavo.config import EngineArgs
+from octavo.config.flags import Parser, add_flags, add_foreign
+from octavo.config.option import option
 from octavo.errors import ConfigError
-from octavo.flags import Parser, add_flags, add_foreign
 from octavo.frontend.cli import utf8
 from octavo.frontend.cli.config_file import words_from_option
 from octavo.frontend.cli.connection import AskingOptions
 from octavo.frontend.command_name import command
-from octavo.model_source import DEFAULT_MODEL
-from octavo.short_names import SHORT_NAMES
+from octavo.sources.model_source import DEFAULT_MODEL
+from octavo.sources.short_names import SHORT_NAMES
 
 
 @dataclass

@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Sequence
 
 from octavo.config import EngineArgs
+from octavo.config.flags import Parser, add_flags, add_foreign, split
+from octavo.config.foreign_args import check_foreign
+from octavo.config.foreign_flags import FOREIGN_FLAGS
 from octavo.core.waiting_core import WaitingCore
-from octavo.flags import Parser, add_flags, add_foreign, split
-from octavo.foreign_args import check_foreign
-from octavo.foreign_flags import FOREIGN_FLAGS
 from octavo.frontend.cli.config_file import FileKeys, parse_with_config
 from octavo.frontend.server.logs import choose_log
 from octavo.frontend.server.options import ServerOptions

@@ -16,7 +16,7 @@ from octavo.frontend.gguf_tokenizer.sentencepiece import scored_pairs, unigram
 from octavo.frontend.gguf_tokenizer.special_tokens import added_tokens, named_tokens
 from octavo.frontend.gguf_tokenizer.vocabulary import Vocabulary
 from octavo.frontend.gguf_tokenizer.word_piece import spellings, word_piece
-from octavo.gguf_file import GGUFFile
+from octavo.sources.gguf_file import GGUFFile
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from octavo.errors import ConfigError
-from octavo.gguf_arrays import read_numbers, read_strings
-from octavo.gguf_file import GGUFFile
+from octavo.sources.gguf_arrays import read_numbers, read_strings
+from octavo.sources.gguf_file import GGUFFile
 
 _PREFIX = "tokenizer.ggml."
 _LOOK_LIKE_CONTROL = frozenset({

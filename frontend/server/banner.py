@@ -5,7 +5,7 @@ from __future__ import annotations
 from octavo.frontend.async_llm import AsyncLLM
 from octavo.frontend.command_name import command
 from octavo.frontend.server.options import ServerOptions
-from octavo.model_facts import model_facts, scaled
+from octavo.sources.model_facts import model_facts, scaled
 from octavo.version import __version__
 
 

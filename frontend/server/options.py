@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from octavo import envs
-from octavo.config import flag_name, option
+from octavo.config.option import flag_name, option
 from octavo.errors import ConfigError
 
 DEFAULT_MAX_BODY_SIZE = 32 * 1024 * 1024

@@ -13,8 +13,7 @@ from typing import NoReturn
 import uvloop
 from aiohttp import web
 
-from octavo import foreign_envs
-from octavo.config import EngineArgs
+from octavo.config import EngineArgs, foreign_envs
 from octavo.core.waiting_core import WaitingCore
 from octavo.frontend.async_llm import AsyncLLM
 from octavo.frontend.heap import give_back_large_blocks

@@ -7,12 +7,12 @@ import sys
 from dataclasses import dataclass
 
 from octavo import progress
-from octavo.core.messages import Progress
 from octavo.frontend.async_llm import AsyncLLM
 from octavo.frontend.server.banner import banner, things_to_try
 from octavo.frontend.server.logs import level_is_set, on_terminal
 from octavo.frontend.server.options import ServerOptions
 from octavo.frontend.server.status_line import StatusLine, StatusLineHandler
+from octavo.wire.messages import Progress
 
 logger = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from octavo.config import EngineArgs
-from octavo.core.messages import Progress, Ready
 from octavo.core.waiting_core import WaitingCore
 from octavo.errors import OctavoError
 from octavo.frontend.stats import StatLogger
+from octavo.wire.messages import Progress, Ready
 
 if TYPE_CHECKING:
     from octavo.frontend.async_llm import AsyncLLM

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from octavo import envs
-from octavo.core.messages import Progress
 from octavo.errors import QueueFullError
 from octavo.frontend.metrics import PrometheusStats
 from octavo.frontend.server.errors import model_not_found, unavailable
 from octavo.frontend.server.options import ServerOptions
 from octavo.frontend.server.responses import fingerprint
-from octavo.short_names import full_name
+from octavo.sources.short_names import full_name
+from octavo.wire.messages import Progress
 
 if TYPE_CHECKING:
     from octavo.frontend.async_llm import AsyncLLM

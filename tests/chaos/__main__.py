@@ -28,7 +28,7 @@ from chaos.report import Report, side_by_side, tracebacks
 from chaos.watch import Watch
 from servers import OctavoServer
 
-from octavo.model_source import DEFAULT_MODEL, find_model
+from octavo.sources.model_source import DEFAULT_MODEL, find_model
 
 FLAGS = ("--trust-request-chat-template", "--kv-cache-memory-bytes", "256M")
 HEADROOM = 6 * 2**30

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from servers import OctavoServer
 
-from octavo.model_source import DEFAULT_MODEL, find_model
+from octavo.sources.model_source import DEFAULT_MODEL, find_model
 
 Target = Literal["core", "frontend", "both"]
 TARGETS: tuple[Target, ...] = ("core", "frontend", "both")

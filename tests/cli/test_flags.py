@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 import vllm_surface as vllm
 
-from octavo.config import EngineArgs, option
+from octavo.config import EngineArgs
+from octavo.config.flags import Flag, Parser, add_flags, flags_of, normalized
+from octavo.config.foreign_args import FOREIGN_ARGS, FOREIGN_VALUES
+from octavo.config.foreign_flags import FOREIGN_FLAGS, SERVED_FLAGS
+from octavo.config.option import option
 from octavo.errors import ConfigError
-from octavo.flags import Flag, Parser, add_flags, flags_of, normalized
-from octavo.foreign_args import FOREIGN_ARGS, FOREIGN_VALUES
-from octavo.foreign_flags import FOREIGN_FLAGS, SERVED_FLAGS
 from octavo.frontend.cli import chat, complete, serve
 from octavo.frontend.cli.config_file import FileKeys
 from octavo.frontend.server.options import ServerOptions
@@ -165,7 +166,7 @@ class TestVllm:
     def test_server_flags_without_effect(
         self, name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("octavo.foreign_args._told", set())
+        monkeypatch.setattr("octavo.config.foreign_args._told", set())
         flag, arg = "--" + name.replace("_", "-"), FOREIGN_FLAGS[name]
         assert serve.parse([flag] if arg.switch else [flag, "5"]) == (EngineArgs(), ServerOptions())
         assert f"{flag} has no effect: {arg.why}" in caplog.text

@@ -15,7 +15,7 @@ from octavo import LLM
 from octavo.errors import ConfigError
 from octavo.frontend import command_name
 from octavo.frontend.cli import run
-from octavo.model_source import find_model
+from octavo.sources.model_source import find_model
 
 
 def octavo(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -12,10 +12,10 @@ from terminal import COMMAND
 from octavo.cache_groups import specs_of_windows
 from octavo.config import EngineArgs
 from octavo.frontend.cli.models import shown_bytes
-from octavo.hf_config import known_architectures
-from octavo.model_facts import longest_context, model_facts, weights_in_memory
-from octavo.model_source import DEFAULT_MODEL
-from octavo.short_names import SHORT_NAMES, full_name, names_of, short_name_of
+from octavo.sources.hf_config import known_architectures
+from octavo.sources.model_facts import longest_context, model_facts, weights_in_memory
+from octavo.sources.model_source import DEFAULT_MODEL
+from octavo.sources.short_names import SHORT_NAMES, full_name, names_of, short_name_of
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from typing import Any
 
 from octavo.cache_groups import CacheGroup, CacheSpec
 from octavo.config import CacheConfig, DeviceConfig, EngineConfig, ModelConfig, SchedulerConfig
-from octavo.core.messages import EngineRequest
-from octavo.params import SamplingSpec
+from octavo.wire.messages import EngineRequest
+from octavo.wire.sampling_spec import SamplingSpec
 
 VOCAB_SIZE = 50
 FULL = (CacheGroup(CacheSpec("full", 1, 8), (0,)),)

@@ -23,7 +23,8 @@ from core_configs import FULL
 from octavo.cache_groups import CacheGroup
 from octavo.config import EngineConfig
 from octavo.executor.base import Executor
-from octavo.executor.step import NewRequest, StepInput, StepOutput, TokenLogprobs
+from octavo.executor.step import NewRequest, StepInput, StepOutput
+from octavo.wire.logprobs import TokenLogprobs
 
 
 def chain(previous: int, token: int) -> int:

@@ -12,7 +12,7 @@ from octavo.cache_groups import CacheGroup
 from octavo.config import EngineConfig
 from octavo.core.core_io import Inbox
 from octavo.core.engine_core import EngineCore
-from octavo.core.messages import (
+from octavo.wire.messages import (
     WIRE_VERSION,
     AbortRequests,
     ControlCall,

@@ -18,9 +18,9 @@ from core_configs import make_config, make_request
 from fake_executor import expected_tokens
 
 from octavo.core.client import CoreClient
-from octavo.core.messages import CoreOutputs, FinishReason, Progress
 from octavo.core.transport import make_socket
 from octavo.errors import EngineDeadError, EngineStartError, OctavoError
+from octavo.wire.messages import CoreOutputs, FinishReason, Progress
 
 HERE = Path(__file__).parent
 HANG_GUARD = 120.0

@@ -8,7 +8,7 @@ from fake_executor import FakeExecutor
 from harness import Harness
 
 from octavo.core.engine_core import FatalError
-from octavo.core.messages import FinishReason
+from octavo.wire.messages import FinishReason
 
 
 @pytest.fixture

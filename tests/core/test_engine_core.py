@@ -12,7 +12,11 @@ from harness import CLIENT, Harness, Received
 from octavo.core.admission import RequestChecker
 from octavo.core.core_io import Disconnected, NotSent
 from octavo.core.engine_core import MAX_FAILURES, FatalError, served_model_len
-from octavo.core.messages import (
+from octavo.core.request import Request
+from octavo.core.request_queue import FCFSQueue
+from octavo.errors import ConfigError
+from octavo.params import RepetitionDetection
+from octavo.wire.messages import (
     AbortRequests,
     ControlCall,
     ControlReply,
@@ -22,10 +26,6 @@ from octavo.core.messages import (
     NewTokens,
     RequestUpdate,
 )
-from octavo.core.request import Request
-from octavo.core.request_queue import FCFSQueue
-from octavo.errors import ConfigError
-from octavo.params import RepetitionDetection
 
 
 @pytest.fixture(params=[False, True], ids=["synchronous", "async"])

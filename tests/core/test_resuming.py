@@ -11,8 +11,8 @@ from harness import Harness
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavo.core.messages import EngineRequest, EventKind, FinishReason
 from octavo.core.transport import MessageEncoder, client_decoder
+from octavo.wire.messages import EngineRequest, EventKind, FinishReason
 
 
 def begun(request: EngineRequest, output: list[int], num_prompt_logprobs: int = 0) -> EngineRequest:

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from octavo.cache_groups import BlockDemand, CacheGroup, plan_layout, specs_of_windows
 from octavo.config import EngineConfig
 from octavo.core.admission import MAX_PREEMPTIONS
-from octavo.core.messages import EventKind, FinishReason
+from octavo.wire.messages import EventKind, FinishReason
 
 MAX_LEN = 24
 _STEMS = ([1] * MAX_LEN, list(range(MAX_LEN)), [3, 1, 4, 1, 5, 9, 2, 6] * 3)

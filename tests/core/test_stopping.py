@@ -9,11 +9,11 @@ from core_configs import make_request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavo.core.messages import FinishReason
 from octavo.core.repetition import RepetitionWatch
 from octavo.core.request import Client, Request
 from octavo.core.stopping import Stop, check_stop
 from octavo.params import RepetitionDetection
+from octavo.wire.messages import FinishReason
 
 EOS, OTHER = 40, 41
 

@@ -16,9 +16,9 @@ from fake_executor import expected_tokens
 
 from octavo.core.client import CoreClient
 from octavo.core.death import Death, OomKills, judge
-from octavo.core.messages import Ready
 from octavo.core.supervisor import WINDOW, CoreSupervisor, RestartLimit
 from octavo.errors import EngineDeadError
+from octavo.wire.messages import Ready
 
 FAKE_CORE = (sys.executable, str(Path(__file__).parent / "fake_core.py"))
 OUTSIDE, ITSELF = Death("", True), Death("", False)

@@ -19,7 +19,21 @@ from core_configs import make_request
 from octavo.core import sender
 from octavo.core.client_wire import ClientWire
 from octavo.core.core_io import CoreIO, Disconnected, NotSent
-from octavo.core.messages import (
+from octavo.core.transport import (
+    INLINE_BYTES,
+    Addresses,
+    MessageDecoder,
+    MessageEncoder,
+    WireError,
+    client_decoder,
+    core_decoder,
+    make_socket,
+    make_socket_directory,
+    receive,
+    remove_socket_directory,
+)
+from octavo.wire.logprobs import TokenLogprobs
+from octavo.wire.messages import (
     WIRE_VERSION,
     AbortRequests,
     ControlCall,
@@ -34,20 +48,6 @@ from octavo.core.messages import (
     Ready,
     RequestUpdate,
 )
-from octavo.core.transport import (
-    INLINE_BYTES,
-    Addresses,
-    MessageDecoder,
-    MessageEncoder,
-    WireError,
-    client_decoder,
-    core_decoder,
-    make_socket,
-    make_socket_directory,
-    receive,
-    remove_socket_directory,
-)
-from octavo.executor.step import TokenLogprobs
 
 
 def _logprobs(num_tokens: int, k: int) -> TokenLogprobs:

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from servers import HANG_GUARD, OctavoServer, core_pid
 
-from octavo.foreign_args import FOREIGN_ARGS
-from octavo.foreign_flags import FOREIGN_FLAGS, SERVED_FLAGS
+from octavo.config.foreign_args import FOREIGN_ARGS
+from octavo.config.foreign_flags import FOREIGN_FLAGS, SERVED_FLAGS
 from octavo.frontend.process_usage import process_usage
 
 TEMPLATE = "{% for m in messages %}{% for part in m.content %}{{ part.text }}{% endfor %}{% endfor %}{{ greeting }}{{ who }}"

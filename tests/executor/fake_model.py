@@ -16,7 +16,7 @@ from octavo.executor.kv_cache import allocate_kv_cache
 from octavo.executor.model_runner import ModelRunner
 from octavo.executor.step import NewRequest, StepInput, StepOutput
 from octavo.kernels import ops
-from octavo.params import SamplingSpec
+from octavo.wire.sampling_spec import SamplingSpec
 
 VOCAB = 97
 BLOCK_SIZE = 4

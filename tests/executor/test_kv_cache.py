@@ -11,7 +11,7 @@ from fake_model import CPU, make_config
 from octavo import available_memory
 from octavo.cache_groups import CacheSpec, plan_layout, specs_of_windows
 from octavo.config import DeviceConfig, EngineConfig
-from octavo.early_checks import bytes_per_block
+from octavo.config.early_checks import bytes_per_block
 from octavo.errors import ConfigError
 from octavo.executor import memory
 from octavo.executor.kv_cache import allocate_kv_cache, plan_kv_cache

@@ -20,7 +20,7 @@ from octavo.executor.rng import keys_of, uniforms
 from octavo.executor.sampler import Sampled, Sampler
 from octavo.executor.step import NewRequest
 from octavo.kernels import ops
-from octavo.params import SamplingSpec
+from octavo.wire.sampling_spec import SamplingSpec
 
 V = 23
 INF = math.inf

@@ -14,7 +14,7 @@ from fake_model import Driver, FakeModel, greedy_tokens, make_config, spec
 
 from octavo.config import DeviceConfig, EngineArgs, EngineConfig
 from octavo.errors import ConfigError
-from octavo.executor.base import make_executor
+from octavo.executor.choice import make_executor
 from octavo.executor.step import NewRequest, StepInput
 from octavo.executor.uniproc import UniprocExecutor
 from octavo.kernels import ops

@@ -11,10 +11,10 @@ import pytest
 
 from octavo.config import EngineArgs
 from octavo.errors import ValidationError
-from octavo.executor.base import make_executor
+from octavo.executor.choice import make_executor
 from octavo.executor.step import NewRequest, StepInput
 from octavo.executor.uniproc import UniprocExecutor
-from octavo.params import SamplingSpec
+from octavo.wire.sampling_spec import SamplingSpec
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from octavo.config import CacheConfig, DeviceConfig, EngineConfig, ModelConfig, SchedulerConfig
-from octavo.core.messages import CoreOutputs, EngineRequest, Event, EventKind, FinishReason, NewTokens, Ready, RequestUpdate
 from octavo.errors import EngineDeadError
-from octavo.executor.step import TokenLogprobs
 from octavo.frontend.async_llm import AsyncLLM
 from octavo.frontend.tokenizer import Tokenizer
+from octavo.wire.logprobs import TokenLogprobs
+from octavo.wire.messages import CoreOutputs, EngineRequest, Event, EventKind, FinishReason, NewTokens, Ready, RequestUpdate
 
 Script = Callable[[EngineRequest], Iterable[int]]
 """Token ids that the core "generates" for a request; it ends with max_tokens, or an EOS or stop id."""

@@ -328,12 +328,6 @@ async def test_the_template_for_tools_is_used_with_tools() -> None:
         assert await renderer.render(HELLO, tools=[{"name": "f"}]) == "1 tools"
 
 
-def test_tokenizer_applies_its_template(tokenizer: Tokenizer) -> None:
-    text = tokenizer.apply_chat_template(HELLO, add_generation_prompt=True)
-    assert text == "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
-    assert tokenizer.apply_chat_template(HELLO, tokenize=True) == tokenizer.encode(text, add_special_tokens=False)
-
-
 @pytest.mark.parametrize("template", [r"{{ '\ud83d' }}", "{{ messages[0].tool_calls[0].function.arguments.x }}"])
 def test_half_a_surrogate_pair_is_refused(template: str) -> None:
     call = {"type": "function", "function": {"name": "f", "arguments": r'{"x": "\ud83d"}'}}

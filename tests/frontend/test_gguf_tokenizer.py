@@ -18,8 +18,8 @@ from octavo.errors import ConfigError
 from octavo.frontend.gguf_tokenizer.convert import convert_gguf
 from octavo.frontend.tokenizer import Tokenizer
 from octavo.frontend.tokenizer_cache import converted_tokenizer
-from octavo.gguf_config import generation_config
-from octavo.gguf_file import read_gguf
+from octavo.sources.gguf_config import generation_config
+from octavo.sources.gguf_file import read_gguf
 
 RECORD = vocabularies.record()
 MERGES: list[str] = RECORD["bytes_merges"][:300]

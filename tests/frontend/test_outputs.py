@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from fake_core import FakeCoreClient, make_engine
 
-from octavo.core.messages import CoreOutputs, FinishReason, RequestUpdate, SchedulerStats
 from octavo.errors import RequestFailedError
 from octavo.flat_logprobs import FlatLogprobs
 from octavo.frontend.async_llm import AsyncLLM
@@ -19,6 +18,7 @@ from octavo.frontend.stats import FinishedRequest, IterationStats
 from octavo.frontend.tokenizer import Tokenizer
 from octavo.outputs import Logprob, RequestOutput
 from octavo.params import RequestOutputKind, SamplingParams
+from octavo.wire.messages import CoreOutputs, FinishReason, RequestUpdate, SchedulerStats
 
 DELTA, CUMULATIVE, FINAL = RequestOutputKind.DELTA, RequestOutputKind.CUMULATIVE, RequestOutputKind.FINAL_ONLY
 

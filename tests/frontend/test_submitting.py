@@ -10,7 +10,6 @@ import msgspec
 import pytest
 from fake_core import FakeCoreClient, make_engine
 
-from octavo.core.messages import EngineRequest
 from octavo.core.transport import MessageEncoder
 from octavo.errors import EngineDeadError, QueueFullError, RequestFailedError, ValidationError
 from octavo.frontend.admission import Admission
@@ -23,6 +22,7 @@ from octavo.frontend.sequence_output import SequenceOutput
 from octavo.frontend.tokenizer import Tokenizer
 from octavo.outputs import RequestOutput
 from octavo.params import RepetitionDetection, RequestOutputKind, SamplingParams
+from octavo.wire.messages import EngineRequest
 
 PARAMS = SamplingParams(n=5, seed=1, max_tokens=3, output_kind=RequestOutputKind.FINAL_ONLY)
 WINDOW = 3

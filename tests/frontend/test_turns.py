@@ -7,12 +7,12 @@ import asyncio
 import pytest
 from fake_core import FakeCoreClient, make_engine
 
-from octavo.core.messages import CoreOutputs
 from octavo.frontend import output_pump, request_state
 from octavo.frontend.async_llm import AsyncLLM
 from octavo.frontend.tokenizer import Tokenizer
 from octavo.outputs import RequestOutput
 from octavo.params import RequestOutputKind, SamplingParams
+from octavo.wire.messages import CoreOutputs
 
 IDS = [*range(100, 400), 2]
 

@@ -10,11 +10,10 @@ import vllm_surface as vllm
 from fake_core import FakeCoreClient, make_engine
 
 import octavo
-from octavo import not_served
-from octavo.config import EngineArgs
+from octavo.config import EngineArgs, not_served
+from octavo.config.foreign_args import FOREIGN_ARGS
 from octavo.errors import ConfigError, ValidationError
 from octavo.exceptions import VLLMValidationError
-from octavo.foreign_args import FOREIGN_ARGS
 from octavo.frontend.async_llm import AsyncLLM
 from octavo.frontend.llm import LLM
 from octavo.frontend.llm_engine import LLMEngine

@@ -46,7 +46,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from parity.prompts import PROMPTS
 
-    from octavo.model_source import DEFAULT_MODEL, find_model
+    from octavo.sources.model_source import DEFAULT_MODEL, find_model
 
     rows = [json.dumps(answer) for answer in compute(*load(find_model(DEFAULT_MODEL).path), PROMPTS)]
     FILE.write_text("[\n" + ",\n".join(rows) + "\n]\n")

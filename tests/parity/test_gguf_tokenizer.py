@@ -20,7 +20,7 @@ from parity.gguf_tokenizers.written_patterns import PATTERNS, words
 from octavo.frontend.gguf_tokenizer.convert import convert_gguf
 from octavo.frontend.gguf_tokenizer.pre_tokenizers import PRE_TOKENIZERS
 from octavo.frontend.tokenizer import Tokenizer
-from octavo.gguf_file import read_gguf
+from octavo.sources.gguf_file import read_gguf
 
 RECORD = vocabularies.record()
 TEXTS = texts()

@@ -16,10 +16,10 @@ from parity.test_architectures import CASES
 from octavo.cache_groups import BlockDemand, plan_layout
 from octavo.core.core_io import Inbox
 from octavo.core.engine_core import EngineCore
-from octavo.core.messages import WIRE_VERSION, CoreMessage, CoreOutputs, EngineRequest, EventKind, Hello, RequestUpdate
-from octavo.executor.base import make_executor
-from octavo.hf_config import cache_specs
-from octavo.params import SamplingSpec
+from octavo.executor.choice import make_executor
+from octavo.sources.hf_config import cache_specs
+from octavo.wire.messages import WIRE_VERSION, CoreMessage, CoreOutputs, EngineRequest, EventKind, Hello, RequestUpdate
+from octavo.wire.sampling_spec import SamplingSpec
 
 NUM_TOKENS = 24
 PROMPTS = [tiny_hf.token_ids(length, seed=length) for length in (1, 5, 16, 23, 31, 40, 40, 58)]

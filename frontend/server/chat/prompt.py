@@ -8,7 +8,7 @@ from octavo.errors import ValidationError
 from octavo.frontend.server.chat.protocol import ChatRequest
 from octavo.frontend.server.options import NOT_TEMPLATE_KWARGS, ServerOptions
 from octavo.frontend.server.prompts import engine_prompts
-from octavo.frontend.tokenizer_pool import CONTEXT_LENGTH_EXCEEDED
+from octavo.frontend.text_checks import CONTEXT_LENGTH_EXCEEDED
 from octavo.inputs import PromptType
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from servers import OctavoServer
 from test_chat import DONE, READY
 
 from octavo.frontend.server.page.files import page_files
-from octavo.model_source import DEFAULT_MODEL
+from octavo.sources.model_source import DEFAULT_MODEL
 
 QUESTIONS = ("Write a short Python function that adds two numbers.", "What is the capital of France?")
 BAD = ("serious", "critical")

@@ -9,7 +9,7 @@ from browser import Page, eventually
 from fake_engine import FakeEngine
 from local_server import LocalServer, ServerMaker
 
-from octavo.core.messages import Progress
+from octavo.wire.messages import Progress
 
 READY = "document.querySelector('#state').className === 'good' && document.querySelector('#model').value"
 DONE = "document.querySelectorAll('.message.assistant').length && !document.querySelector('.message.writing')"

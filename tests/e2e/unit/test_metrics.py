@@ -12,13 +12,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from octavo.config import CacheConfig, DeviceConfig, EngineConfig, ModelConfig, SchedulerConfig
-from octavo.core.messages import Ready, SchedulerStats
 from octavo.frontend.metrics import PrometheusStats
 from octavo.frontend.metrics_snapshot import snapshot
 from octavo.frontend.process_usage import process_usage
 from octavo.frontend.stats import FinishedRequest, IterationStats
 from octavo.metrics import Counter, Gauge, Histogram
 from octavo.outputs import RequestMetrics
+from octavo.wire.messages import Ready, SchedulerStats
 
 
 def make_config() -> EngineConfig:

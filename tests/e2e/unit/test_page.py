@@ -9,9 +9,9 @@ import re
 import pytest
 from local_server import LocalServer, ServerMaker
 
-from octavo.core.messages import Progress
 from octavo.frontend.server.page.files import page_files
 from octavo.frontend.server.state import Phase
+from octavo.wire.messages import Progress
 
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 MOST_BYTES = 150_000

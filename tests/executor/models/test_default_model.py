@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from octavo import default_model
 from octavo.errors import ConfigError
+from octavo.sources import default_model
 
 CONTENT = b"GGUF" + bytes(1000)
 

@@ -16,10 +16,10 @@ from parity.paged import PagedSequences, engine_config, load
 from octavo.errors import ConfigError
 from octavo.executor.loader.gguf import GGUFCheckpoint
 from octavo.executor.loader.gguf_blocks import dequantize
-from octavo.gguf_config import generation_config, model_config
-from octavo.gguf_file import SkippedArray, read_gguf
 from octavo.kernels.blocks import BLOCK_KINDS
-from octavo.model_source import find_model
+from octavo.sources.gguf_config import generation_config, model_config
+from octavo.sources.gguf_file import SkippedArray, read_gguf
+from octavo.sources.model_source import find_model
 
 PACKED = [
     Kind.Q8_0, Kind.Q4_0, Kind.Q4_1, Kind.Q5_0, Kind.Q5_1, Kind.Q2_K, Kind.Q3_K, Kind.Q4_K, Kind.Q5_K, Kind.Q6_K, Kind.IQ4_NL,

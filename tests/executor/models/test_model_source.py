@@ -14,9 +14,9 @@ import huggingface_hub
 import pytest
 from huggingface_hub import constants, errors
 
-from octavo import default_model, hub
 from octavo.errors import ConfigError
-from octavo.model_source import DEFAULT_MODEL, find_model
+from octavo.sources import default_model, hub
+from octavo.sources.model_source import DEFAULT_MODEL, find_model
 
 CONFIG = {"architectures": ["LlamaForCausalLM"], "vocab_size": 10}
 

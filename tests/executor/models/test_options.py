@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from octavo.config import model_context_length
+from octavo.config.resolve import model_context_length
 from octavo.errors import ConfigError
 from octavo.executor.layers.rotary import cos_sin_table
 from octavo.executor.models import architectures
-from octavo.rope import rope_parameters
+from octavo.sources.rope import rope_parameters
 
 BASE: dict[str, Any] = {
     "vocab_size": 100,

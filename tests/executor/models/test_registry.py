@@ -11,10 +11,10 @@ import torch
 from parity import tiny_hf
 from parity.paged import PagedSequences, engine_config, load
 
-from octavo import hf_config
 from octavo.errors import ConfigError
 from octavo.executor.models import architectures, registry
 from octavo.executor.models.options import DecoderOptions
+from octavo.sources import hf_config
 
 plugin_factory = registry.decoder(architectures.llama)
 

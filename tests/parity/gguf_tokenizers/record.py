@@ -20,7 +20,7 @@ from parity.gguf_tokenizers import vocabularies
 from parity.gguf_tokenizers.texts import texts
 
 from octavo.frontend.gguf_tokenizer.pre_tokenizers import PRE_TOKENIZERS
-from octavo.model_source import DEFAULT_MODEL, find_model
+from octavo.sources.model_source import DEFAULT_MODEL, find_model
 
 BYTES_MERGES, BLOCKS_MERGES = 2400, 1600
 LLAMA_CPP_FAILS = {"whitespace"}

@@ -12,10 +12,10 @@ from typing import Any
 from octavo.cache_groups import CacheSpec, specs_of_windows
 from octavo.checked import LARGEST_LENGTH, Fields, shown
 from octavo.errors import ConfigError, ValidationError
-from octavo.generation_config import SAMPLING_KEYS
-from octavo.layer_windows import layer_windows
 from octavo.params import SamplingParams
-from octavo.rope import overridden, rope_parameters
+from octavo.sources.generation_config import SAMPLING_KEYS
+from octavo.sources.layer_windows import layer_windows
+from octavo.sources.rope import overridden, rope_parameters
 
 BUILT_IN = (
     "Gemma2ForCausalLM", "Gemma3ForCausalLM", "GemmaForCausalLM", "GraniteForCausalLM", "LlamaForCausalLM",

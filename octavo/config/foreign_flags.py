@@ -5,7 +5,7 @@ A flag that becomes an option here loses its line here. Engine arguments have th
 
 from __future__ import annotations
 
-from octavo.foreign_args import NO_MEDIA, NOTHING, ForeignArg, accepted, refused
+from octavo.config.foreign_args import NO_MEDIA, NOTHING, ForeignArg, accepted, refused
 
 FOREIGN_FLAGS: dict[str, ForeignArg] = {
     **accepted("the log's level is that of OCTAVO_LOG_LEVEL", "uvicorn_log_level"),

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from octavo.errors import ConfigError
-from octavo.gguf_file import GGUFFile, SkippedArray
+from octavo.sources.gguf_file import GGUFFile, SkippedArray
 
 _TYPE_CODES = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 10: "Q", 11: "q", 12: "d"}
 """GGUF type number -> type code of `array`."""

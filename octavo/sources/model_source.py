@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from octavo import default_model, hub
 from octavo.errors import ConfigError
-from octavo.gguf_config import generation_config, model_config
-from octavo.gguf_file import read_gguf
-from octavo.short_names import full_name, meant_short_name
+from octavo.sources import default_model, hub
+from octavo.sources.gguf_config import generation_config, model_config
+from octavo.sources.gguf_file import read_gguf
+from octavo.sources.short_names import full_name, meant_short_name
 from octavo.strict_json import read_object
 
 logger = logging.getLogger(__name__)

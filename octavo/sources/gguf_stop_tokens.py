@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from octavo.gguf_arrays import find_strings
-from octavo.gguf_file import GGUFFile
+from octavo.sources.gguf_arrays import find_strings
+from octavo.sources.gguf_file import GGUFFile
 
 _TOKENS = "tokenizer.ggml.tokens"
 _END_OF_TURN = (

@@ -16,7 +16,7 @@ from typing import Any
 
 from octavo.checked import shown
 from octavo.errors import ConfigError
-from octavo.ggml_types import BLOCKS
+from octavo.sources.ggml_types import BLOCKS
 
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9

@@ -17,7 +17,7 @@ import zipfile
 from pathlib import Path
 
 from octavo import envs, progress
-from octavo.early_checks import writing_into
+from octavo.config.early_checks import writing_into
 from octavo.errors import ConfigError
 
 logger = logging.getLogger(__name__)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from octavo import default_model, hub
 from octavo.errors import ConfigError
-from octavo.model_source import DEFAULT_MODEL
-from octavo.short_names import full_name
+from octavo.sources import default_model, hub
+from octavo.sources.model_source import DEFAULT_MODEL
+from octavo.sources.short_names import full_name
 
 _PREFIX = "models--"
 """How the hub's cache names the folders of models; an owner's slash is "--" in them."""

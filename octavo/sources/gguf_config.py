@@ -9,9 +9,9 @@ from typing import Any
 
 from octavo.checked import LARGEST_LENGTH, Fields, shown
 from octavo.errors import ConfigError
-from octavo.gguf_file import GGUFFile, SkippedArray
-from octavo.gguf_stop_tokens import stop_token_ids
-from octavo.hf_config import (
+from octavo.sources.gguf_file import GGUFFile, SkippedArray
+from octavo.sources.gguf_stop_tokens import stop_token_ids
+from octavo.sources.hf_config import (
     LARGEST_HEAD,
     LARGEST_VOCABULARY,
     LARGEST_WIDTH,

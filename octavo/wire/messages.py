@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from octavo.executor.step import TokenLogprobs
-from octavo.params import SamplingSpec
+from octavo.wire.logprobs import TokenLogprobs
+from octavo.wire.sampling_spec import SamplingSpec
 
 WIRE_VERSION = 2
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from octavo.cache_groups import BlockDemand, CacheSpec, plan_layout
 from octavo.config import EngineConfig
-from octavo.early_checks import bytes_per_block
-from octavo.ggml_types import BLOCKS
-from octavo.gguf_file import read_gguf
-from octavo.hf_config import cache_specs, text_config
-from octavo.safetensors_file import read_tensors
+from octavo.config.early_checks import bytes_per_block
+from octavo.sources.ggml_types import BLOCKS
+from octavo.sources.gguf_file import read_gguf
+from octavo.sources.hf_config import cache_specs, text_config
+from octavo.sources.safetensors_file import read_tensors
 
 _ITEM_SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from octavo.errors import ConfigError
-from octavo.hf_config import BUILT_IN, check_sizes
-from octavo.model_source import ModelFiles
-from octavo.safetensors_file import check_readable, read_tensors
+from octavo.sources.hf_config import BUILT_IN, check_sizes
+from octavo.sources.model_source import ModelFiles
+from octavo.sources.safetensors_file import check_readable, read_tensors
 
 _LAYER = re.compile(r"model\.layers\.(\d{1,9})\.")
 _LONGEST_METHOD = 64

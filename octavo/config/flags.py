@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from octavo.config import flag_name
+from octavo.config.foreign_args import FOREIGN_ARGS, ForeignArg, own_value
+from octavo.config.option import flag_name
 from octavo.errors import ConfigError
-from octavo.foreign_args import FOREIGN_ARGS, ForeignArg, own_value
 from octavo.strict_json import DEEPEST, parse_object
 from octavo.suggestions import did_you_mean
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from octavo import envs
 from octavo.cache_groups import BlockDemand, CacheLayout, plan_layout
 from octavo.errors import ConfigError
-from octavo.hf_config import BUILT_IN, cache_specs, text_config
+from octavo.sources.hf_config import BUILT_IN, cache_specs, text_config
 
 if TYPE_CHECKING:
     from octavo.config import CacheConfig, ModelConfig, SchedulerConfig

@@ -1,0 +1,35 @@
+"""What is refused of a prompt, as text or as ids, with the error code that clients look for."""
+
+from __future__ import annotations
+
+from octavo.errors import ValidationError
+
+CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
+
+
+def check_prompt_length(num_tokens: int, max_model_len: int, parameter: str = "prompt") -> None:
+    """Refuse a prompt that leaves no room in the context for a token of output.
+
+    Raises:
+        ValidationError: naming `parameter`.
+    """
+    if num_tokens >= max_model_len:
+        raise ValidationError(
+            f"This model's maximum context length is {max_model_len} tokens, but the {parameter} has {num_tokens}; "
+            f"shorten the {parameter} so that at least one token can be generated.",
+            parameter=parameter,
+            value=num_tokens,
+            code=CONTEXT_LENGTH_EXCEEDED,
+        )
+
+
+def check_unicode(name: str, text: str) -> None:
+    """Refuse text that cannot be sent anywhere: half of a surrogate pair.
+
+    Raises:
+        ValidationError: naming `name`.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValidationError(f"{name} is not valid Unicode: {error.reason}.", parameter=name, value=text) from None

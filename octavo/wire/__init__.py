@@ -1,0 +1,1 @@
+"""What crosses processes: messages and the structs inside them."""
