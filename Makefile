@@ -65,6 +65,7 @@ page-check: $(VENV)/.installed-test
 docs: $(VENV)/.installed
 	$(VENV)/bin/python -m octavo.tools.cli_docs docs/cli.md
 	$(VENV)/bin/python -m octavo.tools.vllm_docs docs/vllm.md
+	$(VENV)/bin/python -m octavo.tools.models_docs docs/models.md
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

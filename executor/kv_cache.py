@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,7 +45,7 @@ class KVCachePlan:
             yield f"{kind}: layers {layers}, groups {len(groups)}, unused part of their blocks {unused:.0%}"
 
 
-def plan_kv_cache(config: EngineConfig, specs: list[CacheSpec], available: int, weights: int = 0) -> KVCachePlan:
+def plan_kv_cache(config: EngineConfig, specs: Sequence[CacheSpec], available: int, weights: int = 0) -> KVCachePlan:
     """Decide how many blocks there are.
 
     Args:

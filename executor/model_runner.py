@@ -6,38 +6,23 @@ Sampled tokens go straight into the persistent batch, so a step that was queued 
 from __future__ import annotations
 
 import time
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from octavo.cache_groups import CacheLayout, CacheSpec
+from octavo.cache_groups import CacheLayout
 from octavo.config import EngineConfig
-from octavo.executor.attention import AttentionMetadata, KVCache
+from octavo.executor.attention import KVCache
 from octavo.executor.input_batch import InputBatch
 from octavo.executor.logprobs import score_prompt
-from octavo.executor.sampler import Head, Sampled, Sampler
+from octavo.executor.models.contract import Model
+from octavo.executor.sampler import Sampled, Sampler
 from octavo.executor.step import NewRequest, StepInput, StepOutput
 from octavo.executor.step_layout import StepLayout
 from octavo.executor.transfer import to_device
 
 _STEP_FAILED = "the step that computed this request failed"
-
-
-class Model(Head, Protocol):
-    """What the runner needs of a model (see `executor/models`), beside its head. T tokens, H hidden size."""
-
-    cache_specs: list[CacheSpec]
-    """What each layer that has a cache keeps."""
-
-    def forward(
-        self, input_ids: torch.Tensor, positions: torch.Tensor, kv_caches: list[KVCache], attn: AttentionMetadata
-    ) -> torch.Tensor:
-        """int64 [T], int64 [T] -> hidden states [T, H] after the final norm."""
-
-    def forget_caches(self) -> None:
-        """Let go of what refers to the caches of the last step: they are given back."""
 
 
 class ModelRunner:

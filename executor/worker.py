@@ -18,7 +18,8 @@ from octavo.errors import ConfigError, ValidationError
 from octavo.executor.base import Progress
 from octavo.executor.kv_cache import KVCachePlan, allocate_kv_cache, plan_kv_cache
 from octavo.executor.memory import available_bytes
-from octavo.executor.model_runner import Model, ModelRunner
+from octavo.executor.model_runner import ModelRunner
+from octavo.executor.models.contract import Model
 from octavo.executor.step import NewRequest, StepInput, StepOutput
 from octavo.executor.worker_calls import WORKER_CALLS, Profiler
 from octavo.kernels import ops
@@ -146,8 +147,7 @@ class Worker:
     def _load_model(self, progress: Progress) -> Model:
         from octavo.executor.loader import load_model
 
-        model: Model = load_model(self._config, self._device, lambda fraction: progress("weights", fraction))
-        return model
+        return load_model(self._config, self._device, lambda fraction: progress("weights", fraction))
 
     def _size_kv_cache(self, model: Model, free_before: int, progress: Progress) -> None:
         progress("kv_cache", 0.0)

@@ -22,7 +22,7 @@ Activation = Literal["silu", "gelu"]
 TOKENS = "tokens"
 """The dimension of a step's flat tokens."""
 
-_PLUMBING = ("/kernels/program.py", "/executor/layers/")
+_PLUMBING = ("/kernels/program.py", "/executor/layers/", "/executor/models/causal_lm.py")
 """Files that record for whoever calls them: errors and listings name the caller's line."""
 
 
@@ -57,7 +57,7 @@ class Value:
         """
         program = self._program()
         if program is None:
-            raise ProgramError(f"{_page_line()}: {self} is of a program that is gone")
+            raise ProgramError(f"{page_line()}: {self} is of a program that is gone")
         return program
 
     def columns(self, start: int, stop: int) -> Value:
@@ -67,7 +67,7 @@ class Value:
             ProgramError: there are not so many.
         """
         if not 0 <= start < stop <= self.width:
-            raise ProgramError(f"{_page_line()}: columns {start} to {stop} of {self}")
+            raise ProgramError(f"{page_line()}: columns {start} to {stop} of {self}")
         part = Value(self.program, self.index, self.rows, stop - start, self.dtype)
         part.start, part.whole = self.start + start, self.whole
         return part
@@ -83,7 +83,7 @@ class Value:
 
     def _unknown(self, what: str) -> NoReturn:
         raise ProgramError(
-            f"{_page_line()}: {what} of {self.shape}, which is not known before the step: forward code is recorded once"
+            f"{page_line()}: {what} of {self.shape}, which is not known before the step: forward code is recorded once"
         )
 
     def __bool__(self) -> bool:  # noqa: PLE0304
@@ -285,6 +285,14 @@ class Attend(Op):
     out: Value
 
 
+@dataclass(frozen=True, slots=True)
+class Border:
+    """Where a program may be cut in two: before its op number `op`, with these values crossing."""
+
+    op: int
+    crossing: tuple[Value, ...]
+
+
 @dataclass(slots=True, weakref_slot=True)
 class Program:
     """Ops in the order in which they run, and what goes in and comes out by name."""
@@ -293,7 +301,10 @@ class Program:
     ops: list[Op] = field(default_factory=list)
     inputs: dict[str, Value] = field(default_factory=dict)
     outputs: dict[str, Value] = field(default_factory=dict)
+    borders: list[Border] = field(default_factory=list)
     num_values: int = 0
+    page_line: str = ""
+    """Where the layer that is being recorded stands on its page; "" = where its op is asked for."""
 
     def value(self, width: int, dtype: torch.dtype, rows: str = TOKENS) -> Value:
         """A new value, for an op to make."""
@@ -307,7 +318,7 @@ class Program:
 
     def add(self, kind: type[Op], label: str, **fields: Any) -> None:
         """Record an op that the page's current line asks for."""
-        self.ops.append(kind(label=label, line=_page_line(), **fields))
+        self.ops.append(kind(label=label, line=self.page_line or page_line(), **fields))
 
     def __str__(self) -> str:
         inputs = ", ".join(f"{name} {value}: {value.shape}" for name, value in self.inputs.items())
@@ -315,7 +326,8 @@ class Program:
         return "\n".join([f"program {self.name}({inputs}):", *(f"  {op}" for op in self.ops), f"  return {outputs}"])
 
 
-def _page_line() -> str:
+def page_line() -> str:
+    """The line, "gemma.py:66", on which whoever is not plumbing called."""
     frame = sys._getframe(1)
     while frame.f_back is not None and any(part in frame.f_code.co_filename for part in _PLUMBING):
         frame = frame.f_back

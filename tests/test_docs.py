@@ -12,7 +12,7 @@ import pytest
 from octavo import envs
 from octavo.frontend.cli import serve
 from octavo.frontend.server.app import ROUTES
-from octavo.tools import bench_latency, bench_perplexity, bench_serve, bench_throughput, cli_docs, vllm_docs
+from octavo.tools import bench_latency, bench_perplexity, bench_serve, bench_throughput, cli_docs, models_docs, vllm_docs
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("octavo", "frontend", "core", "executor", "kernels", "plugins", "tools")
@@ -51,6 +51,10 @@ def test_cli_page_is_up_to_date() -> None:
 
 def test_vllm_page_is_up_to_date() -> None:
     assert (ROOT / "docs" / "vllm.md").read_text(encoding="utf-8") == vllm_docs.page(), "run: make docs"
+
+
+def test_models_page_is_up_to_date() -> None:
+    assert (ROOT / "docs" / "models.md").read_text(encoding="utf-8") == models_docs.page(), "run: make docs"
 
 
 def test_architecture_names_what_exists() -> None:

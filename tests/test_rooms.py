@@ -28,6 +28,9 @@ MAY_IMPORT = {
 }
 """Imports point one way only; nobody but the tools themselves imports tools."""
 
+NAMES_OF_OTHERS = {"octavo.modeling"}
+"""Modules for other packages to import, made of other rooms' names."""
+
 HEAVY = {"torch", "transformers"}
 WIRE = {f"core/{name}.py" for name in ("transport", "client")}
 PICKLES = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
@@ -41,6 +44,8 @@ Rule = Callable[[Path, ast.Module], Iterator[str]]
 
 def imports_point_one_way(path: Path, tree: ast.Module) -> Iterator[str]:
     room = path.relative_to(ROOT).parts[0]
+    if module_name(path) in NAMES_OF_OTHERS:
+        return
     # The package's root names the rooms' classes for type checkers, and loads them when they are first used.
     nodes = module_level(tree.body) if module_name(path) == "octavo" else ast.walk(tree)
     for node in nodes:
@@ -52,7 +57,8 @@ def imports_point_one_way(path: Path, tree: ast.Module) -> Iterator[str]:
 
 def frontend_and_wire_import_no_torch(path: Path, tree: ast.Module) -> Iterator[str]:
     relative = path.relative_to(ROOT)
-    if relative.parts[0] in ("frontend", "octavo") or relative.as_posix() in WIRE:
+    torchless = relative.parts[0] in ("frontend", "octavo") and module_name(path) not in NAMES_OF_OTHERS
+    if torchless or relative.as_posix() in WIRE:
         for node in module_level(tree.body):
             for name in imported(node, path):
                 if name.split(".")[0] in HEAVY:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
+from octavo.cache_groups import CacheSpec
 from octavo.errors import ConfigError
 from octavo.executor.layers.linear import ColumnLinear, Placement, RowLinear
+from octavo.executor.layers.module import Module
 from octavo.executor.layers.norm import RMSNorm
 from octavo.executor.layers.residual import Residual
-from octavo.executor.layers.weights import Slot
 from octavo.kernels.program import Attend, CacheRef, RopeAndCache, Value
 
 QKNorm = Literal["none", "head", "all"]
@@ -46,7 +46,7 @@ class AttentionShape:
             raise ConfigError(f"config.json makes the factor of attention's scores {self.scale}; it must be positive")
 
 
-class Attention:
+class Attention(Module):
     """Grouped-query attention: projections, QK norm, rotation and cache write, attention, output projection."""
 
     def __init__(self, name: str, shape: AttentionShape, cos_sin: torch.Tensor, place: Placement) -> None:
@@ -69,21 +69,11 @@ class Attention:
         size = self.shape.head_dim if self.shape.qk_norm == "head" else size
         return RMSNorm(name, size, self.shape.norm_eps, place, self.shape.norm_offset)
 
-    def slots(self) -> Iterator[Slot]:
-        """Projections and norms."""
-        yield from self.qkv.slots()
-        yield from self.out.slots()
-        for norm in (self.q_norm, self.k_norm):
-            if norm is not None:
-                yield from norm.slots()
-
-    def finish(self) -> None:
-        """Pack the weights."""
-        self.qkv.finish()
-        self.out.finish()
-        for norm in (self.q_norm, self.k_norm):
-            if norm is not None:
-                norm.finish()
+    @property
+    def cache_spec(self) -> CacheSpec:
+        """What its cache keeps."""
+        shape = self.shape
+        return CacheSpec("window" if shape.window else "full", shape.num_kv_heads, shape.head_dim, shape.window)
 
     def __call__(
         self,

@@ -8,13 +8,14 @@ from typing import Any
 import torch
 
 from octavo.executor.layers.linear import PLAIN, Placement, Product
+from octavo.executor.layers.module import Module
 from octavo.executor.layers.weights import Slot
 from octavo.kernels import ops
 from octavo.kernels.blocks import BlockKind, Blocks
 from octavo.kernels.program import Embed, Value
 
 
-class TokenEmbedding:
+class TokenEmbedding(Module):
     """A row of the table for each token, times a scale."""
 
     def __init__(self, name: str, vocab_size: int, hidden_size: int, scale: float, tied: bool, place: Placement) -> None:
@@ -53,7 +54,7 @@ class TokenEmbedding:
         return out
 
 
-class LMHead:
+class LMHead(Module):
     """Hidden states to float32 logits, scaled and soft-capped; the matrix may be the embedding's."""
 
     def __init__(self, name: str, embedding: TokenEmbedding, own: Product | None, scale: float, soft_cap: float) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
+from octavo.executor.layers.module import Module
 from octavo.executor.layers.weights import Slot
 from octavo.kernels import ops
 from octavo.kernels.blocks import BlockKind, Blocks
@@ -44,7 +45,7 @@ class Placement:
         return torch.empty(shape, dtype=self.dtype, device=self.device)
 
 
-class Product:
+class Product(Module):
     """y = x W^T + b."""
 
     gated = False

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from octavo.errors import ConfigError
 from octavo.executor.layers.linear import GatedLinear, Placement, RowLinear
+from octavo.executor.layers.module import Module
 from octavo.executor.layers.norm import RMSNorm
 from octavo.executor.layers.residual import Residual
-from octavo.executor.layers.weights import Slot
 from octavo.kernels.program import Activation
 
 _ACTIVATIONS: dict[str, Activation] = {"silu": "silu", "swish": "silu", "gelu_pytorch_tanh": "gelu", "gelu_new": "gelu"}
 """Names as in config.json."""
 
 
-class GatedMLP:
+class GatedMLP(Module):
     """down(activation(gate(x)) * up(x))."""
 
     def __init__(self, name: str, hidden: int, inner: int, activation: str, bias: bool, fused: bool, place: Placement) -> None:
@@ -26,16 +24,6 @@ class GatedMLP:
         self.gate_up = GatedLinear(hidden, {f"{name}.{part}": rows for part, rows in parts.items()}, bias, place, "gate_up")
         self.down = RowLinear(f"{name}.down_proj", inner, hidden, bias, place, "down")
         self.activation = _ACTIVATIONS[activation]
-
-    def slots(self) -> Iterator[Slot]:
-        """Gate, up and down."""
-        yield from self.gate_up.slots()
-        yield from self.down.slots()
-
-    def finish(self) -> None:
-        """Pack the weights."""
-        self.gate_up.finish()
-        self.down.finish()
 
     def __call__(self, residual: Residual, before: RMSNorm | None, after: RMSNorm | None, scale: float) -> None:
         """Record the block: from the residual stream and back, through the norms before and after it."""

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 import torch
 
 from octavo.executor.layers.linear import Placement
+from octavo.executor.layers.module import Module
 from octavo.executor.layers.weights import Slot
 from octavo.kernels.program import Norm, NormWeight, Value
 
 
-class RMSNorm:
+class RMSNorm(Module):
     """x / rms(x) * (offset + weight).
 
     Gemma stores its weights around zero and adds 1 in float32, so with an offset the weight is kept in float32.

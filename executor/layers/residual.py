@@ -6,7 +6,7 @@ import torch
 
 from octavo.executor.layers.linear import ColumnLinear, GatedLinear, RowLinear
 from octavo.executor.layers.norm import RMSNorm
-from octavo.kernels.program import Activation, LinearAdd, Norm, NormLinear, NormWeight, Value, Widen
+from octavo.kernels.program import Activation, Border, LinearAdd, Norm, NormLinear, NormWeight, Value, Widen
 
 
 class Residual:
@@ -60,8 +60,19 @@ class Residual:
         else:
             self._waiting = norm(product(x))
 
+    def border(self, line: str = "") -> None:
+        """A layer begins here: a pipeline may cut the program, and what crosses is the stream.
+
+        Args:
+            line: of the layer on its page.
+        """
+        self._program.page_line = line
+        crossing = (self._total,) if self._waiting is None else (self._total, self._waiting)
+        self._program.borders.append(Border(len(self._program.ops), crossing))
+
     def end(self, norm: RMSNorm) -> Value:
         """The stream after the last block, normed."""
+        self._program.page_line = ""
         out = self._value(self._total.width, self._dtype)
         self._program.add(Norm, "norm", **self._norm(norm), parts=1, out=out)
         return out

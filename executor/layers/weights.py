@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,13 +31,3 @@ class Slot:
     """Uninitialized until the loader has written it; its shape is the one the checkpoint must have."""
     matrix: Matrix | None = None
     """Whose part the target is, where that can hold blocks."""
-
-
-class Layer(Protocol):
-    """Anything that owns weights. Life: built (memory uninitialized), slots filled by the loader, `finish`, used."""
-
-    def slots(self) -> Iterator[Slot]:
-        """Every tensor that must be filled."""
-
-    def finish(self) -> None:
-        """Bring the filled weights into the form the kernels want; may give the slots' memory back."""

@@ -13,11 +13,12 @@ import torch
 
 from octavo.config import EngineConfig
 from octavo.errors import ConfigError
-from octavo.executor.layers.weights import Layer, Slot
+from octavo.executor.layers.module import Module
+from octavo.executor.layers.weights import Slot
 from octavo.executor.loader.checkpoint import Checkpoint
 from octavo.executor.loader.dummy import DummyCheckpoint
 from octavo.executor.loader.safetensors import SafetensorsCheckpoint
-from octavo.executor.models.decoder import DecoderModel
+from octavo.executor.models.contract import Model
 from octavo.executor.models.registry import build_model
 from octavo.sources.safetensors_file import SUPERFLUOUS
 
@@ -27,7 +28,7 @@ _NAMED = 8
 """Tensor names that an error lists at most."""
 
 
-def load_model(config: EngineConfig, device: torch.device, progress: Callable[[float], None]) -> DecoderModel:
+def load_model(config: EngineConfig, device: torch.device, progress: Callable[[float], None]) -> Model:
     """Build the model and read its weights.
 
     One part (embedding, layer, head) is read and packed after the other, so that memory peaks at the model and one layer.
@@ -63,7 +64,7 @@ def load_model(config: EngineConfig, device: torch.device, progress: Callable[[f
     return model
 
 
-def _build(config: EngineConfig, device: torch.device) -> DecoderModel:
+def _build(config: EngineConfig, device: torch.device) -> Model:
     try:
         return build_model(config, device)
     except (MemoryError, RuntimeError) as error:  # torch's own allocator raises the latter
@@ -85,7 +86,7 @@ def _single_threaded_torch() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _fill(pool: ThreadPoolExecutor, checkpoint: Checkpoint, part: Layer) -> list[str]:
+def _fill(pool: ThreadPoolExecutor, checkpoint: Checkpoint, part: Module) -> list[str]:
     """Read one part's tensors; returns their names."""
     slots = list(part.slots())
     for _ in pool.map(lambda slot: checkpoint.read(slot.name, slot.target), slots):

@@ -1,1 +1,1 @@
-"""Models: one decoder driven by a description of each architecture, and the registry they are found in."""
+"""Models: a page per family, what pages share, and the registry they are found in."""

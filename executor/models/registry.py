@@ -1,81 +1,85 @@
-"""Which architecture is built by what.
+"""Which architecture is built by which page.
 
 A plugin adds one with an entry point in the group `octavo.models`, named like the architecture in config.json and
-pointing to a factory; a program adds one with `register`. Either may replace a built-in one.
+pointing to a page (see `contract.Page`); a program adds one with `register`. Either may replace a built-in one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
 from importlib.metadata import entry_points
+from typing import Any, NoReturn
 
 import torch
 
 from octavo.config import EngineConfig
 from octavo.errors import ConfigError
-from octavo.executor.models import architectures
-from octavo.executor.models.decoder import DecoderModel
-from octavo.executor.models.options import DecoderOptions, HfConfig
+from octavo.executor.models.build import Build
+from octavo.executor.models.contract import Model, Page
 from octavo.sources.hf_config import ARCHITECTURE_PLUGINS, add_architecture, known_architectures
 
-Factory = Callable[[EngineConfig, torch.device], DecoderModel]
-"""Builds a model with uninitialized weights for the loader to fill."""
-
-
-def decoder(describe: Callable[[HfConfig], DecoderOptions]) -> Factory:
-    """Factory of a decoder that differs from others in its options only.
-
-    Args:
-        describe: config.json (its text_config where it has one) -> options.
-
-    """
-
-    def build(config: EngineConfig, device: torch.device) -> DecoderModel:
-        hf_config = config.model.hf_config
-        return DecoderModel(describe(hf_config.get("text_config") or hf_config), config.model, device)
-
-    return build
-
-
-_registry: dict[str, Factory] = {
-    "LlamaForCausalLM": decoder(architectures.llama),
-    "MistralForCausalLM": decoder(architectures.mistral),
-    "Qwen2ForCausalLM": decoder(architectures.qwen2),
-    "Qwen3ForCausalLM": decoder(architectures.qwen3),
-    "Phi3ForCausalLM": decoder(architectures.phi3),
-    "GemmaForCausalLM": decoder(architectures.gemma),
-    "Gemma2ForCausalLM": decoder(architectures.gemma2),
-    "Gemma3ForCausalLM": decoder(architectures.gemma3),
-    "GraniteForCausalLM": decoder(architectures.granite),
-    "SmolLM3ForCausalLM": decoder(architectures.smollm3),
-    "Olmo2ForCausalLM": decoder(architectures.olmo2),
+ARCHITECTURES = {
+    "Gemma2ForCausalLM": "gemma.Gemma2",
+    "Gemma3ForCausalLM": "gemma.Gemma3",
+    "GemmaForCausalLM": "gemma.Gemma",
+    "GraniteForCausalLM": "granite.Granite",
+    "LlamaForCausalLM": "llama.Llama",
+    "MistralForCausalLM": "mistral.Mistral",
+    "Olmo2ForCausalLM": "olmo.Olmo2",
+    "Phi3ForCausalLM": "phi.Phi3",
+    "Qwen2ForCausalLM": "qwen.Qwen2",
+    "Qwen3ForCausalLM": "qwen.Qwen3",
+    "SmolLM3ForCausalLM": "smollm.SmolLM3",
 }
+"""Architecture -> module of this package and class, imported when a model asks for it."""
+
+_registered: dict[str, Page] = {}
 
 
-def register(name: str, factory: Factory) -> None:
+class _Keys(dict[str, Any]):
+    """config.json whose missing keys are errors of the configuration."""
+
+    def __missing__(self, key: str) -> NoReturn:
+        raise ConfigError(f"config.json lacks {key!r}")
+
+
+def register(name: str, page: Page) -> None:
     """Add an architecture, or replace one.
 
     Args:
         name: as in config.json's `architectures`.
-        factory: see `decoder` for one made from a description.
-
+        page: builds the model.
     """
-    _registry[name] = factory
+    _registered[name] = page
     add_architecture(name)
 
 
-def build_model(config: EngineConfig, device: torch.device) -> DecoderModel:
+def build_model(config: EngineConfig, device: torch.device) -> Model:
     """The model that config.json names, weights uninitialized.
 
     Raises:
         ConfigError: nothing is registered for the architecture; names those that are.
 
     """
-    name = config.model.architecture
+    hf_config = config.model.hf_config
+    page = _page(config.model.architecture, config.model.name)
+    return page(_Keys(hf_config.get("text_config") or hf_config), Build.of(config.model, device))
+
+
+def built_in(name: str) -> Page:
+    """The page of an architecture that comes with Octavo."""
+    module, _, page = ARCHITECTURES[name].partition(".")
+    found: Page = getattr(importlib.import_module(f"octavo.executor.models.{module}"), page)
+    return found
+
+
+def _page(name: str, model: str) -> Page:
     for entry in entry_points(group=ARCHITECTURE_PLUGINS, name=name):
         register(name, entry.load())
-    if name not in _registry:
+    if name in _registered:
+        return _registered[name]
+    if name not in ARCHITECTURES:
         raise ConfigError(
-            f"architecture {name!r} of model {config.model.name!r} is not supported; known are {', '.join(known_architectures())}"
+            f"architecture {name!r} of model {model!r} is not supported; known are {', '.join(known_architectures())}"
         )
-    return _registry[name](config, device)
+    return built_in(name)

@@ -20,10 +20,10 @@ def layer_windows(config: HfConfig, architecture: str) -> tuple[int, ...]:
         architecture: one that comes with Octavo.
     """
     layers = config["num_hidden_layers"]
-    if architecture not in _SLIDING:
+    if architecture not in SLIDING:
         return (0,) * layers
     window = {"sliding_window": _DEFAULT_WINDOW.get(architecture, 0), **config}["sliding_window"] or 0
-    uses, slides = _SLIDING[architecture]
+    uses, slides = SLIDING[architecture]
     if not uses(config):
         return (0,) * layers
     types = config.get("layer_types")
@@ -73,7 +73,7 @@ def _not_rotated(config: HfConfig, layer: int) -> bool:
 _DEFAULT_WINDOW = {"MistralForCausalLM": 4096, "Gemma2ForCausalLM": 4096, "Gemma3ForCausalLM": 4096}
 """Where config.json does not say."""
 
-_SLIDING: dict[str, tuple[Callable[[HfConfig], bool], Callable[[HfConfig, int], bool]]] = {
+SLIDING: dict[str, tuple[Callable[[HfConfig], bool], Callable[[HfConfig, int], bool]]] = {
     "MistralForCausalLM": (_always, _all_layers),
     "Phi3ForCausalLM": (_always, _all_layers),
     "Qwen2ForCausalLM": (_if_asked, _from_first),

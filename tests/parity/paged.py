@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import cast
 
 import torch
 
@@ -11,18 +12,18 @@ from octavo.config import EngineArgs, EngineConfig
 from octavo.executor.attention import AttentionMetadata
 from octavo.executor.kv_cache import allocate_kv_cache
 from octavo.executor.loader import load_model
-from octavo.executor.models.decoder import DecoderModel
+from octavo.executor.models.causal_lm import CausalLM
 from octavo.kernels import ops
 
 MAX_LEN = 128
 """Longest sequence of the tests' models."""
 
 
-def load(path: object, dtype: str = "float32", **engine_args: object) -> DecoderModel:
+def load(path: object, dtype: str = "float32", **engine_args: object) -> CausalLM:
     """The model at `path` on the CPU."""
     if not ops.current():
         ops.use(device="cpu")
-    return load_model(engine_config(path, dtype, **engine_args), torch.device("cpu"), lambda _: None)
+    return cast("CausalLM", load_model(engine_config(path, dtype, **engine_args), torch.device("cpu"), lambda _: None))
 
 
 def engine_config(path: object, dtype: str = "float32", **engine_args: object) -> EngineConfig:
@@ -33,9 +34,7 @@ def engine_config(path: object, dtype: str = "float32", **engine_args: object) -
 class PagedSequences:
     """Sequences whose keys and values lie in blocks scattered over one pool, with a table for each cache group."""
 
-    def __init__(
-        self, model: DecoderModel, dtype: torch.dtype = torch.float32, block_size: int = 8, num_blocks: int = 64
-    ) -> None:
+    def __init__(self, model: CausalLM, dtype: torch.dtype = torch.float32, block_size: int = 8, num_blocks: int = 64) -> None:
         self.model = model
         self.block_size = block_size
         layout = plan_layout(model.cache_specs, block_size, MAX_LEN)

@@ -72,7 +72,7 @@ def test_the_head_samples_what_its_logits_say(architecture: str, temperature: fl
     """Plain logits need not be written; scaled and capped ones are."""
     tiny_hf.make(tmp_path, architecture, **({"head_dim": 16} if architecture.startswith("Gemma") else {}))
     model = load(tmp_path)
-    hidden = torch.randn(20, model.options.hidden_size, generator=torch.Generator().manual_seed(3)) * 4
+    hidden = torch.randn(20, model.hidden_size, generator=torch.Generator().manual_seed(3)) * 4
     draws = torch.tensor([temperature, 0.0, 1.0, 0.0, 0.0], dtype=torch.float64).repeat(20, 1)
     draws[:, 4] = torch.arange(20) / 20
     picked, expected = [(torch.full((20,), -1), torch.zeros(20)) for _ in range(2)]

@@ -180,6 +180,6 @@ def test_unpacked_weights_are_given_back(llama: Path) -> None:
 
 
 def test_positions_that_fit_no_memory_name_the_flag(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("octavo.executor.models.decoder.available_bytes", lambda _: 1 << 30)
+    monkeypatch.setattr("octavo.executor.models.build.available_bytes", lambda _: 1 << 30)
     with pytest.raises(ConfigError, match=r"--max-model-len 33554432 need 4\.50 GiB, more than there is: lower it"):
         load(llama, hf_overrides={"max_position_embeddings": 1 << 25})

@@ -9,8 +9,11 @@ import torch
 
 from octavo.config.resolve import model_context_length
 from octavo.errors import ConfigError
+from octavo.executor.layers.linear import Placement
 from octavo.executor.layers.rotary import cos_sin_table
-from octavo.executor.models import architectures
+from octavo.executor.models.build import Build
+from octavo.executor.models.causal_lm import CausalLM
+from octavo.executor.models.registry import _Keys, built_in
 from octavo.sources.rope import rope_parameters
 
 BASE: dict[str, Any] = {
@@ -23,6 +26,15 @@ BASE: dict[str, Any] = {
     "sliding_window": 16,
 }
 LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}
+
+
+def built(architecture: str, config: dict[str, Any]) -> CausalLM:
+    """A model without weights in it."""
+    return built_in(architecture)(_Keys(config), Build(Placement(torch.float32, torch.device("cpu")), 64))
+
+
+def windows_of(model: CausalLM) -> tuple[int, ...]:
+    return tuple(layer.attention.shape.window for layer in model.layers)
 
 
 def test_rope_scaling_equals_rope_parameters() -> None:
@@ -61,28 +73,29 @@ def test_gemma3_old_and_new() -> None:
             "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
         },
     }
-    first, second = architectures.gemma3(old), architectures.gemma3(new)
-    assert first.windows == second.windows == (16, 16, 16, 16, 16, 0)
-    for a, b in zip(first.ropes, second.ropes, strict=True):
-        assert torch.equal(cos_sin_table(a, 8, 64), cos_sin_table(b, 8, 64))
-    assert first.qk_norm == "head"
-    assert first.attention_soft_cap == first.logit_soft_cap == 0.0
+    first, second = built("Gemma3ForCausalLM", old), built("Gemma3ForCausalLM", new)
+    assert windows_of(first) == windows_of(second) == (16, 16, 16, 16, 16, 0)
+    for a, b in zip(first.layers, second.layers, strict=True):
+        assert torch.equal(a.attention.cos_sin, b.attention.cos_sin)
+        assert a.attention.shape.qk_norm == "head"
+        assert a.attention.shape.soft_cap == 0.0
+    assert first.logit_soft_cap == 0.0
 
 
 @pytest.mark.parametrize(
-    ("describe", "config", "windows"),
+    ("architecture", "config", "windows"),
     [
-        (architectures.llama, {}, (0,) * 6),
-        (architectures.mistral, {}, (16,) * 6),
-        (architectures.mistral, {"sliding_window": None}, (0,) * 6),
-        (architectures.qwen2, {}, (0,) * 6),
-        (architectures.qwen2, {"use_sliding_window": True, "max_window_layers": 4}, (0, 0, 0, 0, 16, 16)),
-        (architectures.gemma2, {}, (16, 0, 16, 0, 16, 0)),
-        (architectures.gemma2, {"layer_types": ["full_attention"] * 5 + ["sliding_attention"]}, (0, 0, 0, 0, 0, 16)),
+        ("LlamaForCausalLM", {}, (0,) * 6),
+        ("MistralForCausalLM", {}, (16,) * 6),
+        ("MistralForCausalLM", {"sliding_window": None}, (0,) * 6),
+        ("Qwen2ForCausalLM", {}, (0,) * 6),
+        ("Qwen2ForCausalLM", {"use_sliding_window": True, "max_window_layers": 4}, (0, 0, 0, 0, 16, 16)),
+        ("Gemma2ForCausalLM", {}, (16, 0, 16, 0, 16, 0)),
+        ("Gemma2ForCausalLM", {"layer_types": ["full_attention"] * 5 + ["sliding_attention"]}, (0, 0, 0, 0, 0, 16)),
     ],
 )
-def test_windows(describe: Any, config: dict[str, Any], windows: tuple[int, ...]) -> None:
-    assert describe(BASE | config).windows == windows
+def test_windows(architecture: str, config: dict[str, Any], windows: tuple[int, ...]) -> None:
+    assert windows_of(built(architecture, BASE | config)) == windows
 
 
 def test_no_position_embedding_rotates_nothing() -> None:
@@ -102,11 +115,10 @@ def test_missing_scaling_parameter_is_named() -> None:
 
 def test_missing_size_is_named() -> None:
     with pytest.raises(ConfigError, match="lacks 'intermediate_size'"):
-        architectures.llama({key: value for key, value in BASE.items() if key != "intermediate_size"})
+        built("LlamaForCausalLM", {key: value for key, value in BASE.items() if key != "intermediate_size"})
 
 
 def test_unknown_activation_is_refused() -> None:
-    from octavo.executor.layers.linear import Placement
     from octavo.executor.layers.mlp import GatedMLP
 
     with pytest.raises(ConfigError, match="activation 'relu6' is not one of silu"):

@@ -12,21 +12,25 @@ from parity import tiny_hf
 from parity.paged import PagedSequences, engine_config, load
 
 from octavo.errors import ConfigError
-from octavo.executor.models import architectures, registry
-from octavo.executor.models.options import DecoderOptions
+from octavo.executor.models import registry
+from octavo.executor.models.llama import Llama
 from octavo.sources import hf_config
 
-plugin_factory = registry.decoder(architectures.llama)
+
+class Doubled(Llama):
+    """Llama with twice the logits."""
+
+    logit_scale = 2.0
 
 
 @pytest.fixture(autouse=True)
 def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_registry", dict(registry._registry))
+    monkeypatch.setattr(registry, "_registered", {})
     monkeypatch.setattr(hf_config, "_registered", set())
 
 
 def test_the_names_known_without_importing_models_are_those_there_are() -> None:
-    assert sorted(registry._registry) == sorted(hf_config.BUILT_IN)
+    assert sorted(registry.ARCHITECTURES) == sorted(hf_config.BUILT_IN)
 
 
 def renamed(folder: Path, name: str) -> dict[str, Any]:
@@ -40,13 +44,9 @@ def test_unknown_architecture_lists_the_known(tmp_path: Path) -> None:
         load(**renamed(tmp_path, "MambaForCausalLM"))
 
 
-def test_registering_takes_one_description(tmp_path: Path) -> None:
+def test_registering_takes_one_page(tmp_path: Path) -> None:
     reference = tiny_hf.make(tmp_path, "LlamaForCausalLM", num_hidden_layers=1)
-
-    def doubled(config: dict[str, Any]) -> DecoderOptions:
-        return DecoderOptions(**(vars(architectures.llama(config)) | {"logit_scale": 2.0}))
-
-    registry.register("DoubledForCausalLM", registry.decoder(doubled))
+    registry.register("DoubledForCausalLM", Doubled)
     ids = tiny_hf.token_ids(9)
     ours = PagedSequences(load(**renamed(tmp_path, "DoubledForCausalLM"))).logits("a", ids)
     assert tiny_hf.difference(ours, 2 * tiny_hf.logits(reference, ids)) < 2e-5
@@ -54,8 +54,8 @@ def test_registering_takes_one_description(tmp_path: Path) -> None:
 
 def test_plugins_add_architectures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_hf.make(tmp_path, "LlamaForCausalLM", num_hidden_layers=1)
-    entry = EntryPoint("PluginForCausalLM", f"{__name__}:plugin_factory", hf_config.ARCHITECTURE_PLUGINS)
-    monkeypatch.setattr(EntryPoint, "load", lambda _: plugin_factory)
+    entry = EntryPoint("PluginForCausalLM", f"{__name__}:Doubled", hf_config.ARCHITECTURE_PLUGINS)
+    monkeypatch.setattr(EntryPoint, "load", lambda _: Doubled)
     for module in (registry, hf_config):
         monkeypatch.setattr(module, "entry_points", lambda **wanted: EntryPoints([entry]).select(**wanted))
     assert "PluginForCausalLM" in hf_config.known_architectures()

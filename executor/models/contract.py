@@ -1,0 +1,53 @@
+"""What the engine asks of a model: the loader, the cache planner, the runner and the head. Any class that keeps it can be served."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+
+from octavo.cache_groups import CacheSpec
+from octavo.executor.attention import AttentionMetadata, KVCache
+from octavo.executor.layers.module import Module
+from octavo.executor.models.build import Build
+from octavo.executor.sampler import Head
+
+HfConfig = dict[str, Any]
+"""config.json, or its text_config where it has one; a key that is not there raises ConfigError, `get` gives None."""
+
+
+class Model(Head, Protocol):
+    """A model that generates text. Life: built (memory uninitialized), parts filled by the loader and finished, run.
+
+    T tokens, H hidden size, R rows of the head, V vocabulary.
+
+    Attributes:
+        cache_specs: what each layer that has a cache keeps; the order is that of `kv_caches`.
+    """
+
+    cache_specs: Sequence[CacheSpec]
+
+    def parts(self) -> Iterator[Module]:
+        """What the loader fills and finishes, one after the other: memory peaks at the model and one part."""
+
+    def forward(
+        self, input_ids: torch.Tensor, positions: torch.Tensor, kv_caches: list[KVCache], attn: AttentionMetadata
+    ) -> torch.Tensor:
+        """Hidden states [T, H] after the final norm, for ids int64 [T] at positions int64 [T]; keys and values are cached."""
+
+    def forget_caches(self) -> None:
+        """Let go of what refers to the caches of the last step: they are given back."""
+
+    def profile(self, enable: bool) -> bool:
+        """Measure the ops inside `forward` from now on; whether that can be done, which is known after the first forward."""
+
+    def timings(self) -> dict[str, float]:
+        """Seconds spent in each op of `forward` since the last call, by name; empty unless profiled."""
+
+
+class Page(Protocol):
+    """A family's page: called with a model's configuration, it builds the model."""
+
+    def __call__(self, config: HfConfig, build: Build, /) -> Model:
+        """A model with uninitialized weights. Raises: ConfigError: names the key that cannot be."""
