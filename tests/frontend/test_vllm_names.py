@@ -10,7 +10,8 @@ import vllm_surface as vllm
 from fake_core import FakeCoreClient, make_engine
 
 import octavo
-from octavo.config import EngineArgs, not_served
+from octavo import not_served
+from octavo.config import EngineArgs
 from octavo.config.foreign_args import FOREIGN_ARGS
 from octavo.errors import ConfigError, ValidationError
 from octavo.exceptions import VLLMValidationError
