@@ -13,19 +13,22 @@ from typing import Any
 import torch
 
 from octavo.kernels import ops
-from octavo.kernels.program import (
+from octavo.kernels.program import Op, Program, Value
+from octavo.kernels.program_ops import (
+    Activate,
+    Add,
     Attend,
+    AttendFresh,
+    CacheWrite,
     Copy,
     Embed,
+    Experts,
     Linear,
     LinearAdd,
     Norm,
     NormLinear,
     NormWeight,
-    Op,
-    Program,
     RopeAndCache,
-    Value,
     Widen,
 )
 from octavo.kernels.step import Caches, Step
@@ -121,6 +124,8 @@ def _normed(op: Norm | NormLinear, norm: NormWeight, dtype: torch.dtype, values:
         values[op.total] = x = x + values[op.addend]
     if norm.weight is None:
         return x.to(dtype)
+    if norm.centred:
+        return ops.layer_norm(x.unflatten(1, (parts, -1)), norm.weight, norm.bias, norm.eps, dtype).flatten(1)
     if parts == 1:
         return ops.rms_norm(x, norm.weight, norm.eps, dtype)
     return ops.rms_norm(x.unflatten(1, (parts, -1)), norm.weight, norm.eps).flatten(1)
@@ -152,22 +157,55 @@ def _rope_and_cache(op: RopeAndCache, values: _Values, step: Step, caches: Cache
     values[op.rotated_q], values[op.rotated_k] = q.flatten(1), k.flatten(1)
 
 
+def _cache_write(op: CacheWrite, values: _Values, step: Step, caches: Caches) -> None:
+    k, v = values.heads(op.k, op.head_dim), values.heads(op.v, op.head_dim)
+    keys, cached_values = caches[op.cache.layer]
+    nowhere = torch.zeros(len(k), dtype=torch.int64, device=k.device)
+    unrotated = torch.tensor([[1.0, 0.0]], device=k.device)
+    slots = step.slot_mapping[op.cache.group]
+    ops.rope_and_cache(k[:, :1].clone(), k.clone(), v, nowhere, unrotated, slots, keys, cached_values)
+
+
 def _attend(op: Attend, values: _Values, step: Step, caches: Caches) -> None:
     keys, cached_values = caches[op.cache.layer]
+    lengths = step.encoder_lens if op.mask == "encoder" else step.seq_lens
     values[op.out] = ops.paged_attention(
-        values.heads(op.q, op.head_dim), keys, cached_values, step.query_starts, step.seq_lens,
-        step.block_tables[op.cache.group], op.scale, op.window, op.soft_cap,
+        values.heads(op.q, op.head_dim), keys, cached_values, step.query_starts, lengths, step.block_tables[op.cache.group],
+        op.scale, op.window, op.soft_cap, op.mask != "causal",
     ).flatten(1)  # fmt: skip
 
 
+def _attend_fresh(op: AttendFresh, values: _Values, step: Step, _caches: Caches) -> None:
+    q, k, v = (values.heads(value, op.head_dim) for value in (op.q, op.k, op.v))
+    values[op.out] = ops.attention(q, k, v, step.query_starts, op.scale, op.window, op.soft_cap, op.mask == "full").flatten(1)
+
+
+def _activate(op: Activate, values: _Values, _step: Step, _caches: Caches) -> None:
+    values[op.out] = ops.activate(values[op.x], op.activation)
+
+
+def _add(op: Add, values: _Values, _step: Step, _caches: Caches) -> None:
+    values[op.out] = values[op.x] + values[op.y]
+
+
+def _experts(op: Experts, values: _Values, _step: Step, _caches: Caches) -> None:
+    x, router = values[op.x], values[op.router]
+    values[op.out] = ops.experts(x, router, op.gate_up, op.down, op.activation, op.top_k, op.renormalize)
+
+
 _RUN: dict[type[Op], Callable[[Any, _Values, Step, Caches], None]] = {
+    Activate: _activate,
+    Add: _add,
+    Attend: _attend,
+    AttendFresh: _attend_fresh,
+    CacheWrite: _cache_write,
     Copy: _copy,
     Embed: _embed,
-    Widen: _widen,
-    Norm: _norm,
+    Experts: _experts,
     Linear: _linear,
-    NormLinear: _norm_linear,
     LinearAdd: _linear_add,
+    Norm: _norm,
+    NormLinear: _norm_linear,
     RopeAndCache: _rope_and_cache,
-    Attend: _attend,
+    Widen: _widen,
 }

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+from collections.abc import Sequence
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -19,13 +20,14 @@ import torch
 from octavo import envs
 from octavo.errors import ConfigError
 from octavo.kernels.blocks import Blocks
-from octavo.kernels.program import Activation, Program
+from octavo.kernels.program import Program
+from octavo.kernels.program_ops import Activation, Pointwise
 from octavo.kernels.step import Caches, Runnable
 
 OPS = (
     "pack_linear", "pack_int8", "pack_blocks", "linear", "gated_linear", "native_program", "embedding", "rms_norm",
-    "add_rms_norm", "rope_and_cache", "paged_attention", "silu_and_mul", "gelu_and_mul", "sample", "sample_linear",
-    "top_logprobs",
+    "add_rms_norm", "layer_norm", "rope_and_cache", "paged_attention", "attention", "activate", "silu_and_mul", "gelu_and_mul",
+    "experts", "sample", "sample_linear", "top_logprobs",
 )  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -173,6 +175,16 @@ def add_rms_norm(x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, 
     return _set.add_rms_norm(x, residual, weight, eps)
 
 
+def layer_norm(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, eps: float, dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    """Layer norm over the last dimension (Ba et al. 2016), computed in float32 -> new tensor like x, of type `dtype` if given.
+
+    x: [T, H] or [T, n, H]. weight, bias: [H], of one type, the result's or float32.
+    """
+    return _set.layer_norm(x, weight, bias, eps, dtype)
+
+
 def rope_and_cache(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -206,19 +218,70 @@ def paged_attention(
     scale: float,
     sliding_window: int = 0,
     soft_cap: float = 0.0,
+    full: bool = False,
 ) -> torch.Tensor:
-    """Causal attention of new tokens over their requests' paged contexts, softmax in float32 -> new [T, Hq, D].
+    """Attention of new tokens over their requests' paged contexts, softmax in float32 -> new [T, Hq, D].
 
     Query i of request r (i counts from its first new token) sits at position seq_lens[r] - n_r + i, where n_r is
     query_starts[r+1] - query_starts[r], and sees keys at positions p <= its own; with sliding_window w > 0 only the last w
     of them, itself included. soft_cap c > 0 turns a score s into c * tanh(s / c). Query head h reads KV head
     h // (Hq // Hkv). The order in which a query's keys are reduced depends on its position and block_size alone.
 
+    full: every query of r sees all of the first seq_lens[r] keys, however many queries there are; with sliding_window w > 0 those
+    less than w positions away on either side. Where there are no keys, the result is zeros.
+
     Args:
         q: [T, Hq, D]. k_cache, v_cache: [num_blocks, Hkv, block_size, D], as rope_and_cache wrote them.
         query_starts: int32 [R + 1]. seq_lens: int32 [R]. block_tables: int32 [R, B].
     """
-    return _set.paged_attention(q, k_cache, v_cache, query_starts, seq_lens, block_tables, scale, sliding_window, soft_cap)
+    return _set.paged_attention(
+        q, k_cache, v_cache, query_starts, seq_lens, block_tables, scale, sliding_window, soft_cap, full
+    )
+
+
+def attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    query_starts: torch.Tensor,
+    scale: float,
+    sliding_window: int = 0,
+    soft_cap: float = 0.0,
+    full: bool = True,
+) -> torch.Tensor:
+    """Attention among the tokens of each request, without a cache -> new [T, Hq, D]; else as `paged_attention`.
+
+    Args:
+        q: [T, Hq, D]; k, v: [T, Hkv, D].
+        query_starts: int32 [R + 1]; request r has the tokens query_starts[r] to query_starts[r + 1] - 1.
+    """
+    return _set.attention(q, k, v, query_starts, scale, sliding_window, soft_cap, full)
+
+
+def activate(x: torch.Tensor, activation: Pointwise) -> torch.Tensor:
+    """activation(x) for each number of x [T, N], computed in float32 -> new tensor."""
+    return _set.activate(x, activation)
+
+
+def experts(
+    x: torch.Tensor,
+    router: torch.Tensor,
+    gate_up: Sequence[Any],
+    down: Sequence[Any],
+    activation: Activation,
+    top_k: int,
+    renormalize: bool,
+) -> torch.Tensor:
+    """A mixture of E experts (Shazeer et al. 2017, routed as Mixtral does) over x [T, H] -> [T, H] in x's type.
+
+    A row's probabilities are the softmax of its row of `router` [T, E], in float32. It goes to the `top_k` likeliest experts (of
+    equals the first ones); what they give, down(activation(gate) * up), is added up in float32 in their order, each times its
+    probability, which `renormalize` divides by those of all the chosen ones. A row's result does not depend on the others.
+
+    Args:
+        gate_up, down: packed weights of each expert, the former gated ones.
+    """
+    return _set.experts(x, router, gate_up, down, activation, top_k, renormalize)
 
 
 def silu_and_mul(x: torch.Tensor) -> torch.Tensor:

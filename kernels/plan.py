@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from octavo.kernels.program import Copy, Op, Program, Value
+from octavo.kernels.program import Op, Program, Value
+from octavo.kernels.program_ops import Copy
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """A model as data: ops over numbered values and weights, recorded once by running the model's own forward code on symbols.
 
 A value is a matrix [dimension, width]; the dimension is a name ("tokens") whose size comes with each step. Values do not change:
-every op makes new ones, and `octavo.kernels.plan` finds memory for them. What an op does is said in its class; a fused op equals the
-composition of its parts. Kernel sets run a program in one call, `octavo.kernels.interpreter` op by op.
+every op makes new ones, and `octavo.kernels.plan` finds memory for them. The ops stand in
+`octavo.kernels.program_ops`. Kernel sets run a program in one call, `octavo.kernels.interpreter` op by op.
 """
 
 from __future__ import annotations
@@ -12,17 +12,14 @@ import sys
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import torch
-
-Activation = Literal["silu", "gelu"]
-"""Of a gated feed-forward block; gelu is the tanh approximation."""
 
 TOKENS = "tokens"
 """The dimension of a step's flat tokens."""
 
-_PLUMBING = ("/kernels/program.py", "/executor/layers/", "/executor/models/causal_lm.py")
+_PLUMBING = ("/kernels/program.py", "/kernels/program_ops.py", "/executor/layers/", "/executor/models/causal_lm.py")
 """Files that record for whoever calls them: errors and listings name the caller's line."""
 
 
@@ -105,22 +102,6 @@ class Value:
         self._unknown(f"element {key}")
 
 
-@dataclass(frozen=True, slots=True)
-class CacheRef:
-    """One layer's keys and values: which of the model's caches, and the cache group whose block tables it follows."""
-
-    layer: int
-    group: int = 0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class NormWeight:
-    """A norm's weight [size]; None = nothing is normed, x is only rounded to the output's type."""
-
-    weight: torch.Tensor | None
-    eps: float
-
-
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Op:
     """One op. Its fields that hold values are what it reads, but for those named in `makes`.
@@ -158,131 +139,13 @@ class Op:
                 yield getattr(self, made), getattr(self, old)
 
     def __str__(self) -> str:
-        shown = ", ".join(
-            f"{one.name}={_shown(getattr(self, one.name))}"
+        operands = ", ".join(
+            f"{one.name}={shown(getattr(self, one.name))}"
             for one in dataclasses.fields(self)
             if one.name not in ("label", "line", *self.makes) and getattr(self, one.name) is not None
         )
         made = ", ".join(f"{value}: {value.shape}" for value in self.made())
-        return f"{made} = {type(self).__name__}({shown})  # {self.label}, {self.line}"
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Copy(Op):
-    """x as a value of its own; planned where an op changes in place what is still read."""
-
-    x: Value
-    out: Value
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Embed(Op):
-    """Rows of a table (see `ops.embedding`) for ids int64 [tokens, 1], times a scale."""
-
-    ids: Value
-    table: Any
-    scale: float
-    out: Value
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Widen(Op):
-    """x in float32: a sum of many layers is not rounded each time."""
-
-    x: Value
-    out: Value
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Norm(Op):
-    """Root-mean-square norm of x, after adding `addend` to it where there is one (`total` is that sum, of x's type).
-
-    x counts as `parts` equal parts of a row, each normed by itself with the one weight [width / parts].
-    """
-
-    makes = ("total", "out")
-    changes = (("total", "x"),)
-
-    x: Value
-    addend: Value | None
-    norm: NormWeight
-    parts: int
-    total: Value | None
-    out: Value
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Linear(Op):
-    """x times a packed weight, plus its bias. gate: of a gated weight, activation(gate) * up."""
-
-    x: Value
-    weight: Any
-    gate: Activation | None
-    out: Value
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class NormLinear(Op):
-    """`Norm` of x (with its addend), whose rows are kept in `normed`, and then `Linear` of them."""
-
-    makes = ("total", "normed", "out")
-    changes = (("total", "x"),)
-
-    x: Value
-    addend: Value | None
-    norm: NormWeight
-    weight: Any
-    gate: Activation | None
-    total: Value | None
-    normed: Value
-    out: Value
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class LinearAdd(Op):
-    """total + scale * `Linear` of x, in float32."""
-
-    changes = (("out", "total"),)
-
-    x: Value
-    weight: Any
-    scale: float
-    total: Value
-    out: Value
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class RopeAndCache(Op):
-    """q [tokens, heads * D] and k [tokens, kv_heads * D] rotated by their positions; k and v go into the cache.
-
-    See `ops.rope_and_cache`.
-    """
-
-    makes = ("rotated_q", "rotated_k")
-    changes = (("rotated_q", "q"), ("rotated_k", "k"))
-
-    q: Value
-    k: Value
-    v: Value
-    positions: Value
-    cos_sin: torch.Tensor
-    cache: CacheRef
-    head_dim: int
-    rotated_q: Value
-    rotated_k: Value
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Attend(Op):
-    """Causal attention of q [tokens, heads * D] over the cache; see `ops.paged_attention`."""
-
-    q: Value
-    cache: CacheRef
-    head_dim: int
-    scale: float
-    window: int
-    soft_cap: float
-    out: Value
+        return f"{made} = {type(self).__name__}({operands})  # {self.label}, {self.line}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,13 +197,12 @@ def page_line() -> str:
     return f"{frame.f_code.co_filename.rpartition('/')[2]}:{frame.f_lineno}"
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """An operand as listings show it."""
     if isinstance(value, torch.Tensor):
         return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
-    if isinstance(value, NormWeight):
-        return "none" if value.weight is None else f"{_shown(value.weight)} eps {value.eps:g}"
-    if isinstance(value, (Value, int, float, str)):
+    if isinstance(value, tuple):
+        return f"{len(value)} x {shown(value[0])}" if value else "none"
+    if isinstance(value, (Value, int, float, str)) or type(value).__module__.startswith("octavo.kernels.program"):
         return str(value)
-    if isinstance(value, CacheRef):
-        return f"layer {value.layer} of group {value.group}"
     return type(value).__name__

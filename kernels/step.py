@@ -18,6 +18,8 @@ class Step(Protocol):
     """int32 [R + 1]"""
     seq_lens: torch.Tensor
     """int32 [R]"""
+    encoder_lens: torch.Tensor
+    """int32 [R], tokens that the encoder gave for each request"""
     block_tables: tuple[torch.Tensor, ...]
     """Of each cache group int32 [R, B]."""
     slot_mapping: tuple[torch.Tensor, ...]

@@ -17,7 +17,8 @@ from octavo.executor.models.causal_lm import CausalLM, given
 from octavo.executor.models.contract import HfConfig, Model, Page
 from octavo.executor.models.programs import Programs
 from octavo.executor.models.registry import built_in, register
-from octavo.kernels.program import CacheRef, Program, ProgramError, Value
+from octavo.kernels.program import Program, ProgramError, Value
+from octavo.kernels.program_ops import CacheRef
 from octavo.sources.rope import rope_parameters
 
 __all__ = [

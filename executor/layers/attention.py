@@ -9,11 +9,13 @@ import torch
 
 from octavo.cache_groups import CacheSpec
 from octavo.errors import ConfigError
+from octavo.executor.layers.functional import attend, rotate_and_keep, split
 from octavo.executor.layers.linear import ColumnLinear, Placement, RowLinear
 from octavo.executor.layers.module import Module
 from octavo.executor.layers.norm import RMSNorm
 from octavo.executor.layers.residual import Residual
-from octavo.kernels.program import Attend, CacheRef, RopeAndCache, Value
+from octavo.kernels.program import Value
+from octavo.kernels.program_ops import CacheRef
 
 QKNorm = Literal["none", "head", "all"]
 
@@ -96,20 +98,10 @@ class Attention(Module):
 
     def _attend(self, product: Value, positions: Value, cache: CacheRef) -> Value:
         """q, k and v [tokens, (Hq + 2 Hkv) D] -> what the heads attended to, [tokens, Hq D]."""
-        shape, program = self.shape, product.program
+        shape = self.shape
         q_size, kv_size = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
-        q, k = product.columns(0, q_size), product.columns(q_size, q_size + kv_size)
-        v = product.columns(q_size + kv_size, product.width)
+        q, k, v = split(product, q_size, kv_size, kv_size)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
-        rotated = program.value(q_size, q.dtype, q.rows)
-        program.add(
-            RopeAndCache, "rope", q=q, k=k, v=v, positions=positions, cos_sin=self.cos_sin, cache=cache, head_dim=shape.head_dim,
-            rotated_q=rotated, rotated_k=program.value(kv_size, k.dtype, k.rows),
-        )  # fmt: skip
-        out = program.value(q_size, q.dtype, q.rows)
-        program.add(
-            Attend, "attention", q=rotated, cache=cache, head_dim=shape.head_dim, scale=shape.scale, window=shape.window,
-            soft_cap=shape.soft_cap, out=out,
-        )  # fmt: skip
-        return out
+        rotated = rotate_and_keep(q, k, v, positions, self.cos_sin, cache, shape.head_dim)
+        return attend(rotated, cache, shape.head_dim, shape.scale, window=shape.window, soft_cap=shape.soft_cap)

@@ -8,7 +8,8 @@ from octavo.executor.layers.attention import Attention
 from octavo.executor.layers.module import Module
 from octavo.executor.layers.norm import RMSNorm
 from octavo.executor.layers.residual import Residual
-from octavo.kernels.program import CacheRef, Value, page_line
+from octavo.kernels.program import Value, page_line
+from octavo.kernels.program_ops import CacheRef
 
 
 class FeedForward(Protocol):

@@ -12,7 +12,8 @@ from octavo.executor.layers.module import Module
 from octavo.executor.layers.weights import Slot
 from octavo.kernels import ops
 from octavo.kernels.blocks import BlockKind, Blocks
-from octavo.kernels.program import Embed, Value
+from octavo.kernels.program import Value
+from octavo.kernels.program_ops import Embed
 
 
 class TokenEmbedding(Module):

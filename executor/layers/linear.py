@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,7 +12,8 @@ from octavo.executor.layers.module import Module
 from octavo.executor.layers.weights import Slot
 from octavo.kernels import ops
 from octavo.kernels.blocks import BlockKind, Blocks
-from octavo.kernels.program import Linear, Value
+from octavo.kernels.program import Value
+from octavo.kernels.program_ops import Linear
 
 
 class LinearMethod(Protocol):
@@ -94,16 +95,22 @@ class ColumnLinear(Product):
     own outputs from the whole input.
     """
 
-    def __init__(self, in_features: int, parts: dict[str, int], bias: bool, place: Placement, label: str) -> None:
+    def __init__(
+        self, in_features: int, parts: dict[str, int], bias: bool, place: Placement, label: str, unbiased: Collection[str] = ()
+    ) -> None:
+        """`parts`: names in the checkpoint and numbers of rows; `unbiased`: those of them that have no bias all the same."""
         super().__init__(in_features, sum(parts.values()), bias, place, label)
         self.parts = parts
+        self.unbiased = unbiased
+        if self.bias is not None and unbiased:
+            self.bias.zero_()
 
     def slots(self) -> Iterator[Slot]:
-        """One tensor a part; `parts` maps names in the checkpoint to numbers of rows."""
+        """One tensor per part."""
         row = 0
         for name, rows in self.parts.items():
             yield Slot(f"{name}.weight", self._filled()[row : row + rows], self)
-            if self.bias is not None:
+            if self.bias is not None and name not in self.unbiased:
                 yield Slot(f"{name}.bias", self.bias[row : row + rows])
             row += rows
 

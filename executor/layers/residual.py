@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from octavo.executor.layers.linear import ColumnLinear, GatedLinear, RowLinear
-from octavo.executor.layers.norm import RMSNorm
-from octavo.kernels.program import Activation, Border, LinearAdd, Norm, NormLinear, NormWeight, Value, Widen
+from octavo.executor.layers.norm import LayerNorm, RMSNorm
+from octavo.kernels.program import Border, Value
+from octavo.kernels.program_ops import Activation, LinearAdd, Norm, NormLinear, NormWeight, Widen
 
 
 class Residual:
@@ -26,7 +27,7 @@ class Residual:
         self._waiting: Value | None = None
         self._program.add(Widen, "embed", x=embeddings, out=self._total)
 
-    def enter(self, norm: RMSNorm | None, product: ColumnLinear, gate: Activation | None = None) -> Value:
+    def enter(self, norm: RMSNorm | LayerNorm | None, product: ColumnLinear, gate: Activation | None = None) -> Value:
         """The stream, normed (None: only rounded) and multiplied: what a block begins with.
 
         Args:
@@ -43,7 +44,7 @@ class Residual:
         )  # fmt: skip
         return out
 
-    def leave(self, x: Value, product: RowLinear, norm: RMSNorm | None = None, scale: float = 1.0) -> None:
+    def leave(self, x: Value, product: RowLinear, norm: RMSNorm | LayerNorm | None = None, scale: float = 1.0) -> None:
         """Add scale * product(x), or norm(product(x)), to the stream.
 
         Raises:
@@ -70,14 +71,23 @@ class Residual:
         crossing = (self._total,) if self._waiting is None else (self._total, self._waiting)
         self._program.borders.append(Border(len(self._program.ops), crossing))
 
-    def end(self, norm: RMSNorm) -> Value:
+    def end(self, norm: RMSNorm | LayerNorm) -> Value:
         """The stream after the last block, normed."""
         self._program.page_line = ""
+        return self.normed(norm)
+
+    def normed(self, norm: RMSNorm | LayerNorm | None) -> Value:
+        """The stream, normed (None: only rounded): what a block begins with that does not begin with one product."""
         out = self._value(self._total.width, self._dtype)
         self._program.add(Norm, "norm", **self._norm(norm), parts=1, out=out)
         return out
 
-    def _norm(self, norm: RMSNorm | None) -> dict[str, Value | NormWeight | None]:
+    def add(self, x: Value) -> None:
+        """Add x to the stream, with the norm that comes next."""
+        self._settled()
+        self._waiting = x
+
+    def _norm(self, norm: RMSNorm | LayerNorm | None) -> dict[str, Value | NormWeight | None]:
         """Operands of an op that adds what waits and norms the sum."""
         weight = NormWeight(None, 0.0) if norm is None else norm.operand
         before, addend, self._waiting = self._total, self._waiting, None

@@ -22,7 +22,8 @@ from octavo.executor.layers.residual import Residual
 from octavo.executor.models.build import Build
 from octavo.executor.models.contract import HfConfig
 from octavo.executor.models.programs import Programs
-from octavo.kernels.program import CacheRef, Program, Value
+from octavo.kernels.program import Program, Value
+from octavo.kernels.program_ops import CacheRef
 from octavo.sources.rope import Rope, rope_parameters
 
 

@@ -25,6 +25,7 @@ ARCHITECTURES = {
     "GraniteForCausalLM": "granite.Granite",
     "LlamaForCausalLM": "llama.Llama",
     "MistralForCausalLM": "mistral.Mistral",
+    "MixtralForCausalLM": "mixtral.Mixtral",
     "Olmo2ForCausalLM": "olmo.Olmo2",
     "Phi3ForCausalLM": "phi.Phi3",
     "Qwen2ForCausalLM": "qwen.Qwen2",
@@ -36,7 +37,7 @@ ARCHITECTURES = {
 _registered: dict[str, Page] = {}
 
 
-class _Keys(dict[str, Any]):
+class Keys(dict[str, Any]):
     """config.json whose missing keys are errors of the configuration."""
 
     def __missing__(self, key: str) -> NoReturn:
@@ -63,7 +64,7 @@ def build_model(config: EngineConfig, device: torch.device) -> Model:
     """
     hf_config = config.model.hf_config
     page = _page(config.model.architecture, config.model.name)
-    return page(_Keys(hf_config.get("text_config") or hf_config), Build.of(config.model, device))
+    return page(Keys(hf_config.get("text_config") or hf_config), Build.of(config.model, device))
 
 
 def built_in(name: str) -> Page:

@@ -19,9 +19,11 @@ except ImportError as error:
     _missing: str | None = "the library was not built" if error.name == "octavo.kernels.cpu._native" else str(error)
 else:
     _missing = None
+    from octavo.kernels.cpu.attention import attention as attention
     from octavo.kernels.cpu.attention import paged_attention as paged_attention
     from octavo.kernels.cpu.attention import rope_and_cache as rope_and_cache
     from octavo.kernels.cpu.blocks import pack_blocks as pack_blocks
+    from octavo.kernels.cpu.experts import experts as experts
     from octavo.kernels.cpu.int8 import pack_int8 as pack_int8
     from octavo.kernels.cpu.linear import PackedLinear as PackedLinear
     from octavo.kernels.cpu.linear import gated_linear as gated_linear
@@ -35,8 +37,10 @@ else:
     from octavo.kernels.cpu.native import set_isa as set_isa
     from octavo.kernels.cpu.native import set_num_threads as set_num_threads
     from octavo.kernels.cpu.program import native_program as native_program
+    from octavo.kernels.cpu.rows import activate as activate
     from octavo.kernels.cpu.rows import add_rms_norm as add_rms_norm
     from octavo.kernels.cpu.rows import gelu_and_mul as gelu_and_mul
+    from octavo.kernels.cpu.rows import layer_norm as layer_norm
     from octavo.kernels.cpu.rows import rms_norm as rms_norm
     from octavo.kernels.cpu.rows import silu_and_mul as silu_and_mul
     from octavo.kernels.cpu.sampling import sample as sample

@@ -20,12 +20,15 @@ def rms_norm(
     residual: int,
     residual_stride: int,
     weight: int,
+    bias: int,
+    centred: bool,
     outer: int,
     inner: int,
     size: int,
     eps: float,
     /,
 ) -> None: ...
+def activate(dtype: int, activation: int, out: int, x: int, x_stride: int, rows: int, size: int, /) -> None: ...
 def silu_and_mul(dtype: int, out: int, x: int, x_stride: int, rows: int, size: int, /) -> None: ...
 def gelu_and_mul(dtype: int, out: int, x: int, x_stride: int, rows: int, size: int, /) -> None: ...
 def rope_and_cache(
@@ -78,6 +81,7 @@ def paged_attention(
     scale: float,
     soft_cap: float,
     sliding_window: int,
+    full: bool,
     /,
 ) -> bool: ...
 def embedding(
@@ -106,7 +110,7 @@ def pack_blocks(form: int, gated: bool, packed: int, blocks: int, n: int, k: int
 def blocks_bytes(form: int, n: int, k: int, /) -> int: ...
 
 _Operand: TypeAlias = tuple[int, int, int]
-_Norm: TypeAlias = tuple[int, int, float]
+_Norm: TypeAlias = tuple[int, int, float, int, bool]
 
 class Program:
     def __init__(self) -> None: ...
@@ -134,6 +138,7 @@ class Program:
         addend: _Operand,
         out: _Operand,
         dtype: int,
+        residual: bool,
         wide: bool,
         norm: _Norm,
         parts: int,
@@ -181,7 +186,40 @@ class Program:
         scale: float,
         soft_cap: float,
         sliding_window: int,
+        mask: int,
         cache: tuple[Any, ...],
+        /,
+    ) -> None: ...
+    def add_cache_write(self, label: str, k: _Operand, v: _Operand, dtype: int, cache: tuple[Any, ...], /) -> None: ...
+    def add_attend_fresh(
+        self,
+        label: str,
+        q: _Operand,
+        k: _Operand,
+        v: _Operand,
+        out: _Operand,
+        dtype: int,
+        heads: tuple[int, int, int],
+        scale: float,
+        soft_cap: float,
+        sliding_window: int,
+        mask: int,
+        /,
+    ) -> None: ...
+    def add_activate(self, label: str, x: _Operand, out: _Operand, dtype: int, activation: int, size: int, /) -> None: ...
+    def add_add(self, label: str, x: _Operand, y: _Operand, out: _Operand, dtype: int, size: int, /) -> None: ...
+    def add_experts(
+        self,
+        label: str,
+        x: _Operand,
+        router: _Operand,
+        out: _Operand,
+        dtype: int,
+        gate: int,
+        gate_up: Sequence[Weight],
+        down: Sequence[Weight],
+        top_k: int,
+        renormalize: bool,
         /,
     ) -> None: ...
     def run(
@@ -191,6 +229,7 @@ class Program:
         num_requests: int,
         query_starts: int,
         seq_lens: int,
+        encoder_lens: int,
         groups: Sequence[tuple[int, int, int, int]],
         /,
     ) -> int: ...

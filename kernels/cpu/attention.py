@@ -55,6 +55,7 @@ def paged_attention(
     scale: float,
     sliding_window: int = 0,
     soft_cap: float = 0.0,
+    full: bool = False,
 ) -> torch.Tensor:
     """See `ops.paged_attention`.
 
@@ -72,7 +73,7 @@ def paged_attention(
         type_code(q), type_code(k_cache), out.data_ptr(), q.data_ptr(), q.stride()[:2], k_cache.data_ptr(),
         k_cache.stride()[:3], v_cache.data_ptr(), v_cache.stride()[:3], query_starts.data_ptr(), seq_lens.data_ptr(),
         block_tables.data_ptr(), block_tables.stride(0), seq_lens.shape[0], q.shape[1], num_kv_heads, head_dim, num_blocks,
-        block_size, block_tables.shape[1], scale, soft_cap, sliding_window,
+        block_size, block_tables.shape[1], scale, soft_cap, sliding_window, full,
     )  # fmt: skip
     if not inside:
         raise IndexError(
@@ -80,3 +81,29 @@ def paged_attention(
             f"{block_tables.shape[1]} blocks of {block_size}"
         )
     return out
+
+
+_BLOCK = 32
+
+
+def attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    query_starts: torch.Tensor,
+    scale: float,
+    sliding_window: int = 0,
+    soft_cap: float = 0.0,
+    full: bool = True,
+) -> torch.Tensor:
+    """See `ops.attention`: keys and values are laid out in pages for the one call."""
+    lengths = query_starts.diff().to(torch.int32)
+    counts = -(-lengths // _BLOCK)
+    num_blocks, first = int(counts.sum()), counts.cumsum(0) - counts
+    tables = (first.unsqueeze(1) + torch.arange(max(1, int(counts.max())))).to(torch.int32).clamp(max=max(0, num_blocks - 1))
+    within = torch.arange(len(q)) - query_starts[:-1].long().repeat_interleave(lengths)
+    slots = first.repeat_interleave(lengths) * _BLOCK + within
+    pages = torch.zeros(2, num_blocks, k.shape[1], _BLOCK, k.shape[2], dtype=q.dtype)
+    nowhere, unrotated = torch.zeros(len(q), dtype=torch.int64), torch.tensor([[1.0, 0.0]])
+    rope_and_cache(k[:, :1].clone(), k.clone(), v, nowhere, unrotated, slots, pages[0], pages[1])
+    return paged_attention(q, pages[0], pages[1], query_starts, lengths, tables, scale, sliding_window, soft_cap, full)

@@ -9,7 +9,7 @@ import torch
 from octavo.kernels import host_memory
 from octavo.kernels.cpu import _native
 from octavo.kernels.cpu.native import check_rows, isa, type_code
-from octavo.kernels.program import Activation
+from octavo.kernels.program_ops import Activation
 
 PANEL = 32
 """Columns packed together; csrc/linear_layout.h describes the layout."""

@@ -10,26 +10,32 @@ import torch
 from octavo.kernels.cpu import _native
 from octavo.kernels.cpu.linear import ADD, GATES, STORE, PackedLinear
 from octavo.kernels.cpu.native import type_code
+from octavo.kernels.cpu.rows import POINTWISE
 from octavo.kernels.plan import Plan, plan
-from octavo.kernels.program import (
+from octavo.kernels.program import Op, Program, Value
+from octavo.kernels.program_ops import (
+    Activate,
+    Add,
     Attend,
+    AttendFresh,
     CacheRef,
+    CacheWrite,
     Copy,
     Embed,
+    Experts,
     Linear,
     LinearAdd,
     Norm,
     NormLinear,
     NormWeight,
-    Op,
-    Program,
     RopeAndCache,
-    Value,
     Widen,
 )
 from octavo.kernels.step import Caches, Step
 
 _NOWHERE = (-1, 0, 0)
+MASKS = {"causal": 0, "full": 1, "encoder": 2}
+"""As csrc/program_ops.h numbers them."""
 
 
 def native_program(program: Program, caches: Caches) -> tuple[NativeProgram | None, str]:
@@ -43,10 +49,9 @@ def _lacking(op: Op) -> str:
     """What of an op there is no kernel for; "" when there is one."""
     if type(op) not in _ADD:
         return f"no op {type(op).__name__}, {op.line}"
-    weight = getattr(op, "weight", None)
-    if weight is not None and not isinstance(weight, PackedLinear):
-        return f"no product with a {type(weight).__name__}, {op.line}"
-    return ""
+    weights = (*op.gate_up, *op.down) if isinstance(op, Experts) else (getattr(op, "weight", None),)
+    strange = next((weight for weight in weights if weight is not None and not isinstance(weight, PackedLinear)), None)
+    return "" if strange is None else f"no product with a {type(strange).__name__}, {op.line}"
 
 
 class NativeProgram:
@@ -78,7 +83,7 @@ class NativeProgram:
         ]
         failed = self._native.run(
             rows, [tensor.data_ptr() for tensor in (*given, *outputs.values())], step.seq_lens.shape[0],
-            step.query_starts.data_ptr(), step.seq_lens.data_ptr(), groups,
+            step.query_starts.data_ptr(), step.seq_lens.data_ptr(), step.encoder_lens.data_ptr(), groups,
         )  # fmt: skip
         if failed >= 0:
             raise IndexError(_outside(self._ops[failed]))
@@ -99,6 +104,8 @@ def _outside(op: Op) -> str:
             what = "token ids must lie in the vocabulary"
         case RopeAndCache():
             what = f"positions must lie in [0, {op.cos_sin.shape[0]}), and slots inside the cache"
+        case CacheWrite():
+            what = "slots must lie inside the cache"
         case _:
             what = "block_tables must name blocks of the cache, and seq_lens must fit query_starts and block_tables"
     return f"{what} ({type(op).__name__}, {op.line})"
@@ -141,9 +148,10 @@ class _Builder:
         self._native.add_widen(op.label, self._at(op.x), self._at(op.out), type_code_of(op.x), op.x.width)
 
     def norm(self, op: Norm) -> None:
-        residual = op.addend is not None or (op.x.dtype == torch.float32 and op.parts == 1)
+        wide = op.x.dtype == torch.float32
+        residual = op.addend is not None or (wide and op.parts == 1)
         self._native.add_norm(
-            op.label, self._at(op.x), self._at(op.addend), self._at(op.out), type_code_of(op.out), residual, _norm(op.norm),
+            op.label, self._at(op.x), self._at(op.addend), self._at(op.out), type_code_of(op.out), residual, wide, _norm(op.norm),
             op.parts, op.x.width // op.parts,
         )  # fmt: skip
 
@@ -170,7 +178,30 @@ class _Builder:
     def attend(self, op: Attend) -> None:
         self._native.add_attend(
             op.label, self._at(op.q), self._at(op.out), type_code_of(op.q), op.q.width // op.head_dim, op.scale, op.soft_cap,
-            op.window, self._cache(op.cache),
+            op.window, MASKS[op.mask], self._cache(op.cache),
+        )  # fmt: skip
+
+    def cache_write(self, op: CacheWrite) -> None:
+        self._native.add_cache_write(op.label, self._at(op.k), self._at(op.v), type_code_of(op.k), self._cache(op.cache))
+
+    def attend_fresh(self, op: AttendFresh) -> None:
+        heads = (op.q.width // op.head_dim, op.k.width // op.head_dim, op.head_dim)
+        self._native.add_attend_fresh(
+            op.label, self._at(op.q), self._at(op.k), self._at(op.v), self._at(op.out), type_code_of(op.q), heads, op.scale,
+            op.soft_cap, op.window, MASKS[op.mask],
+        )  # fmt: skip
+
+    def activate(self, op: Activate) -> None:
+        kind = POINTWISE[op.activation]
+        self._native.add_activate(op.label, self._at(op.x), self._at(op.out), type_code_of(op.x), kind, op.x.width)
+
+    def add(self, op: Add) -> None:
+        self._native.add_add(op.label, self._at(op.x), self._at(op.y), self._at(op.out), type_code_of(op.x), op.x.width)
+
+    def experts(self, op: Experts) -> None:
+        self._native.add_experts(
+            op.label, self._at(op.x), self._at(op.router), self._at(op.out), type_code_of(op.x), GATES[op.activation],
+            [weight.native for weight in op.gate_up], [weight.native for weight in op.down], op.top_k, op.renormalize,
         )  # fmt: skip
 
 
@@ -179,8 +210,11 @@ def type_code_of(value: Value) -> int:
     return type_code(torch.empty(0, dtype=value.dtype))
 
 
-def _norm(norm: NormWeight) -> tuple[int, int, float]:
-    return (0, 0, norm.eps) if norm.weight is None else (norm.weight.data_ptr(), type_code(norm.weight), norm.eps)
+def _norm(norm: NormWeight) -> tuple[int, int, float, int, bool]:
+    if norm.weight is None:
+        return 0, 0, norm.eps, 0, False
+    bias = 0 if norm.bias is None else norm.bias.data_ptr()
+    return norm.weight.data_ptr(), type_code(norm.weight), norm.eps, bias, norm.centred
 
 
 def _epilogue(op: Linear | NormLinear) -> int:
@@ -188,13 +222,18 @@ def _epilogue(op: Linear | NormLinear) -> int:
 
 
 _ADD: dict[type[Op], Callable[[_Builder, Any], None]] = {
+    Activate: _Builder.activate,
+    Add: _Builder.add,
+    Attend: _Builder.attend,
+    AttendFresh: _Builder.attend_fresh,
+    CacheWrite: _Builder.cache_write,
     Copy: _Builder.copy,
     Embed: _Builder.embed,
-    Widen: _Builder.widen,
-    Norm: _Builder.norm,
+    Experts: _Builder.experts,
     Linear: _Builder.linear,
-    NormLinear: _Builder.norm_linear,
     LinearAdd: _Builder.linear_add,
+    Norm: _Builder.norm,
+    NormLinear: _Builder.norm_linear,
     RopeAndCache: _Builder.rope,
-    Attend: _Builder.attend,
+    Widen: _Builder.widen,
 }

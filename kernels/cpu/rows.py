@@ -1,4 +1,4 @@
-"""Operations on rows: norms and gated activations. What they do is said in `octavo.kernels.ops`."""
+"""Operations on rows: norms and activations. What they do is said in `octavo.kernels.ops`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 
 from octavo.kernels.cpu import _native
 from octavo.kernels.cpu.native import check_rows, type_code
+from octavo.kernels.program_ops import Pointwise
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dtype | None = None) -> torch.Tensor:
@@ -20,7 +21,26 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dty
     out = torch.empty(x.shape, dtype=x.dtype)
     _native.rms_norm(
         type_code(x), _weight_code(x, weight), False, out.data_ptr(), x.data_ptr(), x.stride(0), inner_stride, 0, 0,
-        weight.data_ptr(), outer, inner, x.shape[-1], eps,
+        weight.data_ptr(), 0, False, outer, inner, x.shape[-1], eps,
+    )  # fmt: skip
+    return out
+
+
+def layer_norm(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, eps: float, dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    """See `ops.layer_norm`."""
+    check_rows("x", x)
+    if bias is not None and bias.dtype != weight.dtype:
+        raise ValueError(f"weight and bias must share a type, got {weight.dtype} and {bias.dtype}")
+    if dtype not in (None, x.dtype):
+        return layer_norm(x.flatten(0, -2), weight, bias, eps).view(x.shape).to(dtype)
+    outer, inner = x.shape[0], x.shape[1] if x.dim() == 3 else 1
+    inner_stride = x.stride(1) if x.dim() == 3 else 0
+    out = torch.empty(x.shape, dtype=x.dtype)
+    _native.rms_norm(
+        type_code(x), _weight_code(x, weight), False, out.data_ptr(), x.data_ptr(), x.stride(0), inner_stride, 0, 0,
+        weight.data_ptr(), 0 if bias is None else bias.data_ptr(), True, outer, inner, x.shape[-1], eps,
     )  # fmt: skip
     return out
 
@@ -44,7 +64,7 @@ def _norm_of_residual(
     where, stride = (0, 0) if x is None else (x.data_ptr(), x.stride(0))
     _native.rms_norm(
         type_code(out), _weight_code(out, weight), residual.dtype == torch.float32, out.data_ptr(), where, stride, 0,
-        residual.data_ptr(), residual.stride(0), weight.data_ptr(), residual.shape[0], 1, residual.shape[1], eps,
+        residual.data_ptr(), residual.stride(0), weight.data_ptr(), 0, False, residual.shape[0], 1, residual.shape[1], eps,
     )  # fmt: skip
     return out
 
@@ -55,6 +75,18 @@ def _weight_code(x: torch.Tensor, weight: torch.Tensor) -> int:
             f"weight must be {x.dtype} or float32 of shape {list(x.shape[-1:])}, got {weight.dtype} {list(weight.shape)}"
         )
     return type_code(weight)
+
+
+POINTWISE: dict[Pointwise, int] = {"gelu": 0, "gelu_tanh": 1, "relu": 2, "silu": 3, "tanh": 4}
+"""As csrc/kernels.h numbers them."""
+
+
+def activate(x: torch.Tensor, activation: Pointwise) -> torch.Tensor:
+    """See `ops.activate`."""
+    check_rows("x", x)
+    out = torch.empty(x.shape, dtype=x.dtype)
+    _native.activate(type_code(x), POINTWISE[activation], out.data_ptr(), x.data_ptr(), x.stride(0), x.shape[0], x.shape[1])
+    return out
 
 
 def silu_and_mul(x: torch.Tensor) -> torch.Tensor:

@@ -1,11 +1,28 @@
-"""Gated activations."""
+"""Activations, gated and plain."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 
+from octavo.kernels.program_ops import Pointwise
 from octavo.kernels.reference.dtypes import compute_type
+
+_POINTWISE: dict[Pointwise, Callable[[torch.Tensor], torch.Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "relu": F.relu,
+    "silu": F.silu,
+    "tanh": torch.tanh,
+}
+
+
+def activate(x: torch.Tensor, activation: Pointwise) -> torch.Tensor:
+    """See `ops.activate`."""
+    return _POINTWISE[activation](x.to(compute_type(x.dtype))).to(x.dtype)
 
 
 def silu_and_mul(x: torch.Tensor) -> torch.Tensor:

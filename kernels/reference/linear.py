@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from octavo.kernels.program import Activation, Program
+from octavo.kernels.program import Program
+from octavo.kernels.program_ops import Activation
 from octavo.kernels.reference.activation import gelu_and_mul, silu_and_mul
 from octavo.kernels.reference.blocks import BlocksLinear
 from octavo.kernels.reference.int8 import Int8Linear

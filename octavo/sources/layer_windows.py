@@ -75,6 +75,7 @@ _DEFAULT_WINDOW = {"MistralForCausalLM": 4096, "Gemma2ForCausalLM": 4096, "Gemma
 
 SLIDING: dict[str, tuple[Callable[[HfConfig], bool], Callable[[HfConfig, int], bool]]] = {
     "MistralForCausalLM": (_always, _all_layers),
+    "MixtralForCausalLM": (_always, _all_layers),
     "Phi3ForCausalLM": (_always, _all_layers),
     "Qwen2ForCausalLM": (_if_asked, _from_first),
     "Qwen3ForCausalLM": (_if_asked, _from_first),

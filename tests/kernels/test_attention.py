@@ -30,6 +30,7 @@ class Case:
     cache_dtype: torch.dtype | None = None
     window: int = 0
     soft_cap: float = 0.0
+    full: bool = False
     seed: int = 0
     tensors: list[torch.Tensor] = field(init=False)
 
@@ -68,6 +69,7 @@ class Case:
             self.scale,
             self.window,
             self.soft_cap,
+            self.full,
         )
 
     def part(self, kernels, request: int, first: int, last: int) -> torch.Tensor:
@@ -115,19 +117,20 @@ def dense(case: Case, request: int) -> torch.Tensor:
     blocks = case.tables[request, : math.ceil(length / case.block_size)].long()
     k, v = (cache[blocks].transpose(0, 1).flatten(1, 2)[:, :length] for cache in case.caches)
     distance = torch.arange(length - n, length).unsqueeze(1) - torch.arange(length)
-    mask = distance >= 0
+    mask = torch.ones_like(distance, dtype=torch.bool) if case.full else distance >= 0
     if case.window:
-        mask &= distance < case.window
+        mask &= distance.abs() < case.window
     return F.scaled_dot_product_attention(q[None], k[None], v[None], mask, scale=case.scale, enable_gqa=True)[0].transpose(0, 1)
 
 
 MIXED = [(1, 1), (5, 5), (1, 33), (17, 40), (64, 64), (1, 300), (3, 259)]
 
 
+@pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("window", [0, 1, 7, 40])
 @pytest.mark.parametrize("block_size", [1, 4, 16, 32])
-def test_is_torchs(kernels, block_size, window):
-    case = Case(MIXED, block_size=block_size, window=window)
+def test_is_torchs(kernels, block_size, window, full):
+    case = Case(MIXED, block_size=block_size, window=window, full=full)
     same(case, case.run(kernels), torch.cat([dense(case, r) for r in range(len(MIXED))]))
 
 
@@ -149,9 +152,10 @@ def test_soft_cap_by_hand(kernels):
     same(case, case.run(kernels), (weights @ v).view(1, 1, 4))
 
 
+@pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("cache_dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_types(native, dtype, cache_dtype):
-    case = Case(MIXED, dtype=dtype, cache_dtype=cache_dtype, soft_cap=20.0)
+def test_types(native, dtype, cache_dtype, full):
+    case = Case(MIXED, dtype=dtype, cache_dtype=cache_dtype, soft_cap=20.0, full=full)
     same(case, case.run(native), case.run(reference))
 
 
@@ -177,11 +181,14 @@ def test_large_scores_do_not_overflow(native):
     block_size=st.sampled_from([1, 4, 16, 32]),
     window=st.sampled_from([0, 0, 1, 5, 33, 64]),
     soft_cap=st.sampled_from([0.0, 3.0]),
+    full=st.booleans(),
     seed=st.integers(0, 1000),
 )
-def test_any_batch(requests, group, block_size, window, soft_cap, seed):
+def test_any_batch(requests, group, block_size, window, soft_cap, full, seed):
     shapes = [(new, new + past) for new, past in requests]
-    case = Case(shapes, heads=2 * group, head_dim=24, block_size=block_size, window=window, soft_cap=soft_cap, seed=seed)
+    case = Case(
+        shapes, heads=2 * group, head_dim=24, block_size=block_size, window=window, soft_cap=soft_cap, full=full, seed=seed
+    )
     same(case, case.run(cpu), case.run(reference))
 
 
@@ -193,13 +200,13 @@ def test_any_batch(requests, group, block_size, window, soft_cap, seed):
     head_dim=st.sampled_from([32, 64, 96]),
     block_size=st.sampled_from([8, 32, 64]),
     window=st.sampled_from([0, 0, 1, 33, 64, 100]),
+    full=st.booleans(),
     seed=st.integers(0, 1000),
 )
-def test_any_batch_of_halves(requests, group, head_dim, block_size, window, seed):
+def test_any_batch_of_halves(requests, group, head_dim, block_size, window, full, seed):
     shapes = [(new, new + past) for new, past in requests]
-    case = Case(
-        shapes, heads=2 * group, head_dim=head_dim, block_size=block_size, window=window, seed=seed, dtype=torch.bfloat16
-    )
+    sizes = {"heads": 2 * group, "head_dim": head_dim, "block_size": block_size, "window": window}
+    case = Case(shapes, **sizes, full=full, seed=seed, dtype=torch.bfloat16)
     same(case, case.run(cpu), case.run(reference))
 
 
@@ -277,3 +284,35 @@ def test_nonsense_is_refused(native):
             case.lengths[0] = 4000
         with pytest.raises(IndexError):
             case.run(native)
+
+
+def test_an_encoders_keys_are_seen_by_all_queries(native, dtype):
+    """Cross-attention: more queries than keys, and requests whose encoder gave nothing."""
+    case = Case([(40, 3), (1, 300), (7, 1), (5, 32)], head_dim=32, dtype=dtype, full=True)
+    same(case, case.run(native), case.run(reference))
+    case.lengths[2] = 0
+    out = case.run(native)
+    assert (out[41:48] == 0).all()
+    same(case, out, case.run(reference))
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize(("window", "head_dim", "kv_heads"), [(0, 32, 6), (9, 64, 2), (70, 24, 1)])
+def test_without_a_cache(native, rng, dtype, window, head_dim, kv_heads, full):
+    lengths = [1, 70, 33, 300, 32]
+    starts = torch.tensor([0, *lengths]).cumsum(0).int()
+    q = torch.randn(sum(lengths), 6, head_dim, generator=rng).to(dtype)
+    k, v = (torch.randn(sum(lengths), kv_heads, head_dim, generator=rng).to(dtype) for _ in range(2))
+    expected = reference.attention(q, k, v, starts, head_dim**-0.5, window, 0.0, full)
+    actual = native.attention(q, k, v, starts, head_dim**-0.5, window, 0.0, full)
+    case = Case([(n, n) for n in lengths], kv_heads=kv_heads, head_dim=head_dim, dtype=dtype, full=full, window=window)
+    case.q = q
+    for r, n in enumerate(lengths):  # for the tolerance: the same keys and values in a cache
+        where = torch.arange(n)
+        at = case.tables[r, where // 32].long(), slice(None), where % 32
+        case.caches[0][at], case.caches[1][at] = k[starts[r] : starts[r + 1]], v[starts[r] : starts[r + 1]]
+    same(case, actual, expected)
+    alone = native.attention(
+        q[1:71], k[1:71], v[1:71], torch.tensor([0, 70], dtype=torch.int32), head_dim**-0.5, window, 0.0, full
+    )
+    assert torch.equal(alone, actual[1:71])

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from octavo.kernels import ops
 from octavo.kernels.interpreter import Interpreter
 from octavo.kernels.plan import Plan, plan
-from octavo.kernels.program import (
+from octavo.kernels.program import Op, Program, ProgramError, Value
+from octavo.kernels.program_ops import (
     Attend,
     CacheRef,
     Copy,
@@ -25,11 +26,7 @@ from octavo.kernels.program import (
     Norm,
     NormLinear,
     NormWeight,
-    Op,
-    Program,
-    ProgramError,
     RopeAndCache,
-    Value,
     Widen,
 )
 
@@ -42,6 +39,7 @@ class OneStep:
 
     query_starts: torch.Tensor
     seq_lens: torch.Tensor
+    encoder_lens: torch.Tensor
     block_tables: tuple[torch.Tensor, ...]
     slot_mapping: tuple[torch.Tensor, ...]
 
@@ -51,7 +49,9 @@ class OneStep:
         table = torch.arange(1, blocks + 1, dtype=torch.int32).view(1, -1)
         slots = BLOCK + torch.arange(tokens)
         starts = torch.tensor([0, tokens], dtype=torch.int32)
-        return cls(starts, torch.tensor([tokens], dtype=torch.int32), (table, table), (slots, slots))
+        return cls(
+            starts, torch.tensor([tokens], dtype=torch.int32), torch.zeros(1, dtype=torch.int32), (table, table), (slots, slots)
+        )
 
 
 def weight(rng: torch.Generator, n: int, k: int, dtype: torch.dtype, gated: bool = False) -> object:

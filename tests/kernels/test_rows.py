@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from tolerances import assert_sums
+from tolerances import SINGLE, assert_sums, assert_within
 
 from octavo.kernels import reference
 
@@ -62,6 +62,31 @@ def test_norms_of_a_float32_residual(native, rng, dtype, shape):
     assert torch.equal(expected_residual, residual + x.float())
     assert expected.dtype == dtype
     close(native.rms_norm(strided(residual), weight, 1e-5, dtype), reference.rms_norm(residual, weight, 1e-5, dtype))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 64), (3, 65), (7, 384), (130, 200), (5, 3, 17)])
+@pytest.mark.parametrize("biased", [False, True])
+def test_layer_norm(native, rng, dtype, shape, biased):
+    x = (torch.randn(shape, generator=rng) + 2.0).to(dtype)
+    for kind in (dtype, torch.float32):
+        weight, bias = (torch.randn(shape[-1], generator=rng).to(kind) for _ in range(2))
+        given = bias if biased else None
+        expected = reference.layer_norm(x, weight, given, 1e-5)
+        wide = x.float()
+        deviation = (wide.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
+        magnitude = 4 * (wide.abs() + wide.abs().mean(-1, keepdim=True)) / deviation * weight.float().abs() + bias.float().abs()
+        assert_sums(native.layer_norm(strided(x), weight, given, 1e-5), expected, shape[-1], magnitude)
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "relu", "silu", "tanh"])
+@pytest.mark.parametrize("shape", [(1, 2), (3, 130), (40, 1536)])
+def test_activations(native, rng, dtype, activation, shape):
+    x = (torch.randn(shape, generator=rng) * 4).to(dtype)
+    x[0, 0] = -30.0
+    expected = reference.activate(x, activation)
+    # The error of the function of the normal distribution, and of an exponential; tanh is a difference of numbers near one.
+    error = 1e-6 * x.double().abs() + (4 * SINGLE if activation == "tanh" else 0.0)
+    assert_within(native.activate(strided(x), activation), expected, error)
 
 
 @pytest.mark.parametrize("op", ["silu_and_mul", "gelu_and_mul"])

@@ -1,4 +1,4 @@
-// Activations of gated feed-forward blocks, on vectors.
+// Activations of feed-forward blocks, on vectors.
 #pragma once
 
 #include "simd.h"
@@ -32,6 +32,19 @@ OCTAVO_INLINE Vec silu(Vec x) {
 template <typename T>
 OCTAVO_INLINE Vec gelu(Vec x) {
   return times_logistic<T>(x, x * fmadd(x * x, splat(0.044715f), splat(1.0f)) * splat(1.5957691216f));
+}
+
+// x times the normal distribution's function: x (1 + erf(x / sqrt 2)) / 2, the tail by Abramowitz and Stegun 7.1.26 (to 1.5e-7),
+// which on the left keeps its relative precision, for nothing is subtracted from 1 there.
+OCTAVO_INLINE Vec gelu_erf(Vec x) {
+  const Vec z = max(x, -x) * splat(0.70710678f);
+  const Vec t = splat(1.0f) / fmadd(z, splat(0.3275911f), splat(1.0f));
+  Vec series = fmadd(t, splat(1.061405429f), splat(-1.453152027f));
+  series = fmadd(t, series, splat(1.421413741f));
+  series = fmadd(t, series, splat(-0.284496736f));
+  series = fmadd(t, series, splat(0.254829592f));
+  const Vec tail = splat(0.5f) * t * series * exp(-(z * z));
+  return x * (x < Vec{} ? tail : splat(1.0f) - tail);
 }
 
 }  // namespace octavo::OCTAVO_ISA

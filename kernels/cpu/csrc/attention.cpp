@@ -1,4 +1,6 @@
 // Attention of new tokens over their requests' paged contexts.
+#include <cstring>
+
 #include "attention_amx.h"
 #include "attention_dense.h"
 #include "attention_plan.h"
@@ -117,9 +119,19 @@ class Attention {
   const Kernel kernel_;
 };
 
+// Queries of requests without keys attend to nothing, which gives zeros.
+void zero_blind(const AttentionArgs& a) {
+  const int64_t row = a.num_heads * a.head_dim * (a.dtype == DType::f32 ? 4 : 2);
+  for (int64_t r = 0; r < a.num_requests; ++r) {
+    const int64_t first = a.query_starts[r], queries = a.query_starts[r + 1] - first;
+    if (a.seq_lens[r] == 0 && queries > 0) std::memset(static_cast<char*>(a.out) + first * row, 0, static_cast<size_t>(queries * row));
+  }
+}
+
 }  // namespace
 
 bool paged_attention(const AttentionArgs& args) {
+  if (args.full) zero_blind(args);
 #if defined(OCTAVO_AMX)
   if (in_tiles(args)) return Attention<AmxAttention>(args).run();
 #endif

@@ -175,15 +175,15 @@ class AmxAttention {
 
   // Those of a split's chunks that some rows of a tile see.
   Keys chunks_seen(const Tile& tile, const Split& at, int64_t row, int64_t rows) const {
-    const int64_t from = p_.seen_from(tile.position + row / p_.group).from, end = at.base + kSplitKeys;
-    const int64_t to = p_.seen_from(tile.position + (row + rows - 1) / p_.group).to;
+    const int64_t from = p_.seen_by(tile, row / p_.group).from, end = at.base + kSplitKeys;
+    const int64_t to = p_.seen_by(tile, (row + rows - 1) / p_.group).to;
     return chunks_of({from > at.base ? from : at.base, to < end ? to : end}, at.base);
   }
 
   void soften(const Tile& tile, int64_t base, const SomeRows& rows, int64_t i, const Memory& m, const Partial& part) const {
     constexpr int64_t kChunksPerGroup = kWeightGroup / kStep;
     const int64_t number = rows.first + i;
-    const Keys seen = p_.seen_from(tile.position + number / p_.group);
+    const Keys seen = p_.seen_by(tile, number / p_.group);
     const ScoreRow row{rows.scores + i * kSplitKeys, rows.chunks.from / kChunksPerGroup * kWeightGroup,
                        (rows.chunks.to + kChunksPerGroup - 1) / kChunksPerGroup * kWeightGroup,
                        seen.from > base ? seen.from - base : 0, seen.to < base + kSplitKeys ? seen.to - base : kSplitKeys};

@@ -140,7 +140,7 @@ class DenseAttention {
   void soften(const Tile& tile, int64_t base, int from, int to, float* scores, float* scales, const Partial& part) const {
     const ScoreRule rule{a_.scale, a_.soft_cap};
     for (int64_t row = 0; row < tile.queries * p_.group; ++row) {
-      const Keys seen = p_.seen_from(tile.position + row / p_.group);
+      const Keys seen = p_.seen_by(tile, row / p_.group);
       const int64_t start = seen.from - base, end = seen.to - base;
       const int first = static_cast<int>(start > from ? start < kTileKeys ? start : kTileKeys : from);
       const int last = static_cast<int>(end < to ? end > 0 ? end : 0 : to);

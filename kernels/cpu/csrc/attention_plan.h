@@ -23,7 +23,7 @@ struct Partial {
 
 // Some consecutive queries of a request with all the query heads of one KV head: rows are (query, head) pairs.
 struct Tile {
-  int64_t request, first_query, queries, position, kv_head;
+  int64_t request, first_query, queries, position, length, kv_head;  // position of the first query; keys there are
   int64_t first_split, num_splits;
   float* parts;     // one partial a split where several items share the tile, else null
   int64_t pending;  // items of the tile not yet done
@@ -53,16 +53,16 @@ class Problem {
         group(arguments.num_heads / arguments.num_kv_heads),
         width((arguments.head_dim + kLanes - 1) / kLanes * kLanes) {}
 
-  // Keys that a position sees.
-  Keys seen_from(int64_t position) const {
-    const bool cut = args.sliding_window > 0 && position >= args.sliding_window;
-    return {cut ? position - args.sliding_window + 1 : 0, position + 1};
+  // Keys that a tile's query sees.
+  Keys seen_by(const Tile& tile, int64_t query) const {
+    const int64_t position = tile.position + query, window = args.sliding_window;
+    const int64_t from = window > 0 && position >= window ? position - window + 1 : 0;
+    if (!args.full) return {from, position + 1};
+    return {from, window > 0 && position + window < tile.length ? position + window : tile.length};
   }
 
   // Keys that any of a tile's queries sees.
-  Keys seen_from(const Tile& tile) const {
-    return {seen_from(tile.position).from, tile.position + tile.queries};
-  }
+  Keys seen_from(const Tile& tile) const { return {seen_by(tile, 0).from, seen_by(tile, tile.queries - 1).to}; }
 
   // Those of them that lie in a split.
   Keys seen_from(const Tile& tile, int64_t split) const {
@@ -144,8 +144,9 @@ class Plan {
       const int64_t start = a.query_starts[r], queries = a.query_starts[r + 1] - start, length = a.seq_lens[r];
       for (int64_t first = (queries - 1) / queries_per_tile_ * queries_per_tile_; first >= 0 && queries > 0;
            first -= queries_per_tile_) {
+        if (length == 0) break;  // what sees nothing is written by the caller
         const int64_t some = queries - first < queries_per_tile_ ? queries - first : queries_per_tile_;
-        Tile tile{r, start + first, some, length - queries + first, 0, 0, 0, nullptr, 0};
+        Tile tile{r, start + first, some, length - queries + first, length, 0, 0, 0, nullptr, 0};
         const Keys keys = p_.seen_from(tile);
         tile.first_split = keys.from / kSplitKeys;
         tile.num_splits = (keys.to + kSplitKeys - 1) / kSplitKeys - tile.first_split;
@@ -158,7 +159,7 @@ class Plan {
     const AttentionArgs& a = p_.args;
     for (int64_t r = 0; r < a.num_requests; ++r) {
       const int64_t queries = a.query_starts[r + 1] - a.query_starts[r], length = a.seq_lens[r];
-      if (queries < 0 || queries > length || length > a.max_blocks * a.block_size) return false;
+      if (queries < 0 || (queries > length && !a.full) || length < 0 || length > a.max_blocks * a.block_size) return false;
     }
     for_each_tile([this](const Tile& tile) {
       const Keys keys = p_.seen_from(tile);

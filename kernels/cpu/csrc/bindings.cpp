@@ -25,9 +25,15 @@ void copy(const std::array<int64_t, N>& from, int64_t* to) {
 }
 
 void rms_norm(int dtype, int weight_dtype, bool wide, Address out, Address x, int64_t x_stride, int64_t x_inner_stride,
-              Address residual, int64_t residual_stride, Address weight, int64_t outer, int64_t inner, int64_t size, float eps) {
+              Address residual, int64_t residual_stride, Address weight, Address bias, bool centred, int64_t outer, int64_t inner, int64_t size,
+              float eps) {
   kernels().rms_norm({DType(dtype), DType(weight_dtype), wide, {at<void>(out), size}, {at<void>(x), x_stride},
-                      {at<void>(residual), residual_stride}, at<void>(weight), outer, inner, x_inner_stride, size, eps});
+                      {at<void>(residual), residual_stride}, at<void>(weight), at<void>(bias), centred, outer, inner, x_inner_stride, size,
+                      eps});
+}
+
+void activate(int dtype, int activation, Address out, Address x, int64_t x_stride, int64_t rows, int64_t size) {
+  kernels().activate({DType(dtype), Activation(activation), {at<void>(out), size}, {at<void>(x), x_stride}, rows, size});
 }
 
 GateArgs gate(int dtype, Address out, Address x, int64_t x_stride, int64_t rows, int64_t size) {
@@ -78,7 +84,7 @@ bool paged_attention(int dtype, int cache_dtype, Address out, Address q, Strides
                      Strides3 k_cache_stride, Address v_cache, Strides3 v_cache_stride, Address query_starts,
                      Address seq_lens, Address block_tables, int64_t block_table_stride, int64_t num_requests,
                      int64_t num_heads, int64_t num_kv_heads, int64_t head_dim, int64_t num_blocks, int64_t block_size,
-                     int64_t max_blocks, float scale, float soft_cap, int64_t sliding_window) {
+                     int64_t max_blocks, float scale, float soft_cap, int64_t sliding_window, bool full) {
   AttentionArgs a{};
   a.dtype = DType(dtype);
   a.cache_dtype = DType(cache_dtype);
@@ -103,6 +109,7 @@ bool paged_attention(int dtype, int cache_dtype, Address out, Address q, Strides
   a.scale = scale;
   a.soft_cap = soft_cap;
   a.sliding_window = sliding_window;
+  a.full = full;
   return kernels().paged_attention(a);
 }
 
@@ -169,6 +176,7 @@ NB_MODULE(_native, m) {
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, unlocked);
   m.def("rms_norm", &rms_norm, unlocked);
+  m.def("activate", &activate, unlocked);
   m.def("silu_and_mul", &silu_and_mul, unlocked);
   m.def("gelu_and_mul", &gelu_and_mul, unlocked);
   m.def("rope_and_cache", &rope_and_cache, unlocked);

@@ -20,14 +20,14 @@ namespace octavo {
 namespace {
 
 using OperandArg = std::tuple<int64_t, int64_t, int64_t>;   // buffer, offset in bytes, stride; buffer -1: none
-using NormArg = std::tuple<Address, int, float>;            // weight or 0, its type, epsilon
+using NormArg = std::tuple<Address, int, float, Address, bool>;  // weight or 0, its type, epsilon, bias or 0, mean subtracted
 using Strides3 = std::array<int64_t, 3>;
 using CacheArg = std::tuple<int, Address, Address, Strides3, Strides3, std::array<int64_t, 4>, int64_t>;
 using GroupArg = std::tuple<Address, Address, int64_t, int64_t>;  // slots, block tables, their stride, blocks at most
 
 Operand operand(const OperandArg& a) { return {std::get<0>(a), std::get<1>(a), std::get<2>(a)}; }
 
-NormWeight norm_weight(const NormArg& a) { return {at<void>(std::get<0>(a)), DType(std::get<1>(a)), std::get<2>(a)}; }
+NormWeight norm_weight(const NormArg& a) { return {at<void>(std::get<0>(a)), DType(std::get<1>(a)), std::get<2>(a), at<void>(std::get<3>(a)), std::get<4>(a)}; }
 
 // sizes: blocks, KV heads, tokens a block, head size.
 PagedCache paged_cache(const CacheArg& a) {
@@ -67,13 +67,34 @@ void add_widen(Program& self, const std::string& label, OperandArg x, OperandArg
   self.add_op(std::move(op), label);
 }
 
-void add_norm(Program& self, const std::string& label, OperandArg x, OperandArg addend, OperandArg out, int dtype, bool wide,
-              NormArg norm, int64_t parts, int64_t size) {
+void add_activate(Program& self, const std::string& label, OperandArg x, OperandArg out, int dtype, int activation, int64_t size) {
+  auto op = std::make_unique<ActivateOp>();
+  op->x = operand(x);
+  op->out = operand(out);
+  op->dtype = DType(dtype);
+  op->activation = Activation(activation);
+  op->size = size;
+  self.add_op(std::move(op), label);
+}
+
+void add_add(Program& self, const std::string& label, OperandArg x, OperandArg y, OperandArg out, int dtype, int64_t size) {
+  auto op = std::make_unique<AddOp>();
+  op->x = operand(x);
+  op->y = operand(y);
+  op->out = operand(out);
+  op->dtype = DType(dtype);
+  op->size = size;
+  self.add_op(std::move(op), label);
+}
+
+void add_norm(Program& self, const std::string& label, OperandArg x, OperandArg addend, OperandArg out, int dtype, bool residual,
+              bool wide, NormArg norm, int64_t parts, int64_t size) {
   auto op = std::make_unique<NormOp>();
   op->x = operand(x);
   op->addend = operand(addend);
   op->out = operand(out);
   op->dtype = DType(dtype);
+  op->residual = residual;
   op->wide = wide;
   op->norm = norm_weight(norm);
   op->parts = parts;
@@ -124,8 +145,51 @@ void add_rope(Program& self, const std::string& label, OperandArg q, OperandArg 
   self.add_op(std::move(op), label);
 }
 
+void add_cache_write(Program& self, const std::string& label, OperandArg k, OperandArg v, int dtype, const CacheArg& cache) {
+  auto op = std::make_unique<CacheWriteOp>();
+  op->k = operand(k);
+  op->v = operand(v);
+  op->dtype = DType(dtype);
+  op->cache = paged_cache(cache);
+  self.add_op(std::move(op), label);
+}
+
+void add_attend_fresh(Program& self, const std::string& label, OperandArg q, OperandArg k, OperandArg v, OperandArg out, int dtype,
+                      std::array<int64_t, 3> heads, float scale, float soft_cap, int64_t sliding_window, int mask) {
+  auto op = std::make_unique<AttendFreshOp>();
+  op->q = operand(q);
+  op->k = operand(k);
+  op->v = operand(v);
+  op->out = operand(out);
+  op->dtype = DType(dtype);
+  op->num_heads = heads[0];
+  op->num_kv_heads = heads[1];
+  op->head_dim = heads[2];
+  op->scale = scale;
+  op->soft_cap = soft_cap;
+  op->sliding_window = sliding_window;
+  op->mask = Mask(mask);
+  self.add_op(std::move(op), label);
+}
+
+void add_experts(Program& self, const std::string& label, OperandArg x, OperandArg router, OperandArg out, int dtype, int gate,
+                 const std::vector<const Weight*>& gate_up, const std::vector<const Weight*>& down, int64_t top_k, bool renormalize) {
+  auto op = std::make_unique<ExpertsOp>();
+  op->x = operand(x);
+  op->router = operand(router);
+  op->out = operand(out);
+  op->dtype = DType(dtype);
+  op->gate = Epilogue(gate);
+  for (const Weight* weight : gate_up) op->gate_up.push_back(*weight);
+  for (const Weight* weight : down) op->down.push_back(*weight);
+  op->top_k = top_k;
+  op->size = gate_up.at(0)->k;
+  op->renormalize = renormalize;
+  self.add_op(std::move(op), label);
+}
+
 void add_attend(Program& self, const std::string& label, OperandArg q, OperandArg out, int dtype, int64_t num_heads, float scale,
-                float soft_cap, int64_t sliding_window, const CacheArg& cache) {
+                float soft_cap, int64_t sliding_window, int mask, const CacheArg& cache) {
   auto op = std::make_unique<AttendOp>();
   op->q = operand(q);
   op->out = operand(out);
@@ -134,16 +198,17 @@ void add_attend(Program& self, const std::string& label, OperandArg q, OperandAr
   op->scale = scale;
   op->soft_cap = soft_cap;
   op->sliding_window = sliding_window;
+  op->mask = Mask(mask);
   op->cache = paged_cache(cache);
   self.add_op(std::move(op), label);
 }
 
 int64_t run(Program& self, int64_t rows, const std::vector<Address>& outside, int64_t num_requests, Address query_starts,
-            Address seq_lens, const std::vector<GroupArg>& groups) {
+            Address seq_lens, Address encoder_lens, const std::vector<GroupArg>& groups) {
   std::vector<void*> addresses;
   addresses.reserve(outside.size());
   for (Address address : outside) addresses.push_back(at<void>(address));
-  Step step{num_requests, at<int32_t>(query_starts), at<int32_t>(seq_lens), {}};
+  Step step{num_requests, at<int32_t>(query_starts), at<int32_t>(seq_lens), at<int32_t>(encoder_lens), {}};
   step.groups.reserve(groups.size());
   for (const auto& [slots, tables, stride, blocks] : groups) {
     step.groups.push_back({at<int64_t>(slots), at<int32_t>(tables), stride, blocks});
@@ -162,11 +227,16 @@ void bind_program(nb::module_& m) {
       .def("add_embed", &add_embed, nb::arg("label"), nb::arg("ids"), nb::arg("out"), nb::arg("dtype"), nb::arg("packed").none(),
            nb::arg("table"), nb::arg("table_stride"), nb::arg("vocab_size"), nb::arg("size"), nb::arg("scale"))
       .def("add_widen", &add_widen)
+      .def("add_activate", &add_activate)
+      .def("add_add", &add_add)
       .def("add_norm", &add_norm)
       .def("add_linear", &add_linear)
       .def("add_norm_linear", &add_norm_linear)
       .def("add_rope", &add_rope)
+      .def("add_cache_write", &add_cache_write)
       .def("add_attend", &add_attend)
+      .def("add_attend_fresh", &add_attend_fresh)
+      .def("add_experts", &add_experts)
       .def("run", &run, nb::call_guard<nb::gil_scoped_release>())
       .def("profile", &Program::profile)
       .def("take_timings", &Program::take_timings);

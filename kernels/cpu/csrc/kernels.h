@@ -20,6 +20,8 @@ struct NormArgs {
   bool wide;              // the residual is float32, whatever dtype is
   Rows out, x, residual;  // residual.data is null for a plain norm, x.data where nothing is to be added to the residual
   const void* weight;     // null: nothing is normed, the residual is only rounded to dtype
+  const void* bias;       // of the weight's type, or null
+  bool centred;           // layer norm: the mean is subtracted first
   int64_t outer, inner;  // rows = outer * inner: x is [outer, inner, size], rows of one outer index follow each other
   int64_t x_inner_stride;
   int64_t size;
@@ -30,6 +32,31 @@ struct GateArgs {
   DType dtype;
   Rows out, x;
   int64_t rows, size;  // x rows hold 2 * size
+};
+
+// What is made of each number by itself.
+enum class Activation : int { gelu = 0, gelu_tanh = 1, relu = 2, silu = 3, tanh = 4 };
+
+struct ActivateArgs {
+  DType dtype;
+  Activation activation;
+  Rows out, x;
+  int64_t rows, size;
+};
+
+struct AddArgs {
+  DType dtype;
+  Rows out, x, y;
+  int64_t rows, size;
+};
+
+// Weighted sums of float32 rows: out[i] is the sum over j < count of shares[i * count + j] * summands[places[i * count + j]].
+struct CombineArgs {
+  DType dtype;  // of out
+  Rows out;
+  const float *summands, *shares;
+  const int64_t* places;
+  int64_t rows, count, size;
 };
 
 struct RopeArgs {
@@ -58,6 +85,7 @@ struct AttentionArgs {
   int64_t num_requests, num_heads, num_kv_heads, head_dim, num_blocks, block_size, max_blocks;
   float scale, soft_cap;
   int64_t sliding_window;
+  bool full;  // a query sees all keys, with a window those nearer than it on both sides; else none behind itself
 };
 
 // How a weight lies in memory; each form's layout is described where it is packed.
@@ -178,6 +206,9 @@ struct Kernels {
   const char* name;
   void (*rms_norm)(const NormArgs&);
   void (*widen)(const WidenArgs&);
+  void (*activate)(const ActivateArgs&);
+  void (*add)(const AddArgs&);
+  void (*combine)(const CombineArgs&);
   void (*silu_and_mul)(const GateArgs&);
   void (*gelu_and_mul)(const GateArgs&);
   // These three return false, having left out the entry at fault, if an index lies outside its table.

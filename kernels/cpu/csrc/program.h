@@ -27,7 +27,7 @@ struct CacheGroup {
 
 struct Step {
   int64_t num_requests;
-  const int32_t *query_starts, *seq_lens;
+  const int32_t *query_starts, *seq_lens, *encoder_lens;
   std::vector<CacheGroup> groups;
 };
 

@@ -7,6 +7,9 @@ namespace octavo::OCTAVO_ISA {
 
 void rms_norm(const NormArgs& args);
 void widen(const WidenArgs& args);
+void activate(const ActivateArgs& args);
+void add(const AddArgs& args);
+void combine(const CombineArgs& args);
 void silu_and_mul(const GateArgs& args);
 void gelu_and_mul(const GateArgs& args);
 bool rope_and_cache(const RopeArgs& args);

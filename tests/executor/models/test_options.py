@@ -13,7 +13,7 @@ from octavo.executor.layers.linear import Placement
 from octavo.executor.layers.rotary import cos_sin_table
 from octavo.executor.models.build import Build
 from octavo.executor.models.causal_lm import CausalLM
-from octavo.executor.models.registry import _Keys, built_in
+from octavo.executor.models.registry import Keys, built_in
 from octavo.sources.rope import rope_parameters
 
 BASE: dict[str, Any] = {
@@ -30,7 +30,7 @@ LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "origi
 
 def built(architecture: str, config: dict[str, Any]) -> CausalLM:
     """A model without weights in it."""
-    return built_in(architecture)(_Keys(config), Build(Placement(torch.float32, torch.device("cpu")), 64))
+    return built_in(architecture)(Keys(config), Build(Placement(torch.float32, torch.device("cpu")), 64))
 
 
 def windows_of(model: CausalLM) -> tuple[int, ...]:
