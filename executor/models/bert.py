@@ -35,7 +35,7 @@ class Bert(Module):
         self.types = table("token_type", config["type_vocab_size"])
         self.norm = LayerNorm("embeddings.LayerNorm", hidden, config["layer_norm_eps"], place)
         self.layers = [BertLayer(f"encoder.layer.{index}", config, build) for index in range(config["num_hidden_layers"])]
-        self._programs = Programs(self.record)
+        self._programs = Programs()
 
     def parts(self) -> Iterator[Module]:
         """See `Model.parts`."""
@@ -57,7 +57,7 @@ class Bert(Module):
     ) -> torch.Tensor:
         """Hidden states [T, H] of ids int64 [T], whose requests' tokens are all there."""
         inputs = {"ids": input_ids, "positions": positions, "types": token_types}
-        return self._programs.get("body", [], ()).run(inputs, attn)["hidden"]
+        return self._programs.get(self.record, "body", [], ()).run(inputs, attn)["hidden"]
 
 
 class BertLayer(Module):

@@ -55,7 +55,7 @@ class CausalLM(Module, abc.ABC):
         own = None if tied else Product(hidden, vocab, False, build.place, "head")
         self.head = LMHead("lm_head", self.embedding, own, self.logit_scale, self.logit_soft_cap)
         self.cache_specs: Sequence[CacheSpec] = [layer.attention.cache_spec for layer in self.layers]
-        self._programs = Programs(self.record)
+        self._programs = Programs()
 
     @abc.abstractmethod
     def layer(self, name: str, index: int) -> DecoderLayer:
@@ -181,7 +181,7 @@ class CausalLM(Module, abc.ABC):
         kv_caches: list[KVCache],
         attn: AttentionMetadata,
     ) -> torch.Tensor:
-        body = self._programs.get(begins_with, kv_caches, attn.layer_groups)
+        body = self._programs.get(self.record, begins_with, kv_caches, attn.layer_groups)
         return body.run({begins_with: begin, "positions": positions}, attn)["hidden"]
 
     def forget_caches(self) -> None:

@@ -14,24 +14,23 @@ Record = Callable[[str, Sequence[int]], Program]
 
 
 class Programs:
-    """Programs over one set of caches, by name.
+    """Programs over one set of caches, by name."""
 
-    Args:
-        record: makes them.
-    """
-
-    def __init__(self, record: Record) -> None:
-        self._record = record
+    def __init__(self) -> None:
         self._compiled: dict[str, Runnable] = {}
         self._caches: list[KVCache] | None = None
 
-    def get(self, name: str, kv_caches: list[KVCache], layer_groups: Sequence[int]) -> Runnable:
-        """The program over these caches, compiled when they are first seen."""
+    def get(self, record: Record, name: str, kv_caches: list[KVCache], layer_groups: Sequence[int]) -> Runnable:
+        """The program over these caches, recorded and compiled when they are first seen.
+
+        Args:
+            record: makes it. It is not kept, for it is a model's, which keeps this: a model's memory goes with its last user.
+        """
         if self._caches is not kv_caches:
             self._compiled, self._caches = {}, kv_caches
         program = self._compiled.get(name)
         if program is None:
-            program = self._compiled[name] = compile_program(self._record(name, layer_groups), kv_caches)
+            program = self._compiled[name] = compile_program(record(name, layer_groups), kv_caches)
         return program
 
     def forget(self) -> None:

@@ -37,7 +37,7 @@ class WhisperDecoder(Module):
         text = CacheSpec("full", heads, hidden // heads)
         sound = CacheSpec("cross", heads, hidden // heads, max_encoder_tokens=config["max_source_positions"])
         self.cache_specs: Sequence[CacheSpec] = [text, sound] * len(self.layers)
-        self._programs = Programs(self.record)
+        self._programs = Programs()
 
     def parts(self) -> Iterator[Module]:
         """See `Model.parts`."""
@@ -62,16 +62,16 @@ class WhisperDecoder(Module):
     @torch.inference_mode()
     def keep(self, features: torch.Tensor, kv_caches: list[KVCache], attn: AttentionMetadata) -> None:
         """Write keys and values of an encoder's output [T, H] to the slots that `attn` names for the cross-attention groups."""
-        self._programs.get("cross", kv_caches, attn.layer_groups).run({"features": features}, attn)
+        self._programs.get(self.record, "cross", kv_caches, attn.layer_groups).run({"features": features}, attn)
 
     @torch.inference_mode()
     def forward(
         self, input_ids: torch.Tensor, positions: torch.Tensor, kv_caches: list[KVCache], attn: AttentionMetadata
     ) -> torch.Tensor:
         """See `Model.forward`; each request sees the first encoder_lens of its encoder's keys."""
-        return self._programs.get("body", kv_caches, attn.layer_groups).run({"ids": input_ids, "positions": positions}, attn)[
-            "hidden"
-        ]
+        return self._programs.get(self.record, "body", kv_caches, attn.layer_groups).run(
+            {"ids": input_ids, "positions": positions}, attn
+        )["hidden"]
 
     @torch.inference_mode()
     def compute_logits(self, hidden: torch.Tensor) -> torch.Tensor:

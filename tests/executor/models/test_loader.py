@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import struct
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -183,3 +185,17 @@ def test_positions_that_fit_no_memory_name_the_flag(llama: Path, monkeypatch: py
     monkeypatch.setattr("octavo.executor.models.build.available_bytes", lambda _: 1 << 30)
     with pytest.raises(ConfigError, match=r"--max-model-len 33554432 need 4\.50 GiB, more than there is: lower it"):
         load(llama, hf_overrides={"max_position_embeddings": 1 << 25})
+
+
+def test_a_models_memory_goes_with_its_last_user(llama: Path) -> None:
+    """Without the garbage collector."""
+    gc.collect()
+    model = load(llama)
+    PagedSequences(model).greedy("a", tiny_hf.token_ids(5), 2)
+    seen = weakref.ref(model)
+    gc.disable()
+    try:
+        del model
+        assert seen() is None
+    finally:
+        gc.enable()
