@@ -14,8 +14,10 @@ from octavo.config import EngineConfig
 from octavo.core.admission import RequestChecker
 from octavo.core.control import CONTROL, RestState
 from octavo.core.core_io import Disconnected, Inbox, NotSent, Stop
+from octavo.core.drafter import Drafter
 from octavo.core.request import Client, Request
-from octavo.core.scheduler import ScheduledStep, Scheduler
+from octavo.core.scheduled_step import ScheduledStep
+from octavo.core.scheduler import Scheduler
 from octavo.core.unreadable import failed_requests
 from octavo.errors import ConfigError, ValidationError
 from octavo.executor.base import Executor
@@ -44,14 +46,14 @@ class FatalError(RuntimeError):
     """The core cannot go on; the message is the root cause."""
 
 
-def served_model_len(config: EngineConfig, groups: Sequence[CacheGroup], num_blocks: int) -> int:
+def served_model_len(config: EngineConfig, groups: Sequence[CacheGroup], num_blocks: int, draft_margin: int = 0) -> int:
     """The longest sequence this cache can hold, if the user left the choice to us, else what the user said.
 
     Raises:
         ConfigError: the cache is too small for --max-model-len.
     """
     wanted = config.model.max_model_len
-    room = BlockDemand(groups, config.cache.block_size).longest(num_blocks, config.scheduler.max_chunk, wanted)
+    room = BlockDemand(groups, config.cache.block_size, draft_margin).longest(num_blocks, config.scheduler.max_chunk, wanted)
     if wanted == room:
         return wanted
     if config.model.fit_max_model_len and room > 1:
@@ -70,19 +72,26 @@ class EngineCore:
         executor: started.
         inbox: (client identity, message) pairs; see `core_io`.
         send: hands a message to the output thread.
+        drafter: proposes tokens that steps verify, if any.
     """
 
     def __init__(
-        self, config: EngineConfig, executor: Executor, inbox: Inbox, send: Callable[[bytes, CoreMessage], None]
+        self,
+        config: EngineConfig,
+        executor: Executor,
+        inbox: Inbox,
+        send: Callable[[bytes, CoreMessage], None],
+        drafter: Drafter | None = None,
     ) -> None:
         # fixed
-        self.max_model_len = served_model_len(config, executor.cache_groups, executor.num_blocks)
+        margin = 0 if drafter is None else drafter.max_drafts
+        self.max_model_len = served_model_len(config, executor.cache_groups, executor.num_blocks, margin)
         self.config = config
         self.executor = executor
         self._inbox = inbox
         self._send = send
         self._by_priority = config.scheduler.policy == "priority"
-        self.scheduler = Scheduler(config, executor.cache_groups, executor.num_blocks, self.max_model_len)
+        self.scheduler = Scheduler(config, executor.cache_groups, executor.num_blocks, self.max_model_len, drafter)
         self._checker = RequestChecker(config.model.vocab_size, self.max_model_len, self.scheduler.kv)
         self.max_in_flight = 2 if config.scheduler.async_scheduling else 1
         """Steps submitted and not processed yet; one more than the executor can work on at a time keeps it busy."""
@@ -162,7 +171,7 @@ class EngineCore:
 
     def _step_failed(self, failed: ScheduledStep, error: Exception) -> None:
         message = f"step {failed.step.step_id} failed: {_described(error)}"
-        logger.error("%s (%d requests)", message, len(failed.step.num_tokens), exc_info=error)
+        logger.error("%s (%d requests)", message, len(failed.step.rows), exc_info=error)
         self.scheduler.fail_step(failed, self._drain(), message)
         self._count_failure(message)
 

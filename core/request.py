@@ -54,20 +54,24 @@ class Request:
     """
 
     __slots__ = (
-        "arrival_time", "block_hashes", "block_ids", "cache_keys", "cache_salt", "client", "events", "first_held",
-        "hash_generation", "key", "max_total", "num_cached_tokens", "num_computed", "num_encoded", "num_encoder_tokens",
+        "arrival_time", "block_hashes", "block_ids", "cache_keys", "cache_salt", "client", "drafts", "events", "first_held",
+        "hash_generation", "max_total", "num_cached_tokens", "num_computed", "num_encoded", "num_encoder_tokens",
         "num_expected", "num_held", "num_preemptions", "num_prompt_logprobs", "num_prompt_tokens", "num_published", "num_slots",
-        "order", "repetition", "request_id", "sampling", "status", "stop_ids", "token_ids",
+        "order", "pooling", "repetition", "request_id", "row", "sampling", "sequence_id", "status", "stop_ids", "token_ids",
     )  # fmt: skip
 
     def __init__(self, message: EngineRequest, client: Client, sequence: int, max_model_len: int, by_priority: bool) -> None:
         sampling = message.sampling
         # who and what
         self.request_id = message.request_id
-        self.key = f"{message.request_id}#{sequence}"
-        """Name towards the executor: unique over all clients and for ever, so that late results cannot be mistaken."""
+        self.sequence_id = f"{message.request_id}#{sequence}"
+        """Unique over all clients and for ever."""
+        self.row = -1
+        """Of the executor's batch, while it runs."""
         self.client = client
         self.sampling = sampling
+        self.pooling = message.pooling
+        """Set: its hidden states are pooled, and it samples nothing."""
         self.cache_salt = message.cache_salt
         self.cache_keys: tuple[ExtraKey, ...] = ()
         """What its keys and values depend on besides tokens and salt: an adapter, what an encoder reads."""
@@ -80,7 +84,11 @@ class Request:
         self.num_expected = len(self.token_ids)
         self.num_computed = 0
         self.max_total = min(self.num_prompt_tokens + sampling.max_tokens, max_model_len)
-        """Length at which it ends; the last token of all needs no computing."""
+        """Length at which it ends; the last token of all needs no computing. One that is pooled never gets there."""
+        if self.pooling is not None:
+            self.max_total = self.num_prompt_tokens + 1
+        self.drafts: list[int] = []
+        """Proposed tokens that a step in flight verifies: until it is processed nobody knows how many tokens there are."""
         self.stop_ids = frozenset(sampling.eos_token_ids + sampling.stop_token_ids)
         detection = sampling.repetition_detection
         self.repetition: RepetitionWatch | None = None
@@ -115,6 +123,14 @@ class Request:
     def num_pending(self) -> int:
         """Tokens that steps in flight are sampling."""
         return self.num_expected - len(self.token_ids)
+
+    @property
+    def plain(self) -> bool:
+        """Whether its next tokens depend on nothing but its tokens, its seed and what it is drawn with: drafts can be verified."""
+        s = self.sampling
+        changed = s.presence_penalty or s.frequency_penalty or s.repetition_penalty != 1.0 or s.min_tokens or s.logit_bias
+        limited = s.allowed_token_ids is not None or s.bad_token_sequences
+        return not (changed or limited or s.logprobs is not None or s.logprob_token_ids is not None)
 
     @property
     def num_output_tokens(self) -> int:

@@ -46,11 +46,11 @@ class FCFSQueue(RequestQueue):
         self._requests: OrderedDict[str, Request] = OrderedDict()
 
     def push(self, request: Request) -> None:
-        self._requests[request.key] = request
+        self._requests[request.sequence_id] = request
 
     def push_back(self, request: Request) -> None:
-        self._requests[request.key] = request
-        self._requests.move_to_end(request.key, last=False)
+        self._requests[request.sequence_id] = request
+        self._requests.move_to_end(request.sequence_id, last=False)
 
     def peek(self) -> Request | None:
         return next(iter(self._requests.values()), None)
@@ -61,7 +61,7 @@ class FCFSQueue(RequestQueue):
         return self._requests.popitem(last=False)[1]
 
     def remove(self, request: Request) -> None:
-        del self._requests[request.key]
+        del self._requests[request.sequence_id]
 
     def __len__(self) -> int:
         return len(self._requests)
@@ -78,8 +78,8 @@ class PriorityQueue(RequestQueue):
         self._requests: dict[str, Request] = {}
 
     def push(self, request: Request) -> None:
-        heapq.heappush(self._heap, (request.order, request.key))
-        self._requests[request.key] = request
+        heapq.heappush(self._heap, (request.order, request.sequence_id))
+        self._requests[request.sequence_id] = request
 
     def push_back(self, request: Request) -> None:
         self.push(request)
@@ -93,9 +93,9 @@ class PriorityQueue(RequestQueue):
         return self._requests.pop(heapq.heappop(self._heap)[1])
 
     def remove(self, request: Request) -> None:
-        del self._requests[request.key]
+        del self._requests[request.sequence_id]
         if len(self._heap) > 2 * len(self._requests) + 16:
-            self._heap = [(r.order, r.key) for r in self._requests.values()]
+            self._heap = [(r.order, r.sequence_id) for r in self._requests.values()]
             heapq.heapify(self._heap)
 
     def __len__(self) -> int:

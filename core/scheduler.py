@@ -1,8 +1,8 @@
 """What each step computes.
 
 There is no prefill and no decode phase. Each request has `num_computed` tokens that try to catch up with `num_expected`;
-a step gives each request some of one token budget. Chunked prefill, prefix hits, recompute after preemption and (later)
-speculated tokens are all this arithmetic. A request whose tokens are all computed by a step samples one more in it.
+a step gives each request some of one token budget. Chunked prefill, prefix hits, recompute after preemption and
+proposed tokens are all this arithmetic. A request whose tokens are all computed by a step samples one more in it.
 
 Steps are scheduled ahead: `schedule` takes the tokens sampled by steps in flight for granted (`num_expected` counts them,
 the worker knows them), `process` fills them in. Nothing is scheduled past a request's greatest length; what cannot be
@@ -14,31 +14,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
 from octavo.cache_groups import CacheGroup
 from octavo.config import EngineConfig
 from octavo.core.admission import GrowthReserve
+from octavo.core.drafter import Drafter
 from octavo.core.kv_cache.manager import KVCacheManager
 from octavo.core.kv_cache.prefix import Prefix
-from octavo.core.request import Request
+from octavo.core.request import Request, RequestStatus
 from octavo.core.request_table import RequestTable
+from octavo.core.scheduled_step import ScheduledStep
 from octavo.core.stats import Counters
 from octavo.core.step_results import StepResults
-from octavo.executor.step import NewRequest, StepInput, StepOutput
+from octavo.executor.step import Drafts, NewRequest, StepInput, StepOutput
 from octavo.wire.messages import EventKind
-
-
-@dataclass(slots=True)
-class ScheduledStep:
-    """A step for the executor, with what its result is matched against."""
-
-    step: StepInput
-    sampling: list[str] = field(default_factory=list)
-    """Keys of the requests that sample in it."""
-    prompt_positions: dict[str, int] = field(default_factory=dict)
-    """First prompt position scored, for requests that want prompt logprobs."""
-    preempted: bool = False
 
 
 class Scheduler:
@@ -48,9 +37,17 @@ class Scheduler:
         groups: cache groups of the executor's model.
         num_blocks: KV blocks the executor has.
         max_model_len: longest sequence; a request that fits it fits the cache.
+        drafter: proposes tokens, if any.
     """
 
-    def __init__(self, config: EngineConfig, groups: Sequence[CacheGroup], num_blocks: int, max_model_len: int) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        groups: Sequence[CacheGroup],
+        num_blocks: int,
+        max_model_len: int,
+        drafter: Drafter | None = None,
+    ) -> None:
         limits = config.scheduler
         self._max_num_seqs = limits.max_num_seqs
         self._token_budget = limits.max_num_batched_tokens
@@ -58,10 +55,12 @@ class Scheduler:
         self._threshold = limits.long_prefill_token_threshold or self._token_budget
         self._next_step_id = 0
         self.counters = Counters()
+        self._drafter = drafter
         self.kv = KVCacheManager(
-            groups, num_blocks, config.cache.block_size, config.cache.enable_prefix_caching, limits.max_chunk
-        )
-        self.table = RequestTable(self.kv, self.counters, limits.policy)
+            groups, num_blocks, config.cache.block_size, config.cache.enable_prefix_caching, limits.max_chunk,
+            0 if drafter is None else drafter.max_drafts,
+        )  # fmt: skip
+        self.table = RequestTable(self.kv, self.counters, limits.policy, limits.max_num_seqs)
         self.reserve = GrowthReserve(self.kv, max_model_len)
         self._results = StepResults(self.table)
 
@@ -91,13 +90,15 @@ class Scheduler:
 
         None when nothing can be computed before a step in flight is processed (or at all).
         """
-        scheduled = ScheduledStep(StepInput(self._next_step_id, [], [], {}, {}, 0))
+        scheduled = ScheduledStep(StepInput.empty(self._next_step_id))
         budget = self._schedule_running(scheduled, self._token_budget)
         if not scheduled.preempted:
             budget = self._schedule_waiting(scheduled, budget)
         step = scheduled.step
-        if not step.num_tokens:
+        if not step.rows:
             return None
+        if scheduled.drafts:
+            step.drafts = Drafts.of(scheduled.drafts)
         self._next_step_id += 1
         step.left = self.table.take_left()
         step.total_num_tokens = self._token_budget - budget
@@ -114,13 +115,13 @@ class Scheduler:
         """Give up the requests of a step that raised. No step may be in flight any more: `later` are those that were
         submitted after it, whose results are not used; their other requests are computed again.
         """
-        live = self.table.live
-        for key in failed.step.num_tokens:
-            if key in live:
-                self.table.fail(live[key], message)
-        for request in live.values():
+        for request in failed.requests:
+            if request.status is not RequestStatus.FINISHED:
+                self.table.fail(request, message)
+        for request in self.table.live.values():
             request.num_expected = len(request.token_ids)
-        if any(key in live for scheduled in later for key in scheduled.step.num_tokens):
+            request.drafts = []
+        if any(request.status is not RequestStatus.FINISHED for scheduled in later for request in scheduled.requests):
             self.preempt_all()
         self.kv.forget_all()
 
@@ -147,14 +148,17 @@ class Scheduler:
         One token is kept for each request further down the list, so a long prompt never stalls those that decode.
         """
         running = self.table.running
-        num_tokens, sampling = scheduled.step.num_tokens, scheduled.sampling
+        rows, num_tokens = scheduled.step.rows, scheduled.step.num_tokens
+        requests, finishing = scheduled.requests, scheduled.finishing
         index = 0
         while index < len(running):
             request = running[index]
             index += 1
             expected, computed = request.num_expected, request.num_computed
-            if expected >= request.max_total:
+            if expected >= request.max_total or expected == computed or request.drafts:
                 continue
+            if self._drafter is not None and request.num_pending and request.plain:
+                continue  # what follows tokens that nobody knows yet cannot be guessed
             count = expected - computed
             if count > 1 or computed < request.num_prompt_tokens:
                 count = self._chunk(request, count, budget - (len(running) - index))
@@ -165,10 +169,14 @@ class Scheduler:
             else:
                 if computed >= request.num_slots and not self._grow(request, expected, scheduled):
                     break
-                num_tokens[request.key] = 1
-                sampling.append(request.key)
+                rows.append(request.row)
+                num_tokens.append(1)
+                requests.append(request)
+                finishing.append(request)
                 request.num_computed = expected
                 request.num_expected = expected + 1
+                if self._drafter is not None:
+                    count += self._draft(self._drafter, request, scheduled, budget - 1 - (len(running) - index))
             budget -= count
         return budget
 
@@ -194,8 +202,29 @@ class Scheduler:
             scheduled.preempted = True
             if self.table.preempt_last() is request:
                 return False
-        scheduled.step.new_blocks[request.key] = blocks
+        scheduled.step.grown.append(request.row)
+        scheduled.step.new_blocks.append(blocks)
         return True
+
+    def _draft(self, drafter: Drafter, request: Request, scheduled: ScheduledStep, budget: int) -> int:
+        """Have the request, whose next token is in the step, verify proposed ones with it; returns how many.
+
+        Only as far as blocks are free: nobody is preempted for a guess.
+        """
+        limit = min(budget, drafter.max_drafts, request.max_total - request.num_expected)
+        if limit <= 0 or not request.plain:
+            return 0
+        drafts = drafter.propose(request.token_ids, limit)[:limit]
+        end = request.num_computed + len(drafts)
+        if drafts and end > request.num_slots:
+            blocks = self.kv.grow(request, end)
+            if blocks is None:
+                return 0
+            scheduled.step.grown.append(request.row)
+            scheduled.step.new_blocks.append(blocks)
+        scheduled.drafts[request.row] = request.drafts = drafts
+        request.num_computed = end
+        return len(drafts)
 
     # ---- waiting requests ----------------------------------------------------------------------------------------
 
@@ -228,12 +257,14 @@ class Scheduler:
         request.num_computed = hit
         scheduled.step.joined.append(
             NewRequest(
-                request.key,
+                request.row,
+                request.sequence_id,
                 list(request.token_ids),
                 request.num_prompt_tokens,
                 hit,
                 [list(table) for table in request.block_ids],
-                request.sampling,
+                request.sampling if request.pooling is None else None,
+                request.pooling,
                 request.num_encoder_tokens,
             )
         )
@@ -256,10 +287,14 @@ class Scheduler:
 
     def _compute(self, request: Request, count: int, scheduled: ScheduledStep) -> None:
         """Put `count` of the request's tokens, whose blocks it has, into the step."""
-        scheduled.step.num_tokens[request.key] = count
+        step = scheduled.step
+        step.rows.append(request.row)
+        step.num_tokens.append(count)
+        scheduled.requests.append(request)
         if request.sampling.prompt_logprobs is not None:
-            scheduled.prompt_positions[request.key] = request.num_computed + 1
+            scheduled.prompt_positions[request.row] = request.num_computed + 1
         request.num_computed += count
         if request.num_computed == request.num_expected:
-            request.num_expected += 1
-            scheduled.sampling.append(request.key)
+            scheduled.finishing.append(request)
+            if request.pooling is None:
+                request.num_expected += 1

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from octavo.core.request import Request
+from octavo.core.request import Request, RequestStatus
 from octavo.core.request_table import RequestTable
+from octavo.core.scheduled_step import ScheduledStep
 from octavo.core.stopping import check_stop
 from octavo.executor.step import StepOutput
 from octavo.wire.logprobs import TokenLogprobs
-from octavo.wire.messages import EventKind, RequestUpdate
-
-if TYPE_CHECKING:
-    from octavo.core.scheduler import ScheduledStep
+from octavo.wire.messages import EventKind, FinishReason, RequestUpdate
 
 
 class StepResults:
@@ -23,16 +19,19 @@ class StepResults:
 
     def process(self, scheduled: ScheduledStep, output: StepOutput) -> None:
         """Results of requests that ended meanwhile are dropped; those of preempted ones are as good as any."""
-        live = self._table.live
-        self._fail_requests(scheduled, output)
+        requests = scheduled.finishing
+        if len(output.rows) != len(requests) or output.errors:
+            requests = self._take_others(scheduled, output)
         prompt_logprobs = self._new_prompt_logprobs(scheduled, output) if output.prompt_logprobs else {}
         nothing_scored = not (output.logprobs or prompt_logprobs)
-        for key, new_ids in output.sampled.items():
-            request = live.get(key)
-            if request is None:
+        tokens = [[token] for token in output.token_ids] if output.counts is None else list(output.tokens_of().values())
+        for row, request, new_ids in zip(output.rows, requests, tokens, strict=True):
+            if request.status is RequestStatus.FINISHED:
                 continue
             token_ids = request.token_ids
             token_ids += new_ids
+            if request.drafts:
+                _settle_drafts(request)
             may_end = (
                 new_ids[0] in request.stop_ids
                 or len(token_ids) >= request.max_total
@@ -40,20 +39,46 @@ class StepResults:
                 or len(new_ids) > 1
             )
             if nothing_scored and not may_end and not request.events:
-                tokens = request.client.tokens
-                tokens.request_ids.append(request.request_id)
-                tokens.token_ids.append(new_ids[0])
+                news = request.client.tokens
+                news.request_ids.append(request.request_id)
+                news.token_ids.append(new_ids[0])
                 continue
             update = RequestUpdate(request.request_id, new_ids)
-            update.logprobs, update.prompt_logprobs = output.logprobs.get(key), prompt_logprobs.pop(key, None)
+            update.logprobs, update.prompt_logprobs = output.logprobs.get(row), prompt_logprobs.pop(request, None)
             request.client.updates.append(update)
             if request.events:
                 _tell_events(request, update)
             if may_end:
                 self._finish_if_due(request, update)
-        for key, rows in prompt_logprobs.items():
-            request = live[key]
-            request.client.updates.append(RequestUpdate(request.request_id, prompt_logprobs=rows))
+        for request, scores in prompt_logprobs.items():
+            request.client.updates.append(RequestUpdate(request.request_id, prompt_logprobs=scores))
+
+    def _take_others(self, scheduled: ScheduledStep, output: StepOutput) -> list[Request]:
+        """Take in pooled results and errors; returns whom the sampled rows belong to."""
+        owners = dict(zip(scheduled.step.rows, scheduled.requests, strict=True))
+        for row, pooled in output.pooled.items():
+            self._finish_pooled(owners[row], pooled)
+        for row, message in output.errors.items():
+            self._fail(owners[row], message)
+        got = {*output.rows, *output.pooled, *output.errors}
+        answered = {id(owners[row]) for row in got}
+        for request in scheduled.finishing:
+            if id(request) not in answered:
+                self._fail(request, "the executor returned nothing for it")
+        return [owners[row] for row in output.rows]
+
+    def _finish_pooled(self, request: Request, pooled: object) -> None:
+        if request.status is RequestStatus.FINISHED:
+            return
+        update = RequestUpdate(request.request_id, finish_reason=FinishReason.STOP, pooled=pooled)  # type: ignore[arg-type]
+        request.client.updates.append(update)
+        if request.events:
+            _tell_events(request, update)
+        self._table.finish(request)
+
+    def _fail(self, request: Request, message: str) -> None:
+        if request.status is not RequestStatus.FINISHED:
+            self._table.fail(request, message)
 
     def _finish_if_due(self, request: Request, update: RequestUpdate) -> None:
         num_new = len(update.new_token_ids)
@@ -68,29 +93,27 @@ class StepResults:
         update.finish_reason, update.stop_reason = stop.reason, stop.stop_reason
         self._table.finish(request)
 
-    def _fail_requests(self, scheduled: ScheduledStep, output: StepOutput) -> None:
-        errors = output.errors
-        if len(output.sampled) < len(scheduled.sampling):
-            missing = [key for key in scheduled.sampling if key not in output.sampled and key not in errors]
-            errors = {**dict.fromkeys(missing, "the executor returned no token"), **errors}
-        for key, message in errors.items():
-            request = self._table.live.get(key)
-            if request is not None:
-                self._table.fail(request, message)
-
-    def _new_prompt_logprobs(self, scheduled: ScheduledStep, output: StepOutput) -> dict[str, TokenLogprobs]:
-        """Rows not sent yet, by key: a request computed again after a preemption scores prompt tokens again."""
+    def _new_prompt_logprobs(self, scheduled: ScheduledStep, output: StepOutput) -> dict[Request, TokenLogprobs]:
+        """Scores not sent yet: a request computed again after a preemption scores prompt tokens again."""
         new = {}
-        for key, rows in output.prompt_logprobs.items():
-            request = self._table.live.get(key)
-            if request is None:
+        for row, request in zip(scheduled.step.rows, scheduled.requests, strict=True):
+            scores = output.prompt_logprobs.get(row)
+            if scores is None or request.status is RequestStatus.FINISHED:
                 continue
-            first = scheduled.prompt_positions[key]
+            first = scheduled.prompt_positions[row]
             num_known = request.num_prompt_logprobs + 1 - first
-            if num_known < len(rows.ranks):
-                new[key] = _rows(rows, slice(num_known, None)) if num_known else rows
-                request.num_prompt_logprobs = first - 1 + len(rows.ranks)
+            if num_known < len(scores.ranks):
+                new[request] = _rows(scores, slice(num_known, None)) if num_known else scores
+                request.num_prompt_logprobs = first - 1 + len(scores.ranks)
         return new
+
+
+def _settle_drafts(request: Request) -> None:
+    """It is known now how many tokens there are; the last of them is not computed, what followed it is not there."""
+    request.drafts = []
+    request.num_expected = len(request.token_ids)
+    if request.status is RequestStatus.RUNNING:
+        request.num_computed = request.num_expected - 1
 
 
 def _rows(logprobs: TokenLogprobs, which: slice) -> TokenLogprobs:

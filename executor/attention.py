@@ -29,8 +29,6 @@ class AttentionMetadata:
     cross-attention groups."""
     layer_groups: tuple[int, ...]
     """Cache group of each layer that has a cache."""
-    max_query_len: int
-    max_seq_len: int
 
 
 KVCache = tuple[torch.Tensor, torch.Tensor]

@@ -26,7 +26,8 @@ class InputBatch:
         block_tables: int32 [G, N, blocks of max_model_len, or of the longest output of an encoder].
         growing: int64, numbers of the groups that take up each token; the others are of cross-attention.
         num_blocks: int64 [G, N], how many entries of a row's block table are valid.
-        row_of: request id -> row.
+        pooled: bool [N], rows whose hidden states are pooled, which sample nothing.
+        names: sequence ids by row, "" where nobody is.
         version: changes whenever a request joins or leaves.
     """
 
@@ -45,23 +46,24 @@ class InputBatch:
         self.num_encoder_tokens = np.zeros(max_num_seqs, np.int64)
         self.block_tables = np.zeros((len(groups), max_num_seqs, max_blocks), np.int32)
         self.num_blocks = np.zeros((len(groups), max_num_seqs), np.int64)
-        self.row_of: dict[str, int] = {}
+        self.pooled = np.zeros(max_num_seqs, bool)
+        self.names = [""] * max_num_seqs
         self.version = 0
-        self._free_rows = list(range(max_num_seqs - 1, -1, -1))
 
     def __len__(self) -> int:
-        return len(self.row_of)
+        return sum(map(bool, self.names))
 
-    def add(self, request: NewRequest) -> int:
-        """Give `request` a row and fill it.
+    def add(self, request: NewRequest) -> None:
+        """Fill the row that `request` was given.
 
         Raises:
-            ValueError: it is in the batch already, the batch is full, or it is longer than a row. Nothing has changed then.
+            ValueError: there is no such row, or somebody has it, or the request is longer than a row. Nothing has changed then.
         """
         self._check(request)
-        row = self._free_rows.pop()
-        self.row_of[request.request_id] = row
+        row = request.row
+        self.names[row] = request.sequence_id
         self.version += 1
+        self.pooled[row] = request.pooling is not None
         num_tokens = len(request.token_ids)
         self.token_ids[row, :num_tokens] = request.token_ids
         self.num_tokens[row] = num_tokens
@@ -70,15 +72,20 @@ class InputBatch:
         self.num_encoder_tokens[row] = request.num_encoder_tokens
         self.num_blocks[:, row] = 0
         self.append_blocks(row, request.block_ids)
-        return row
 
-    def remove(self, request_id: str) -> int | None:
-        """Free the request's row and return it; None when it is not in the batch."""
-        row = self.row_of.pop(request_id, None)
-        if row is not None:
-            self._free_rows.append(row)
-            self.version += 1
-        return row
+    def remove(self, row: int) -> bool:
+        """Free a row; whether somebody had it."""
+        if not self.names[row]:
+            return False
+        self.names[row] = ""
+        self.version += 1
+        return True
+
+    def accept(self, rows: npt.NDArray[np.int64], tokens: npt.NDArray[np.int64]) -> None:
+        """Append a token [rows] to each row: the next step finds it here."""
+        known = self.num_tokens[rows]
+        self.token_ids[rows, known] = tokens
+        self.num_tokens[rows] = known + 1
 
     def append_blocks(self, row: int, block_ids: Sequence[Sequence[int]]) -> None:
         """Append to the row's block table of each cache group.
@@ -105,18 +112,18 @@ class InputBatch:
         return self.token_ids[row, self.num_prompt[row] : self.num_tokens[row]]
 
     def _check(self, request: NewRequest) -> None:
-        if request.request_id in self.row_of:
-            raise ValueError(f"request {request.request_id} is in the batch already")
-        if not self._free_rows:
-            raise ValueError(f"request {request.request_id} joins a full batch of {self.max_num_seqs}")
+        if not 0 <= request.row < self.max_num_seqs:
+            raise ValueError(f"request {request.sequence_id} joins in row {request.row} of {self.max_num_seqs}")
+        if self.names[request.row]:
+            raise ValueError(f"request {request.sequence_id} joins in row {request.row}, which {self.names[request.row]} has")
         if len(request.token_ids) > self.max_model_len:
             raise ValueError(
-                f"request {request.request_id} has {len(request.token_ids)} tokens, more than max_model_len {self.max_model_len}"
+                f"request {request.sequence_id} has {len(request.token_ids)} tokens, more than max_model_len {self.max_model_len}"
             )
         num_groups, _, most = self.block_tables.shape
         if len(request.block_ids) != num_groups:
             raise ValueError(
-                f"request {request.request_id} has block tables for {len(request.block_ids)} cache groups, not {num_groups}"
+                f"request {request.sequence_id} has block tables for {len(request.block_ids)} cache groups, not {num_groups}"
             )
         if max(map(len, request.block_ids), default=0) > most:
-            raise ValueError(f"request {request.request_id} has more blocks than the {most} that max_model_len needs")
+            raise ValueError(f"request {request.sequence_id} has more blocks than the {most} that max_model_len needs")

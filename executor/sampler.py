@@ -27,6 +27,8 @@ from octavo.executor.logprobs import score_sampled
 from octavo.executor.penalties import Penalties
 from octavo.executor.rng import uniforms
 from octavo.executor.sampling_rows import SamplingRows
+from octavo.executor.step import Masks
+from octavo.executor.token_masks import apply_masks
 from octavo.executor.transfer import to_device, to_host
 from octavo.kernels import ops
 from octavo.wire.logprobs import TokenLogprobs
@@ -38,7 +40,7 @@ _Sample = Callable[[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tenso
 """`ops.sample`, or a head's."""
 
 _BROKEN = "the model computed logits that are not finite"
-_ALL_FORBIDDEN = "allowed_token_ids, bad_words, min_tokens and logit_bias together forbid every token"
+_ALL_FORBIDDEN = "allowed_token_ids, bad_words, min_tokens, logit_bias and masks together forbid every token"
 
 
 class Head(Protocol):
@@ -139,21 +141,25 @@ class Sampler:
         for logits_filter in self._filters:
             logits_filter.remove(row)
 
-    def sample(self, hidden: torch.Tensor, rows: Rows) -> Sampled:
+    def sample(self, hidden: torch.Tensor, rows: Rows, masks: Masks | None = None) -> Sampled:
         """Pick one token for each row of the batch in `rows`.
 
         Args:
             hidden: [S, H], what the logits come from.
             rows: int64 [S], without duplicates; the batch does not hold the new tokens yet.
+            masks: which tokens some rows may sample.
         """
         filters = [f for f in self._filters if f.rows]
         lot = self._lot_of(rows) if self._params.random else None
-        if not filters and not self._params.scored and (lot is None or lot.from_all):
+        if not filters and masks is None and not self._params.scored and (lot is None or lot.from_all):
             return self._pick(hidden, rows, lot, self._head.sample)
         logits = self._head.compute_logits(hidden)
         asking = self._asking(rows)
-        raw = logits.clone() if filters and len(asking) and not self._processed else logits
-        index = {row: i for i, row in enumerate(rows.tolist())} if filters else {}
+        changed = bool(filters) or masks is not None
+        raw = logits.clone() if changed and len(asking) and not self._processed else logits
+        index = {row: i for i, row in enumerate(rows.tolist())} if changed else {}
+        if masks is not None:
+            apply_masks(logits, masks, index)
         for logits_filter in filters:
             logits_filter.apply(logits, index)
         sampled = self._pick(logits, rows, lot, ops.sample)
@@ -163,6 +169,23 @@ class Sampler:
             self._score(sampled, logits if self._processed else raw, rows, asking)
         return sampled
 
+    def sample_at(self, hidden: torch.Tensor, rows: Rows, offsets: Rows) -> Sampled:
+        """Pick tokens at several positions of a row, as if those before had been accepted.
+
+        Args:
+            hidden: [S, H].
+            rows: int64 [S], with duplicates. Their requests have no penalties, filters or logprobs.
+            offsets: int64 [S], how many tokens of the row come before in this step.
+        """
+        lot = _Lot(rows, self._params, self._batch) if self._params.random else None
+        if lot is not None and not lot.greedy:
+            drafts = np.bincount(rows, minlength=self._batch.max_num_seqs)[rows] - 1
+            lot.uniform[:] = uniforms(lot.keys, self._batch.num_tokens[rows] - drafts + offsets - lot.num_prompt)
+        sample: _Sample = self._head.sample
+        if lot is not None and not lot.from_all:
+            hidden, sample = self._head.compute_logits(hidden), ops.sample
+        return self._pick_with(hidden, len(rows), lot, sample)
+
     def _asking(self, rows: Rows) -> Rows:
         """Which of `rows` want logprobs."""
         scored = self._params.scored
@@ -170,11 +193,16 @@ class Sampler:
 
     def _pick(self, x: torch.Tensor, rows: Rows, lot: _Lot | None, sample: _Sample) -> Sampled:
         """x: [S, ...], what `sample` takes: logits or hidden states."""
-        if len(self._room) != len(rows):
-            self._room = _Room(len(rows), self._device)
-        room, draws = self._room, None
         if lot is not None and not lot.greedy:
             lot.uniform[:] = uniforms(lot.keys, self._batch.num_tokens[rows] - lot.num_prompt)
+        return self._pick_with(x, len(rows), lot, sample)
+
+    def _pick_with(self, x: torch.Tensor, num_rows: int, lot: _Lot | None, sample: _Sample) -> Sampled:
+        """`_pick` with the random numbers that the lot has."""
+        if len(self._room) != num_rows:
+            self._room = _Room(num_rows, self._device)
+        room, draws = self._room, None
+        if lot is not None and not lot.greedy:
             draws = lot.draws.to(self._device)
         sample(x, draws, room.tokens, room.peaks)
         tokens, peaks = room.on_host()

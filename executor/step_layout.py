@@ -6,6 +6,7 @@ before (steady decode) keeps the gathered rows and block tables and pays only fo
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ import torch
 
 from octavo.executor.attention import AttentionMetadata
 from octavo.executor.input_batch import InputBatch
+from octavo.executor.step import ints
 from octavo.executor.transfer import to_device
 
 
@@ -34,11 +36,11 @@ class StepLayout:
     """The current step's requests, in batch order; R requests, T tokens. All views are valid until the next `arrange`.
 
     Attributes:
-        request_ids: R ids.
         rows: int64 [R], rows of the batch.
         first: int64 [R], position of each request's first new token.
         stop: int64 [R], one past the position of its last.
-        sampling: bool [R]: the request has no known token left after this step, so it samples one.
+        last: bool [R]: the request has no known token left after this step.
+        sampling: bool [R]: so it samples one, unless it is pooled.
         all_sample: whether that is so for all.
         same_rows: the requests are those of the step before, in the same order.
         query_starts: int32 [R + 1].
@@ -67,63 +69,63 @@ class StepLayout:
         self._seq_lens = np.zeros(max_rows, np.int32)
         self._encoder_lens = np.zeros(max_rows, np.int32)
         self._block_tables = np.zeros_like(batch.block_tables)
-        self.request_ids: list[str] = []
+        self._given_rows = ints()
         self.rows = self._token_iota[:0]
         self.first = self.stop = self._token_iota[:0]
-        self.sampling = np.zeros(0, bool)
+        self.last = self.sampling = np.zeros(0, bool)
         self.all_sample = False
         self.same_rows = False
         self.query_starts = self._query_starts[:1]
 
     def arrange(
-        self, num_tokens: dict[str, int], extended: Iterable[str]
+        self, rows: array[int], num_tokens: array[int], grown: Iterable[int]
     ) -> tuple[torch.Tensor, torch.Tensor, AttentionMetadata]:
-        """Lay out `num_tokens` (request id -> tokens to compute); `extended` names requests that got blocks in this step.
+        """Lay out `num_tokens` of each of `rows`, without duplicates; `grown` are rows that got blocks in this step.
 
         Returns:
             input_ids int64 [T], positions int64 [T], and the attention's view of the step, on the device.
 
         Raises:
-            KeyError: a request is not in the batch.
-            ValueError: a request is to compute tokens it does not have, or that its blocks have no room for.
+            ValueError: nobody has a row, or a request is to compute tokens it does not have, or that its blocks have no room for.
         """
-        self._find_rows(list(num_tokens), extended)
+        self._find_rows(rows, grown)
         total = self._spread(num_tokens)
         return self._inputs(total)
 
-    def _find_rows(self, request_ids: list[str], extended: Iterable[str]) -> None:
+    def _find_rows(self, given: array[int], grown: Iterable[int]) -> None:
         batch = self._batch
-        self.same_rows = batch.version == self._version and request_ids == self.request_ids
+        self.same_rows = batch.version == self._version and given == self._given_rows
         if self.same_rows:
-            self._refresh_blocks(extended)
+            self._refresh_blocks(grown)
             return
-        row_of = batch.row_of
-        rows = np.fromiter([row_of[request_id] for request_id in request_ids], np.int64, len(request_ids))
+        empty = next((row for row in given if not batch.names[row]), None)
+        if empty is not None:
+            raise ValueError(f"row {empty} is to compute, and nobody has it")
+        rows = np.frombuffer(given, np.int32).astype(np.int64)
         self._place_of_row.fill(-1)
         self._place_of_row[rows] = self._token_iota[: len(rows)]
         columns = int(batch.num_blocks[:, rows].max(initial=0))
         self._block_tables[:, : len(rows), :columns] = batch.block_tables[:, rows, :columns]
         self._room[: len(rows)] = batch.room(rows)
         self._encoder_lens[: len(rows)] = batch.num_encoder_tokens[rows]
-        self.rows, self.request_ids, self._version = rows, request_ids, batch.version
+        self.rows, self._given_rows, self._version = rows, given, batch.version
         self._counts_are_one = False
 
-    def _refresh_blocks(self, extended: Iterable[str]) -> None:
+    def _refresh_blocks(self, grown: Iterable[int]) -> None:
         batch = self._batch
-        for request_id in extended:
-            row = batch.row_of[request_id]
+        for row in grown:
             place = self._place_of_row[row]
             if place >= 0:
                 columns = int(batch.num_blocks[:, row].max(initial=0))
                 self._block_tables[:, place, :columns] = batch.block_tables[:, row, :columns]
                 self._room[place : place + 1] = batch.room(self.rows[place : place + 1])
 
-    def _spread(self, num_tokens: dict[str, int]) -> int:
+    def _spread(self, num_tokens: array[int]) -> int:
         """Query starts, first and stop of each request; returns T."""
         num_rows = len(self.rows)
         self.first = self._batch.num_computed[self.rows]
         self.query_starts = self._query_starts[: num_rows + 1]
-        total = sum(num_tokens.values())
+        total = sum(num_tokens)
         if total > len(self._positions):
             raise ValueError(f"a step of {total} tokens, more than max_num_batched_tokens {len(self._positions)}")
         if total == num_rows:
@@ -131,7 +133,7 @@ class StepLayout:
                 self.query_starts[:] = self._token_iota[: num_rows + 1]
             self.stop = self.first + 1
         else:
-            counts = np.fromiter(num_tokens.values(), np.int64, num_rows)
+            counts = np.frombuffer(num_tokens, np.int32).astype(np.int64)
             np.cumsum(counts, out=self.query_starts[1:])
             self.stop = self.first + counts
         self._counts_are_one = total == num_rows
@@ -141,15 +143,18 @@ class StepLayout:
     def _check(self) -> None:
         """A wrong step must not write over other requests' keys and values."""
         known = self._batch.num_tokens[self.rows]
-        self.sampling = self.stop == known
+        self.last = self.stop == known
+        self.sampling = self.last & ~self._batch.pooled[self.rows]
         self.all_sample = bool(self.sampling.all())
         if not self.all_sample and bool((self.stop > known).any()):
-            raise ValueError(
-                f"request {self.request_ids[int((self.stop > known).argmax())]} is to compute tokens it does not have"
-            )
+            raise ValueError(f"request {self._name(self.stop > known)} is to compute tokens it does not have")
         room = self._room[: len(self.rows)]
         if bool((self.stop > room).any()):
-            raise ValueError(f"request {self.request_ids[int((self.stop > room).argmax())]} has too few blocks for its tokens")
+            raise ValueError(f"request {self._name(self.stop > room)} has too few blocks for its tokens")
+
+    def _name(self, where: npt.NDArray[np.bool_]) -> str:
+        """The first request of which something holds."""
+        return self._batch.names[self.rows[int(where.argmax())]]
 
     def _inputs(self, total: int) -> tuple[torch.Tensor, torch.Tensor, AttentionMetadata]:
         num_rows, block_size = len(self.rows), self._batch.block_size
@@ -162,10 +167,8 @@ class StepLayout:
             np.multiply(self._batch.block_tables[group, token_rows, blocks], block_size, out=slots, dtype=np.int64)
             slots += offsets
         self._seq_lens[:num_rows] = self.stop
-        max_seq_len = int(self.stop.max(initial=0))
-        columns = -(-max(max_seq_len, int(self._encoder_lens[:num_rows].max(initial=0))) // block_size)
+        columns = -(-max(int(self.stop.max(initial=0)), int(self._encoder_lens[:num_rows].max(initial=0))) // block_size)
         tensors = self._on_device(total, num_rows, columns)
-        max_query_len = 1 if self._counts_are_one else int((self.stop - self.first).max(initial=0))
         attention = AttentionMetadata(
             tensors.query_starts,
             tensors.seq_lens,
@@ -173,8 +176,6 @@ class StepLayout:
             tensors.block_tables,
             tensors.slot_mapping,
             self._layer_groups,
-            max_query_len,
-            max_seq_len,
         )
         return tensors.input_ids, tensors.positions, attention
 

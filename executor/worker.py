@@ -193,9 +193,21 @@ def _warm_up_steps(config: EngineConfig, max_model_len: int, num_groups: int) ->
         "warm-up-greedy": SamplingSpec(2, seed=0, temperature=0.0),
         "warm-up-random": SamplingSpec(2, seed=0, temperature=1.0, top_p=0.9, logprobs=1),
     }
-    for request_id, spec in specs.items():
-        request = NewRequest(request_id, [0] * length, length, 0, [[0]] * num_groups, spec)
-        yield StepInput(-1, [], [request], {}, {request_id: length}, length)
+    for name, spec in specs.items():
+        joining = _warm_up_step(length)
+        joining.joined.append(NewRequest(0, name, [0] * length, length, 0, [[0]] * num_groups, spec))
+        yield joining
         if length + 1 <= min(max_model_len, config.cache.block_size):
-            yield StepInput(-1, [], [], {}, {request_id: 1}, 1)
-        yield StepInput(-1, [request_id], [], {}, {}, 0)
+            yield _warm_up_step(1)
+        leaving = StepInput.empty(-1)
+        leaving.left.append(0)
+        yield leaving
+
+
+def _warm_up_step(num_tokens: int) -> StepInput:
+    """Row 0 computes so many tokens."""
+    step = StepInput.empty(-1)
+    step.rows.append(0)
+    step.num_tokens.append(num_tokens)
+    step.total_num_tokens = num_tokens
+    return step

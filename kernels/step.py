@@ -23,7 +23,7 @@ class Step(Protocol):
     block_tables: tuple[torch.Tensor, ...]
     """Of each cache group int32 [R, B]."""
     slot_mapping: tuple[torch.Tensor, ...]
-    """Of each cache group int64 [T]."""
+    """Of each cache group int64 [T], contiguous."""
 
 
 class Runnable(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -16,18 +16,17 @@ from octavo.executor.layers.decoder_layer import DecoderLayer
 from octavo.executor.layers.embedding import LMHead, TokenEmbedding
 from octavo.executor.layers.linear import Product
 from octavo.executor.layers.mlp import GatedMLP
-from octavo.executor.layers.module import Module
 from octavo.executor.layers.norm import RMSNorm
 from octavo.executor.layers.residual import Residual
 from octavo.executor.models.build import Build
 from octavo.executor.models.contract import HfConfig
-from octavo.executor.models.programs import Programs
+from octavo.executor.models.generative import Generative
 from octavo.kernels.program import Program, Value
 from octavo.kernels.program_ops import CacheRef
 from octavo.sources.rope import Rope, rope_parameters
 
 
-class CausalLM(Module, abc.ABC):
+class CausalLM(Generative):
     """A decoder over a paged KV cache: embedding, layers around a residual stream, final norm, head.
 
     Weights are allocated, not initialized: the loader fills `slots` and calls `finish`, part by part.
@@ -46,6 +45,7 @@ class CausalLM(Module, abc.ABC):
     """Whether checkpoints hold qkv_proj and gate_up_proj instead of their parts."""
 
     def __init__(self, config: HfConfig, build: Build) -> None:
+        super().__init__()
         self.config, self.build = config, build
         vocab, hidden = config["vocab_size"], config["hidden_size"]
         tied = given(config, "tie_word_embeddings", self.tied)
@@ -55,7 +55,6 @@ class CausalLM(Module, abc.ABC):
         own = None if tied else Product(hidden, vocab, False, build.place, "head")
         self.head = LMHead("lm_head", self.embedding, own, self.logit_scale, self.logit_soft_cap)
         self.cache_specs: Sequence[CacheSpec] = [layer.attention.cache_spec for layer in self.layers]
-        self._programs = Programs()
 
     @abc.abstractmethod
     def layer(self, name: str, index: int) -> DecoderLayer:
@@ -132,10 +131,6 @@ class CausalLM(Module, abc.ABC):
         """What norms add to the mean of squares."""
         return float(given(self.config, "rms_norm_eps", 1e-6))
 
-    def parts(self) -> Iterator[Module]:
-        """See `Model.parts`."""
-        return self.children()
-
     def body(self, embeddings: Value, positions: Value, caches: Sequence[CacheRef]) -> Value:
         """Record all layers: embeddings [tokens, H], positions int64 [tokens, 1] -> hidden states [tokens, H]."""
         residual = Residual(embeddings)
@@ -183,28 +178,6 @@ class CausalLM(Module, abc.ABC):
     ) -> torch.Tensor:
         body = self._programs.get(self.record, begins_with, kv_caches, attn.layer_groups)
         return body.run({begins_with: begin, "positions": positions}, attn)["hidden"]
-
-    def forget_caches(self) -> None:
-        """See `Model.forget_caches`."""
-        self._programs.forget()
-
-    def profile(self, enable: bool) -> bool:
-        """See `Model.profile`."""
-        return self._programs.profile(enable)
-
-    def timings(self) -> dict[str, float]:
-        """See `Model.timings`."""
-        return self._programs.timings()
-
-    @torch.inference_mode()
-    def compute_logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Logits of hidden states [R, H] -> float32 [R, V], scaling and soft cap applied."""
-        return self.head(hidden)
-
-    @torch.inference_mode()
-    def sample(self, hidden: torch.Tensor, draws: torch.Tensor | None, tokens: torch.Tensor, peaks: torch.Tensor) -> None:
-        """`ops.sample` of the logits of hidden states [R, H], drawing from all tokens."""
-        self.head.sample(hidden, draws, tokens, peaks)
 
 
 def given(config: HfConfig, key: str, default: Any) -> Any:

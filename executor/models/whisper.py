@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 
@@ -16,15 +16,16 @@ from octavo.executor.layers.norm import LayerNorm
 from octavo.executor.layers.residual import Residual
 from octavo.executor.models.build import Build
 from octavo.executor.models.contract import HfConfig
-from octavo.executor.models.programs import Programs
+from octavo.executor.models.generative import Generative
 from octavo.kernels.program import Program, Value
 from octavo.kernels.program_ops import CacheRef
 
 
-class WhisperDecoder(Module):
+class WhisperDecoder(Generative):
     """Whisper's decoder: attention to the text so far, and to what the encoder made of the sound, whose keys are kept."""
 
     def __init__(self, config: HfConfig, build: Build) -> None:
+        super().__init__()
         hidden, place, base = config["d_model"], build.place, "model.decoder"
         self.hidden_size, self.dtype = hidden, place.dtype
         scale = hidden**0.5 if config.get("scale_embedding") else 1.0
@@ -37,11 +38,6 @@ class WhisperDecoder(Module):
         text = CacheSpec("full", heads, hidden // heads)
         sound = CacheSpec("cross", heads, hidden // heads, max_encoder_tokens=config["max_source_positions"])
         self.cache_specs: Sequence[CacheSpec] = [text, sound] * len(self.layers)
-        self._programs = Programs()
-
-    def parts(self) -> Iterator[Module]:
-        """See `Model.parts`."""
-        return self.children()
 
     def record(self, name: str, layer_groups: Sequence[int]) -> Program:
         """The body (ids and positions, int64 [tokens, 1], to hidden states), or "cross": an encoder's features [tokens, H] into the cache."""
@@ -72,11 +68,6 @@ class WhisperDecoder(Module):
         return self._programs.get(self.record, "body", kv_caches, attn.layer_groups).run(
             {"ids": input_ids, "positions": positions}, attn
         )["hidden"]
-
-    @torch.inference_mode()
-    def compute_logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Logits of hidden states [R, H] -> float32 [R, V]."""
-        return self.head(hidden)
 
 
 class WhisperLayer(Module):

@@ -11,8 +11,10 @@ import enum
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from octavo.wire.logprobs import TokenLogprobs
+from octavo.wire.pooling_spec import PoolingSpec
 from octavo.wire.sampling_spec import SamplingSpec
 
 WIRE_VERSION = 2
@@ -64,6 +66,8 @@ class EngineRequest(msgspec.Struct, tag="add", array_like=True):
     """What a core that is gone generated of it; this one goes on after them, as after a preemption."""
     num_prompt_logprobs: int = 0
     """Prompt positions, from position 1 on, whose log-probabilities the client has already."""
+    pooling: PoolingSpec | None = None
+    """Pool its hidden states; nothing is sampled, whatever `sampling` says."""
 
 
 class AbortRequests(msgspec.Struct, tag="abort", array_like=True):
@@ -142,6 +146,8 @@ class RequestUpdate(msgspec.Struct, array_like=True, omit_defaults=True):
     """Prefix hit, told with the first SCHEDULED event."""
     error: str | None = None
     """With FinishReason.ERROR: what went wrong."""
+    pooled: np.ndarray | None = None
+    """float32 [H], or [tokens, H]: what pooling gave; the request is done."""
 
 
 class NewTokens(msgspec.Struct, array_like=True):

@@ -7,6 +7,7 @@ from typing import Any
 from octavo.cache_groups import CacheGroup, CacheSpec
 from octavo.config import CacheConfig, DeviceConfig, EngineConfig, ModelConfig, SchedulerConfig
 from octavo.wire.messages import EngineRequest
+from octavo.wire.pooling_spec import PoolingSpec
 from octavo.wire.sampling_spec import SamplingSpec
 
 VOCAB_SIZE = 50
@@ -53,3 +54,7 @@ def make_request(
 ) -> EngineRequest:
     sampling.setdefault("seed", 0)
     return EngineRequest(request_id, prompt, SamplingSpec(max_tokens=max_tokens, **sampling), 0.0, priority, salt)
+
+
+def make_pooling(request_id: str, prompt: list[int]) -> EngineRequest:
+    return EngineRequest(request_id, prompt, SamplingSpec(1, 0), 0.0, pooling=PoolingSpec())

@@ -23,8 +23,9 @@ from core_configs import FULL
 from octavo.cache_groups import CacheGroup
 from octavo.config import EngineConfig
 from octavo.executor.base import Executor
-from octavo.executor.step import NewRequest, StepInput, StepOutput
+from octavo.executor.step import NewRequest, StepInput, StepOutput, ints
 from octavo.wire.logprobs import TokenLogprobs
+from octavo.wire.sampling_spec import SamplingSpec
 
 
 def chain(previous: int, token: int) -> int:
@@ -52,6 +53,7 @@ def expected_tokens(prompt: list[int], count: int, seed: int, vocab_size: int) -
 class Row:
     """The worker's mirror of a request."""
 
+    sequence_id: str
     tokens: list[int]
     num_prompt_tokens: int
     max_tokens: int
@@ -61,6 +63,7 @@ class Row:
     seed: int
     prompt_logprobs: bool
     logprobs: bool
+    pooled: bool
 
 
 @dataclass
@@ -104,8 +107,8 @@ class FakeExecutor(Executor):
         self.ledger = Ledger()
         self.fail_steps: set[int] = set()
         self.fail_rows: dict[int, int] = {}
-        self.failed: dict[str, str] = {}
-        """Requests that cannot go on, and why: answered with an error until they leave."""
+        self.failed: dict[int, str] = {}
+        """Rows whose requests cannot go on, and why: answered with an error until they leave."""
         self._blind = False
         self._blind_until = -1
         """Steps submitted before a failure was known read what the failed one did not write; they compute nonsense, and
@@ -113,7 +116,7 @@ class FakeExecutor(Executor):
         self.healthy = True
         self._store: dict[tuple[int, int], tuple[int, int]] = {}
         """(block, offset) -> (group, content): groups share their blocks."""
-        self._rows: dict[str, Row] = {}
+        self._rows: dict[int, Row] = {}
         self._queue: list[tuple[StepInput, LazyFuture]] = []
         self.last_step = -1
         self.released: set[str] = set()
@@ -170,9 +173,11 @@ class FakeExecutor(Executor):
         assert not self.released, "asleep"
         self.last_step = step.step_id
         assert 0 < step.total_num_tokens <= limits.max_num_batched_tokens
-        assert sum(step.num_tokens.values()) == step.total_num_tokens
-        assert min(step.num_tokens.values()) >= 1
-        assert len(step.num_tokens) <= limits.max_num_seqs
+        assert sum(step.num_tokens) + (sum(step.drafts.counts) if step.drafts else 0) == step.total_num_tokens
+        assert min(step.num_tokens) >= 1
+        assert len(step.rows) == len(step.num_tokens) <= limits.max_num_seqs
+        assert len(set(step.rows)) == len(step.rows), "a row computes twice"
+        assert all(0 <= row < limits.max_num_seqs for row in step.rows)
 
     def _run_until(self, step_id: int) -> None:
         while self._queue and self._queue[0][0].step_id <= step_id:
@@ -183,7 +188,7 @@ class FakeExecutor(Executor):
                 if isinstance(error, AssertionError):
                     self.ledger.violations.append(error)
                 self._blind_until = self.last_step
-                self.failed.update(dict.fromkeys(step.num_tokens, "an earlier step failed"))
+                self.failed.update(dict.fromkeys(step.rows, "an earlier step failed"))
                 future.set_exception(error)
 
     def _run(self, step: StepInput) -> StepOutput:
@@ -193,72 +198,98 @@ class FakeExecutor(Executor):
         self._apply(step)
         if step.step_id in self.fail_steps:
             raise RuntimeError(f"step {step.step_id} was told to fail")
-        output = StepOutput(step.step_id, {}, {}, {}, {}, 0.0)
-        failing = list(step.num_tokens)[: self.fail_rows.get(step.step_id, 0)]
-        for key, count in step.num_tokens.items():
-            if key not in self.failed:
-                self._compute(key, self._rows[key], count, output)
-            if key in failing:
-                self.failed.setdefault(key, "this row was told to fail")
-                output.sampled.pop(key, None)
-            if key in self.failed:
-                output.errors[key] = self.failed[key]
+        output = StepOutput(step.step_id, ints(), ints(), ints() if step.drafts else None)
+        failing = step.rows[: self.fail_rows.get(step.step_id, 0)]
+        drafts = step.drafts.by_row() if step.drafts else {}
+        for row, count in zip(step.rows, step.num_tokens, strict=True):
+            # One that fails has written its keys and values all the same.
+            mine = StepOutput(step.step_id, ints(), ints()) if row in failing else output
+            if row not in self.failed:
+                self._compute(row, self._rows[row], count, list(drafts.get(row, ())), mine)
+            if row in failing:
+                self.failed.setdefault(row, "this row was told to fail")
+            if row in self.failed:
+                output.errors[row] = self.failed[row]
         return output
 
     def _apply(self, step: StepInput) -> None:
         ledger = self.ledger
         ledger.steps.append(step)
-        for key in step.left:
-            assert self._rows.pop(key, None) is not None or self._blind_until >= 0, f"{key} left, but was not there"
-            self.failed.pop(key, None)
-            ledger.left.append(key)
+        for row in step.left:
+            mirror = self._rows.pop(row, None)
+            assert mirror is not None or self._blind_until >= 0, f"row {row} left, but nobody was there"
+            self.failed.pop(row, None)
+            if mirror is not None:
+                ledger.left.append(mirror.sequence_id)
         for new in step.joined:
-            assert new.request_id not in self._rows
-            assert new.request_id not in self.failed
-            self._rows[new.request_id] = self._row(new)
-            ledger.joined.append(new.request_id)
-        for key, blocks in step.new_blocks.items():
-            if key in self.failed and key not in self._rows:
+            assert new.row not in self._rows, f"{new.sequence_id} joins in a row that is taken"
+            assert new.row not in self.failed
+            self._rows[new.row] = self._row(new)
+            ledger.joined.append(new.sequence_id)
+        for row, blocks in zip(step.grown, step.new_blocks, strict=True):
+            if row in self.failed and row not in self._rows:
                 continue
-            for table, new_blocks in zip(self._rows[key].tables, blocks, strict=True):
+            for table, new_blocks in zip(self._rows[row].tables, blocks, strict=True):
                 table.extend(new_blocks)
         assert len(self._rows) <= self.config.scheduler.max_num_seqs
-        for key in step.num_tokens:
-            tables = self._rows[key].tables if key not in self.failed else []
+        for row in step.rows:
+            tables = self._rows[row].tables if row not in self.failed else []
             blocks = [
-                block for group, table in enumerate(tables) for block in table[self._first_seen(group, self._rows[key]) :]
+                block for group, table in enumerate(tables) for block in table[self._first_seen(group, self._rows[row]) :]
             ]
             assert len(set(blocks)) == len(blocks)
 
     def _row(self, new: NewRequest) -> Row:
-        sampling = new.sampling
+        sampling = new.sampling or SamplingSpec(1, 0)
+        tables = [list(table) for table in new.block_ids]
         return Row(
-            list(new.token_ids), new.num_prompt_tokens, sampling.max_tokens, new.num_computed_tokens, [list(table) for table in new.block_ids], sampling.seed,
-            sampling.prompt_logprobs is not None, sampling.logprobs is not None,
+            new.sequence_id, list(new.token_ids), new.num_prompt_tokens, sampling.max_tokens, new.num_computed_tokens, tables,
+            sampling.seed, sampling.prompt_logprobs is not None, sampling.logprobs is not None, new.sampling is None,
         )  # fmt: skip
 
-    def _compute(self, key: str, row: Row, count: int, output: StepOutput) -> None:
-        start, end = row.num_computed, row.num_computed + count
-        assert end <= len(row.tokens), f"{key}: asked to compute token {end} of {len(row.tokens)}"
+    def _compute(self, number: int, row: Row, count: int, drafts: list[int], output: StepOutput) -> None:
+        name = row.sequence_id
+        known = len(row.tokens)
+        row.tokens += drafts
+        start, end = row.num_computed, row.num_computed + count + len(drafts)
+        assert end <= len(row.tokens), f"{name}: asked to compute token {end} of {len(row.tokens)}"
         for table in row.tables:
-            assert end <= len(table) * self.block_size, f"{key}: no block for token {end}"
-        content = self._read_context(key, row, start)
+            assert end <= len(table) * self.block_size, f"{name}: no block for token {end}"
+        content = self._read_context(name, row, start)
+        contents = []
         for position in range(start, end):
             content = chain(content, row.tokens[position])
+            contents.append(content)
             for group, table in enumerate(row.tables):
                 self._store[self._slot(table, position)] = group, content
         row.num_computed = end
         scored = range(start + 1, min(end + 1, row.num_prompt_tokens))
         self.ledger.num_prompt_tokens_computed += max(0, min(end, row.num_prompt_tokens) - start)
         if row.prompt_logprobs and scored:
-            output.prompt_logprobs[key] = _logprobs([row.tokens[p] for p in scored], list(scored))
+            output.prompt_logprobs[number] = _logprobs([row.tokens[p] for p in scored], list(scored))
         if end == len(row.tokens):
-            assert end < min(row.num_prompt_tokens + row.max_tokens, self.config.model.max_model_len), f"{key}: past its end"
-            token = next_token(content, row.seed, self.config.model.vocab_size)
-            row.tokens.append(token)
-            output.sampled[key] = [token]
-            if row.logprobs:
-                output.logprobs[key] = _logprobs([token], [end])
+            if row.pooled:
+                output.pooled[number] = np.array([content % 1000], np.float32)
+                return
+            self._sample(number, row, known, contents[known - 1 - start :], drafts, output)
+
+    def _sample(self, number: int, row: Row, known: int, contents: list[int], drafts: list[int], output: StepOutput) -> None:
+        """The next token, or where there are drafts as many as these foresee, and one more."""
+        new = []
+        for content, draft in zip(contents, [*drafts, None], strict=True):
+            new.append(next_token(content, row.seed, self.config.model.vocab_size))
+            if new[-1] != draft:
+                break
+        row.tokens[known:] = new
+        row.num_computed = len(row.tokens) - 1
+        most = min(row.num_prompt_tokens + row.max_tokens, self.config.model.max_model_len)
+        assert row.num_computed < most, f"{row.sequence_id}: past its end"
+        output.rows.append(number)
+        output.token_ids.extend(new)
+        if output.counts is not None:
+            output.counts.append(len(new))
+        if row.logprobs:
+            output.logprobs[number] = _logprobs(new, [known])
 
     def _read_context(self, key: str, row: Row, length: int) -> int:
         """Hash of the first `length` tokens as the cache has it, every slot that the next one sees compared with what it should

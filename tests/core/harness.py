@@ -11,6 +11,7 @@ from fake_executor import FakeExecutor, expected_tokens
 from octavo.cache_groups import CacheGroup
 from octavo.config import EngineConfig
 from octavo.core.core_io import Inbox
+from octavo.core.drafter import Drafter
 from octavo.core.engine_core import EngineCore
 from octavo.wire.messages import (
     WIRE_VERSION,
@@ -43,6 +44,7 @@ class Received:
     prompt_positions: list[int] = field(default_factory=list)
     logprob_positions: list[int] = field(default_factory=list)
     num_cached_tokens: int = 0
+    pooled: list[float] | None = None
 
     def take(self, update: RequestUpdate) -> None:
         assert self.finish_reason is None, "an update after the last"
@@ -50,6 +52,8 @@ class Received:
         self.finish_reason, self.stop_reason, self.error = update.finish_reason, update.stop_reason, update.error
         self.events += [event.kind for event in update.events]
         self.num_cached_tokens += update.num_cached_tokens
+        if update.pooled is not None:
+            self.pooled = update.pooled.tolist()
         if update.prompt_logprobs is not None:
             self.prompt_positions += update.prompt_logprobs.ranks.tolist()
             tokens = [self.request.prompt_token_ids[p] for p in update.prompt_logprobs.ranks.tolist()]
@@ -66,11 +70,17 @@ class Received:
 class Harness:
     """One core on a fake executor, one client."""
 
-    def __init__(self, config: EngineConfig, max_in_flight: int | None = None, groups: tuple[CacheGroup, ...] = FULL) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        max_in_flight: int | None = None,
+        groups: tuple[CacheGroup, ...] = FULL,
+        drafter: Drafter | None = None,
+    ) -> None:
         self.config = config
         self.executor = FakeExecutor(config, groups=groups)
         self.inbox: Inbox = queue.SimpleQueue()
-        self.core = EngineCore(config, self.executor, self.inbox, self._receive)
+        self.core = EngineCore(config, self.executor, self.inbox, self._receive, drafter)
         self.core.max_in_flight = max_in_flight or self.core.max_in_flight
         self.received: dict[str, Received] = {}
         self.aborted: set[str] = set()

@@ -3,12 +3,14 @@ blocks come back. The fake executor checks each step's bookkeeping and every slo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import hypothesis.strategies as st
 import msgspec
 import pytest
-from core_configs import FULL, VOCAB_SIZE, make_config, make_request
+from core_configs import FULL, VOCAB_SIZE, make_config, make_pooling, make_request
+from fake_executor import chain, expected_tokens
 from harness import Harness
 from hypothesis import HealthCheck, given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -53,10 +55,10 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-def config_for(options: dict[str, Any], groups: tuple[CacheGroup, ...]) -> EngineConfig:
+def config_for(options: dict[str, Any], groups: tuple[CacheGroup, ...], drafts: int = 0) -> EngineConfig:
     """The configuration, with so many blocks more than the longest sequence needs."""
     config = make_config(**options)
-    needed = BlockDemand(groups, config.cache.block_size).most(MAX_LEN, config.scheduler.max_chunk)
+    needed = BlockDemand(groups, config.cache.block_size, drafts).most(MAX_LEN, config.scheduler.max_chunk)
     num_blocks = needed + options["num_blocks"] * max(1, len(groups))
     return msgspec.structs.replace(config, cache=msgspec.structs.replace(config.cache, num_blocks=num_blocks))
 
@@ -75,14 +77,26 @@ _sampling = st.fixed_dictionaries(
 )
 
 
+class Guesses:
+    """Proposes how a request of seed 0 goes on, every few tokens wrong."""
+
+    def __init__(self, max_drafts: int) -> None:
+        self.max_drafts = max_drafts
+
+    def propose(self, token_ids: Sequence[int], count: int) -> list[int]:
+        right = expected_tokens(list(token_ids), count - len(token_ids) % 2, 0, VOCAB_SIZE)
+        return [token if (len(token_ids) + i) % 5 else (token + 1) % VOCAB_SIZE for i, token in enumerate(right)]
+
+
 class SchedulingMachine(RuleBasedStateMachine):
     """Random traffic; `teardown` lets everything finish and looks at what each request got."""
 
     faults = False
 
-    @initialize(options=configs(), max_in_flight=st.integers(1, 4), groups=cache_groups)
-    def start(self, options: dict[str, Any], max_in_flight: int, groups: tuple[CacheGroup, ...]) -> None:
-        self.harness = Harness(config_for(options, groups), max_in_flight, groups)
+    @initialize(options=configs(), max_in_flight=st.integers(1, 4), groups=cache_groups, drafts=st.integers(0, 4))
+    def start(self, options: dict[str, Any], max_in_flight: int, groups: tuple[CacheGroup, ...], drafts: int) -> None:
+        drafter = Guesses(drafts) if drafts else None
+        self.harness = Harness(config_for(options, groups, drafts), max_in_flight, groups, drafter)
         self.fcfs = options["policy"] == "fcfs"
         self.count = 0
         self.failed = 0
@@ -95,6 +109,11 @@ class SchedulingMachine(RuleBasedStateMachine):
         self.count += 1
         sampling["min_tokens"] = min(max_tokens, sampling.get("min_tokens", 0))
         self.harness.add(make_request(f"r{self.count}", prompt, max_tokens, priority=priority, salt=salt, **sampling))
+
+    @rule(prompt=prompts())
+    def pool(self, prompt: list[int]) -> None:
+        self.count += 1
+        self.harness.add(make_pooling(f"r{self.count}", prompt))
 
     @precondition(lambda self: self.count)
     @rule(data=st.data())
@@ -130,7 +149,9 @@ class SchedulingMachine(RuleBasedStateMachine):
         harness = self.harness
         harness.run()
         for request_id, received in harness.received.items():
-            if request_id in harness.aborted:
+            if received.request.pooling is not None:
+                self._check_pooled(request_id, received)
+            elif request_id in harness.aborted:
                 expected = harness.expected(received.request)
                 assert received.tokens == expected[: len(received.tokens)]
             else:
@@ -145,8 +166,16 @@ class SchedulingMachine(RuleBasedStateMachine):
         if next_waiting is None or self.faults:
             return
         for step in self.harness.executor.ledger.submitted[num_steps:]:
-            joined = [table.live[new.request_id] for new in step.joined if new.request_id in table.live]
+            joined = [table.live[new.sequence_id] for new in step.joined if new.sequence_id in table.live]
             assert all(request.order < next_waiting.order for request in joined)
+
+    def _check_pooled(self, request_id: str, received: Any) -> None:
+        content = 0
+        for token in received.request.prompt_token_ids:
+            content = chain(content, token)
+        assert received.tokens == []
+        if request_id not in self.harness.aborted and not (self.faults and received.finish_reason is FinishReason.ERROR):
+            assert (received.pooled, received.finish_reason) == ([float(content % 1000)], FinishReason.STOP)
 
     def _check_finished(self, received: Any) -> None:
         request = received.request

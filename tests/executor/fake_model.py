@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -14,8 +15,10 @@ from octavo.config import CacheConfig, DeviceConfig, EngineConfig, ModelConfig, 
 from octavo.executor.attention import AttentionMetadata, KVCache
 from octavo.executor.kv_cache import allocate_kv_cache
 from octavo.executor.model_runner import ModelRunner
-from octavo.executor.step import NewRequest, StepInput, StepOutput
+from octavo.executor.step import NewRequest, StepInput, StepOutput, ints
 from octavo.kernels import ops
+from octavo.wire.logprobs import TokenLogprobs
+from octavo.wire.pooling_spec import PoolingSpec
 from octavo.wire.sampling_spec import SamplingSpec
 
 VOCAB = 97
@@ -107,8 +110,6 @@ class FakeModel:
         for token, position, slot in zip(input_ids.tolist(), positions.tolist(), slot_mapping.tolist(), strict=True):
             keys[slot // block_size, 0, slot % block_size] = torch.tensor([float(token), float(position)])
         hidden, starts = [], attn.query_starts.tolist()
-        assert attn.max_seq_len == int(attn.seq_lens.max())
-        assert attn.max_query_len == int(np.diff(starts).max())
         for r, length in enumerate(attn.seq_lens.tolist()):
             entries = keys[block_tables[r].long(), 0].reshape(-1, 2)[:length]
             assert entries[:, 1].tolist() == list(range(length)), "the block table gives back other positions"
@@ -153,8 +154,39 @@ def make_runner(model: FakeModel | None = None, **changes: object) -> ModelRunne
     return ModelRunner(config, model, caches, layout, CPU, config.model.max_model_len)
 
 
+@dataclass
+class Named:
+    """A step's output by the names of requests."""
+
+    sampled: dict[str, list[int]]
+    logprobs: dict[str, TokenLogprobs]
+    prompt_logprobs: dict[str, TokenLogprobs]
+    pooled: dict[str, np.ndarray]
+    errors: dict[str, str]
+
+    @classmethod
+    def of(cls, output: StepOutput, names: dict[int, str]) -> Named:
+        parts = (output.tokens_of(), output.logprobs, output.prompt_logprobs, output.pooled, output.errors)
+        return cls(*({names[row]: value for row, value in part.items()} for part in parts))  # type: ignore[attr-defined]
+
+
+def step_of(
+    step_id: int,
+    counts: dict[int, int],
+    joined: Sequence[NewRequest] = (),
+    left: Sequence[int] = (),
+    new_blocks: dict[int, list[list[int]]] | None = None,
+) -> StepInput:
+    """A step in which rows compute so many tokens."""
+    blocks = new_blocks or {}
+    return StepInput(
+        step_id, ints(list(left)), list(joined), ints(list(counts)), ints(list(counts.values())), sum(counts.values()),
+        ints(list(blocks)), list(blocks.values()),
+    )  # fmt: skip
+
+
 class Driver:
-    """A minimal core: hands out blocks, chunks prompts, feeds steps; keeps what came out by request."""
+    """A minimal core: hands out rows and blocks, chunks prompts, feeds steps; keeps what came out by request."""
 
     def __init__(self, runner: ModelRunner, num_blocks: int = 256) -> None:
         self.runner = runner
@@ -164,14 +196,18 @@ class Driver:
         self.num_prompt: dict[str, int] = {}
         self.computed: dict[str, int] = {}
         self.expected: dict[str, int] = {}
-        self.specs: dict[str, SamplingSpec] = {}
+        self.specs: dict[str, SamplingSpec | PoolingSpec] = {}
         self.outputs: dict[str, list[int]] = {}
-        self.steps: list[StepOutput] = []
+        self.steps: list[Named] = []
+        self.rows: dict[str, int] = {}
+        self._free_rows = list(range(15, -1, -1))
         self._joining: list[str] = []
-        self._leaving: list[str] = []
+        self._names: list[dict[int, str]] = []
+        """Of each step whose result has not come yet, whose the rows are."""
+        self._leaving: list[int] = []
 
-    def join(self, request_id: str, prompt: list[int], sampling: SamplingSpec) -> None:
-        self.known[request_id], self.num_prompt[request_id], self.specs[request_id] = list(prompt), len(prompt), sampling
+    def join(self, request_id: str, prompt: list[int], work: SamplingSpec | PoolingSpec) -> None:
+        self.known[request_id], self.num_prompt[request_id], self.specs[request_id] = list(prompt), len(prompt), work
         self.outputs[request_id] = []
         self._rejoin(request_id)
 
@@ -181,7 +217,9 @@ class Driver:
         self._rejoin(request_id)
 
     def leave(self, request_id: str) -> None:
-        self._leaving.append(request_id)
+        row = self.rows.pop(request_id)
+        self._leaving.append(row)
+        self._free_rows.append(row)
         self.free += self.blocks.pop(request_id)
 
     def make_step(self, counts: dict[str, int]) -> StepInput:
@@ -198,21 +236,35 @@ class Driver:
                 joined.append(self._new_request(request_id))
                 self._joining.remove(request_id)
             elif fresh:
-                new_blocks[request_id] = [fresh]
+                new_blocks[self.rows[request_id]] = [fresh]
             if self.computed[request_id] == self.expected[request_id]:
                 self.expected[request_id] += 1
         left, self._leaving = self._leaving, []
-        return StepInput(len(self.steps), left, joined, new_blocks, num_tokens, sum(num_tokens.values()))
+        by_row = {self.rows[request_id]: count for request_id, count in num_tokens.items()}
+        step = step_of(len(self.steps), by_row, joined, left, new_blocks)
+        self._names.append({row: request_id for request_id, row in self.rows.items()})
+        return step
 
-    def take(self, output: StepOutput) -> StepOutput:
-        for request_id, tokens in output.sampled.items():
+    def take(self, output: StepOutput) -> Named:
+        """Steps come back in the order in which they were made."""
+        named = Named.of(output, self._names.pop(0))
+        for request_id, tokens in named.sampled.items():
             self.known[request_id] += tokens
             self.outputs[request_id] += tokens
-        self.steps.append(output)
-        return output
+        self.steps.append(named)
+        return named
 
-    def step(self, counts: dict[str, int]) -> StepOutput:
-        return self.take(self.runner.execute(self.make_step(counts)))
+    def forget_steps(self) -> None:
+        """Results that have not come yet are not looked at."""
+        self._names.clear()
+
+    def step(self, counts: dict[str, int]) -> Named:
+        step = self.make_step(counts)
+        try:
+            return self.take(self.runner.execute(step))
+        except RuntimeError:
+            self._names.pop(0)
+            raise
 
     def run(self, count: int, chunk: int = 10_000) -> None:
         """Step everyone until all have at least `count` outputs."""
@@ -220,12 +272,15 @@ class Driver:
             self.step(dict.fromkeys(lagging, chunk))
 
     def _rejoin(self, request_id: str) -> None:
+        self.rows[request_id] = self._free_rows.pop()
         self.blocks[request_id], self.computed[request_id] = [], 0
         self.expected[request_id] = len(self.known[request_id])
         self._joining.append(request_id)
 
     def _new_request(self, request_id: str) -> NewRequest:
+        work = self.specs[request_id]
+        sampling, pooling = (None, work) if isinstance(work, PoolingSpec) else (work, None)
         return NewRequest(
-            request_id, list(self.known[request_id]), self.num_prompt[request_id], 0, [list(self.blocks[request_id])],
-            self.specs[request_id],
+            self.rows[request_id], request_id, list(self.known[request_id]), self.num_prompt[request_id], 0,
+            [list(self.blocks[request_id])], sampling, pooling,
         )  # fmt: skip

@@ -15,13 +15,14 @@ from fake_model import (
     make_config,
     make_runner,
     spec,
+    step_of,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tolerances import assert_sums
 
 from octavo.executor import logprobs as logprobs_module
-from octavo.executor.step import NewRequest, StepInput
+from octavo.executor.step import NewRequest
 from octavo.executor.uniproc import UniprocExecutor
 
 PROMPTS = {"a": [1, 2, 3, 4, 5, 6, 7], "b": [9] * 13, "c": [11], "d": list(range(40)), "e": [3, 1, 4, 1, 5]}
@@ -112,9 +113,9 @@ def test_prefix_hit_reads_the_other_requests_blocks() -> None:
     driver.join("d", PROMPTS["d"], spec())
     driver.run(3)
     shared = driver.blocks["d"][:9]
-    joining = NewRequest("x", PROMPTS["d"][:38], 38, 36, [[*shared, 200]], spec())
-    output = driver.runner.execute(StepInput(9, [], [joining], {}, {"x": 2}, 2))
-    assert output.sampled["x"] == greedy_tokens(PROMPTS["d"][:38], 1)
+    joining = NewRequest(7, "x", PROMPTS["d"][:38], 38, 36, [[*shared, 200]], spec())
+    output = driver.runner.execute(step_of(9, {7: 2}, [joining]))
+    assert output.tokens_of()[7] == greedy_tokens(PROMPTS["d"][:38], 1)
 
 
 # ---- failures --------------------------------------------------------------------------------------------------------
@@ -176,13 +177,13 @@ def test_a_failed_step_leaves_a_working_runner() -> None:
 
 def test_a_request_whose_join_failed_can_leave() -> None:
     runner = make_runner()
-    bad = NewRequest("a", [1] * 999, 999, 0, [[0]], spec())
-    good = NewRequest("b", [1, 2], 2, 0, [[0]], spec())
+    bad = NewRequest(0, "a", [1] * 999, 999, 0, [[0]], spec())
+    good = NewRequest(1, "b", [1, 2], 2, 0, [[0]], spec())
     with pytest.raises(ValueError, match="max_model_len"):
-        runner.execute(StepInput(0, [], [bad, good], {}, {"a": 999, "b": 2}, 1001))
-    assert set(runner.execute(StepInput(1, [], [], {"a": [[3]]}, {"a": 1}, 1)).errors) == {"a"}
-    output = runner.execute(StepInput(2, ["a", "b"], [good], {}, {"b": 2}, 2))
-    assert output.sampled["b"] == greedy_tokens([1, 2], 1)
+        runner.execute(step_of(0, {0: 999, 1: 2}, [bad, good]))
+    assert set(runner.execute(step_of(1, {0: 1}, new_blocks={0: [[3]]})).errors) == {0}
+    output = runner.execute(step_of(2, {1: 2}, [good], [0, 1]))
+    assert output.tokens_of()[1] == greedy_tokens([1, 2], 1)
     assert not output.errors
     assert len(runner.batch) == 1
 

@@ -50,9 +50,9 @@ class Rows:
         self.sampler = Sampler(self.batch, GivenLogits(), mode, CPU)  # type: ignore[arg-type]
         self.rows = []
         for i, (prompt, output, sampling) in enumerate(requests):
-            row = self.batch.add(NewRequest(f"r{i}", prompt + output, len(prompt), 0, [[]], sampling))
-            self.sampler.add(row, sampling)
-            self.rows.append(row)
+            self.batch.add(NewRequest(i, f"r{i}", prompt + output, len(prompt), 0, [[]], sampling))
+            self.sampler.add(i, sampling)
+            self.rows.append(i)
 
     def sample(self, logits: torch.Tensor, which: list[int] | None = None) -> Sampled:
         rows = np.asarray(self.rows if which is None else [self.rows[i] for i in which])
@@ -291,13 +291,12 @@ def test_a_left_row_leaves_nothing_behind() -> None:
     )  # fmt: skip
     rows = Rows([([1], [2], busy)])
     assert rows.sample(torch.zeros(1, V)).tokens.tolist() == [3]
-    rows.batch.remove("r0")
-    rows.sampler.remove(rows.rows[0])
-    again = rows.batch.add(NewRequest("x", [1], 1, 0, [[]], spec()))
-    assert again == rows.rows[0]
-    rows.sampler.add(again, spec())
+    rows.batch.remove(0)
+    rows.sampler.remove(0)
+    rows.batch.add(NewRequest(0, "x", [1], 1, 0, [[]], spec()))
+    rows.sampler.add(0, spec())
     logits = torch.randn(1, V)
-    sampled = rows.sampler.sample(logits.clone(), np.array([again]))
+    sampled = rows.sampler.sample(logits.clone(), np.array([0]))
     assert sampled.tokens.tolist() == [int(logits.argmax())]
     assert not sampled.logprobs
 
@@ -308,10 +307,10 @@ def test_a_row_taken_over_is_drawn_by_its_new_request() -> None:
     rows = Rows([([1], [], first), ([2, 3], [], spec())])
     which, logits = np.asarray(rows.rows), torch.randn(2, V)
     rows.sampler.sample(logits.clone(), which)
-    rows.batch.remove("r0")
-    rows.sampler.remove(rows.rows[0])
-    assert rows.batch.add(NewRequest("x", [1, 2, 3], 2, 0, [[]], second)) == rows.rows[0]
-    rows.sampler.add(rows.rows[0], second)
+    rows.batch.remove(0)
+    rows.sampler.remove(0)
+    rows.batch.add(NewRequest(0, "x", [1, 2, 3], 2, 0, [[]], second))
+    rows.sampler.add(0, second)
     for step in range(8):
         tokens = rows.sampler.sample(logits.clone(), which).tokens
         assert tokens[0] == naive_token(naive_narrowed(logits[0].tolist(), second), second, 1 + step)
@@ -323,7 +322,7 @@ def test_a_request_that_left_takes_no_part() -> None:
     rows = Rows([([1], [], spec(1.0, seed=i)) for i in range(3)])
     logits = torch.randn(3, V)
     expected = rows.sampler.sample(logits.clone(), np.asarray(rows.rows)).tokens.copy()
-    rows.batch.remove("r1")
+    rows.batch.remove(1)
     rows.sampler.remove(rows.rows[1])
     rest = rows.sampler.sample(logits[[0, 2]], np.asarray([rows.rows[0], rows.rows[2]])).tokens
     assert rest.tolist() == expected[[0, 2]].tolist()

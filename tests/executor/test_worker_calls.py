@@ -8,11 +8,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from fake_model import step_of
 
 from octavo.config import EngineArgs
 from octavo.errors import ValidationError
 from octavo.executor.choice import make_executor
-from octavo.executor.step import NewRequest, StepInput
+from octavo.executor.step import NewRequest
 from octavo.executor.uniproc import UniprocExecutor
 from octavo.wire.sampling_spec import SamplingSpec
 
@@ -28,9 +29,9 @@ def executor(tiny_model_dir: Path) -> UniprocExecutor:
 
 def first_token(executor: UniprocExecutor, key: str) -> int:
     prompt = [5, 6, 7, 8]
-    request = NewRequest(key, prompt, len(prompt), 0, [[0]], SamplingSpec(2, seed=0, temperature=0.0))
-    output = executor.submit(StepInput(0, [], [request], {}, {key: len(prompt)}, len(prompt))).result()
-    return output.sampled[key][0]
+    request = NewRequest(0, key, prompt, len(prompt), 0, [[0]], SamplingSpec(2, seed=0, temperature=0.0))
+    output = executor.submit(step_of(0, {0: len(prompt)}, [request])).result()
+    return output.token_ids[0]
 
 
 @pytest.mark.parametrize("weights", [False, True])
@@ -51,7 +52,7 @@ def test_memory_goes_and_comes_back(executor: UniprocExecutor, weights: bool) ->
     executor.restore_kv_cache()
     assert executor.num_blocks == blocks
     # What ran before is told to leave, though the batch is new.
-    executor.submit(StepInput(1, ["a"], [], {}, {}, 0)).result()
+    executor.submit(step_of(1, {}, left=[0])).result()
     assert first_token(executor, "c") == before
     executor.shutdown()
 

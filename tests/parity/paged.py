@@ -95,8 +95,6 @@ class PagedSequences:
             block_tables=tables,
             slot_mapping=tuple(self._slots(table, positions) for table in tables),
             layer_groups=self.layer_groups,
-            max_query_len=max(len(where) for where in positions),
-            max_seq_len=max(self.lengths[name] for name in names),
         )
 
     def _table(self, blocks: list[list[int]]) -> torch.Tensor:

@@ -72,7 +72,7 @@ def metadata(lengths: list[int], **changes: Any) -> AttentionMetadata:
     """Of requests that are all there, without caches."""
     starts = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
     sizes = torch.tensor(lengths, dtype=torch.int32)
-    plain = AttentionMetadata(starts, sizes, torch.zeros_like(sizes), (), (), (), max(lengths), max(lengths))
+    plain = AttentionMetadata(starts, sizes, torch.zeros_like(sizes), (), (), ())
     return replace(plain, **changes)
 
 
