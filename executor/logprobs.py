@@ -39,7 +39,7 @@ def score_rows(logits: torch.Tensor, chosen: torch.Tensor, k: int, normalized: b
 
 
 def score_ids(logits: torch.Tensor, chosen: torch.Tensor, ids: npt.NDArray[np.int64], normalized: bool) -> TokenLogprobs:
-    """The same for one row [1, V] with `ids` [K] instead of the k largest."""
+    """Scores of one row [1, V] with `ids` [K] instead of the k largest."""
     columns = torch.cat([chosen, to_device(ids, logits.device)]).unsqueeze(0)
     values = logits.gather(1, columns)
     ranks = (logits > values[:, :1]).sum(dim=1) + 1

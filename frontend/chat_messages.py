@@ -50,7 +50,7 @@ def check_roles(messages: Sequence[Mapping[str, Any]], template: str) -> None:
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """The same value out of JSON's types only: templates get nothing with methods of its own.
+    """A value out of JSON's types only: templates get nothing with methods of its own.
 
     Raises:
         ValidationError: nested too deep.

@@ -32,7 +32,7 @@ def empty(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
 
 
 def empty_packed(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-    """The same for tensors smaller than a page: they lie one behind the other in memory that is free when all of them are.
+    """Memory for tensors smaller than a page: they lie one behind the other in memory that is free when all of them are.
 
     Raises:
         MemoryError: the system refuses so much.

@@ -136,7 +136,9 @@ def _linear(op: Linear, values: _Values, _step: Step, _caches: Caches) -> None:
 
 
 def _product(op: Linear | NormLinear, x: torch.Tensor) -> torch.Tensor:
-    return ops.linear(x, op.weight) if op.gate is None else ops.gated_linear(x, op.weight, op.gate)
+    if op.gate is not None:
+        return ops.gated_linear(x, op.weight, op.gate)
+    return ops.linear(x, op.weight, wide=op.out.dtype == torch.float32)
 
 
 def _norm_linear(op: NormLinear, values: _Values, _step: Step, _caches: Caches) -> None:

@@ -94,7 +94,7 @@ def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None, gated: b
 
 
 def pack_int8(weight: torch.Tensor, bias: torch.Tensor | None = None, gated: bool = False) -> Any:
-    """The same with the weight in 8 bits, for products in 8 bits.
+    """Lay a weight [N, K] out in 8 bits, for products in 8 bits.
 
     Each row of the weight, and of x when it comes, is mixed (multiplied by an orthogonal matrix, which shares outliers among
     their neighbours and leaves products as they are) and becomes integers of -127 to 127 and one float32 scale, its largest
@@ -108,7 +108,7 @@ def pack_int8(weight: torch.Tensor, bias: torch.Tensor | None = None, gated: boo
 
 
 def pack_blocks(blocks: Blocks, dtype: torch.dtype, bias: torch.Tensor | None = None, gated: bool = False) -> Any:
-    """The same for a weight in the blocks of a GGUF file, which it keeps to the bit, and x (and bias) of type dtype.
+    """Lay out a weight in the blocks of a GGUF file, which it keeps to the bit, and x (and bias) of type dtype.
 
     Products are made in 8 bits: every 32 successive values of a row of x become integers of -127 to 127 and one float32
     scale, their largest magnitude / 127 (all zeros if that is below 1e-30; NaN if one of them is not finite). A block's
@@ -227,8 +227,8 @@ def paged_attention(
     of them, itself included. soft_cap c > 0 turns a score s into c * tanh(s / c). Query head h reads KV head
     h // (Hq // Hkv). The order in which a query's keys are reduced depends on its position and block_size alone.
 
-    full: every query of r sees all of the first seq_lens[r] keys, however many queries there are; with sliding_window w > 0 those
-    less than w positions away on either side. Where there are no keys, the result is zeros.
+    full: every query of r sees all of the first seq_lens[r] keys, however many queries there are; with sliding_window w > 0, where
+    there are no more queries than keys, those less than w positions away on either side. Without keys the result is zeros.
 
     Args:
         q: [T, Hq, D]. k_cache, v_cache: [num_blocks, Hkv, block_size, D], as rope_and_cache wrote them.
@@ -290,7 +290,7 @@ def silu_and_mul(x: torch.Tensor) -> torch.Tensor:
 
 
 def gelu_and_mul(x: torch.Tensor) -> torch.Tensor:
-    """The same with the tanh approximation of GELU."""
+    """gelu(x[:, :N]) * x[:, N:] for x [T, 2N] -> [T, N], with the tanh approximation of GELU, computed in float32."""
     return _set.gelu_and_mul(x)
 
 

@@ -24,7 +24,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 import tiny_models
 from servers import OctavoServer
 
-# The same examples in every run: a test that fails now and then tells nobody which change broke it.
+# Hypothesis draws equal examples in every run: a test that fails now and then tells nobody which change broke it.
 settings.register_profile("suite", derandomize=True)
 settings.load_profile("suite")
 

@@ -191,7 +191,7 @@ def at_run_time(node: ast.AST) -> Iterator[ast.AST]:
 
 @pytest.mark.parametrize("module", ["octavo.frontend.server.run", "octavo.frontend.llm", "octavo.core.client", "octavo.config"])
 def test_frontend_process_loads_no_torch(module: str) -> None:
-    """The same at run time, through everything a module imports: the frontend's memory and start-up depend on it."""
+    """No torch at run time either, through everything a module imports: the frontend's memory and start-up depend on it."""
     code = f"import sys, {module}; print([name for name in {sorted(HEAVY)} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

@@ -84,7 +84,7 @@ def compare(options: CompareOptions) -> int:
 
 
 def make_prompts(options: CompareOptions, works: Sequence[Work]) -> Prompts:
-    """The same prompts for every server, others in every round and for every work: none is in a server's prefix cache."""
+    """One set of prompts for every server, others in every round and for every work: none is in a server's prefix cache."""
     tokenizer = BenchTokenizer.load(options.tokenizer or options.model)
     made: dict[tuple[Work, int, bool], list[BenchRequest]] = {}
 

@@ -83,7 +83,7 @@ def flags() -> str:
 
 
 def by_reason(table: Mapping[str, str]) -> dict[str, str]:
-    """The same table, its reasons together, in the order in which they first come."""
+    """A table with equal reasons together, in the order in which they first come."""
     order = {why: place for place, why in enumerate(dict.fromkeys(table.values()))}
     return dict(sorted(table.items(), key=lambda entry: order[entry[1]]))
 

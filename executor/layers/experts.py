@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from octavo.errors import ConfigError
 from octavo.executor.layers.linear import PLAIN, ColumnLinear, GatedLinear, Placement, RowLinear
 from octavo.executor.layers.mlp import gated_activation
 from octavo.executor.layers.module import Module
@@ -35,6 +36,8 @@ class SparseMLP(Module):
         parts: tuple[str, str, str],
         place: Placement,
     ) -> None:
+        if not 0 < top_k <= num_experts:
+            raise ConfigError(f"config.json asks for {top_k} of {num_experts} experts per token")
         self.top_k, self.renormalize, self.activation = top_k, renormalize, gated_activation(activation)
         # Few numbers that decide much: never quantized.
         self.router = ColumnLinear(hidden, {f"{name}.gate": num_experts}, False, replace(place, method=PLAIN), "router")

@@ -26,7 +26,9 @@ def split(x: Value, *widths: int) -> list[Value]:
 
 
 def add(x: Value, y: Value) -> Value:
-    """X + y, of one shape."""
+    """The sum of two values of one shape and type. Raises: ValueError: they differ."""
+    if (x.width, x.rows, x.dtype) != (y.width, y.rows, y.dtype):
+        raise ValueError(f"a sum of {x.shape} and {y.shape}")
     out = x.program.value(x.width, x.dtype, x.rows)
     x.program.add(Add, "add", x=x, y=y, out=out)
     return out

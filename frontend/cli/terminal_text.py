@@ -25,5 +25,5 @@ def printable(text: str) -> str:
 
 
 def printable_line(text: str) -> str:
-    """The same in one line: for names, and for cells of a table."""
+    """Printable text in one line: for names, and for cells of a table."""
     return printable(text).replace("\n", "\u240a").replace("\t", "\u2409")

@@ -30,5 +30,5 @@ def json_response(answer: Any) -> web.Response:
 
 
 def fingerprint(config: EngineConfig) -> str:
-    """The same for two servers of the same version, model and settings."""
+    """Equal for two servers of one version, model and settings."""
     return f"octavo-{__version__}-{hashlib.sha256(_encode(config)).hexdigest()[:8]}"

@@ -103,7 +103,7 @@ class LineDisplay(StartDisplay):
 
 
 class BannerDisplay(LineDisplay):
-    """The same, and then a banner; from then on log lines are shown."""
+    """Say that the server is ready, and then show a banner; from then on log lines are shown."""
 
     def end(self, started: Started) -> None:
         self.close()

@@ -1,4 +1,4 @@
-# What csrc/bindings.cpp offers: addresses, strides and sizes; a bool says whether all indices were inside their tables.
+# What csrc/bindings/ offers: addresses, strides and sizes; a bool says whether all indices were inside their tables.
 
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -215,6 +215,7 @@ class Program:
         router: _Operand,
         out: _Operand,
         dtype: int,
+        router_dtype: int,
         gate: int,
         gate_up: Sequence[Weight],
         down: Sequence[Weight],

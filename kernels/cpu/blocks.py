@@ -11,7 +11,7 @@ from octavo.kernels.cpu.linear import PackedLinear, pack_columns
 from octavo.kernels.cpu.native import type_code
 
 FORMATS = {"Q8_0": 2, "Q4_0": 3, "Q4_1": 4, "Q5_0": 5, "Q5_1": 6, "Q4_K": 7, "Q5_K": 8, "Q6_K": 9}
-"""As csrc/kernels.h numbers them."""
+"""As csrc/base/kernels.h numbers them."""
 
 
 def pack_blocks(blocks: Blocks, dtype: torch.dtype, bias: torch.Tensor | None = None, gated: bool = False) -> PackedLinear:

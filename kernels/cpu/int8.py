@@ -11,7 +11,7 @@ from octavo.kernels.cpu.native import type_code
 from octavo.kernels.reference.int8 import check_depth
 
 BLOCK = 64
-"""K packed together; csrc/int8_layout.h describes the layout."""
+"""K packed together; csrc/linear/int8_layout.h describes the layout."""
 
 HEAD_BYTES = 2 * 4 * PANEL
 """Beside each panel."""

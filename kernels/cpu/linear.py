@@ -12,19 +12,19 @@ from octavo.kernels.cpu.native import check_rows, isa, type_code
 from octavo.kernels.program_ops import Activation
 
 PANEL = 32
-"""Columns packed together; csrc/linear_layout.h describes the layout."""
+"""Columns packed together; csrc/linear/layout.h describes the layout."""
 
 DENSE, INT8, COMPACT = 0, 1, 10
-"""How a weight lies in memory, as csrc/kernels.h numbers it."""
+"""How a weight lies in memory, as csrc/base/kernels.h numbers it."""
 
 _EXCEPTION_BYTES, _MAX_EXCEPTIONS = 8, 1 / 128
-"""Of a compact weight (csrc/linear_compact.h): what an exception takes, and the share of values at which it does not pay."""
+"""Of a compact weight (csrc/linear/compact.h): what an exception takes, and the share of values at which it does not pay."""
 
 _COMPACT_ISAS = ("amx", "avx512_bf16", "avx512")
 """Instruction sets that decode a compact weight faster than memory delivers a dense one."""
 
 STORE, WIDE, ADD, SILU_GATE, GELU_GATE = range(5)
-"""What becomes of a product, as csrc/kernels.h numbers it."""
+"""What becomes of a product, as csrc/base/kernels.h numbers it."""
 
 GATES: dict[Activation, int] = {"silu": SILU_GATE, "gelu": GELU_GATE}
 
@@ -74,7 +74,7 @@ def packed_linear(form: int, data: torch.Tensor, weight: torch.Tensor, bias: tor
 
 
 def _compacted(dense: torch.Tensor, n: int, k: int) -> torch.Tensor | None:
-    """The same weight in 12 bits a value, without loss; None if too many of its exponents are rare."""
+    """A dense weight in 12 bits per value, without loss; None if too many of its exponents are rare."""
     values = dense.numel()
     panels = padded(n) // PANEL
     capacity = int(values * _MAX_EXCEPTIONS)

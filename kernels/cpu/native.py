@@ -8,7 +8,7 @@ from octavo.errors import ConfigError
 from octavo.kernels.cpu import _native
 
 _CODES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
-"""As csrc/dtypes.h has them."""
+"""As csrc/base/dtypes.h has them."""
 
 
 def type_code(x: torch.Tensor) -> int:

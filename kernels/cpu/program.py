@@ -1,4 +1,4 @@
-"""Programs as one native call: `octavo.kernels.program` ops over planned buffers -> csrc/program.h."""
+"""Programs as one native call: `octavo.kernels.program` ops over planned buffers -> csrc/program/program.h."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from octavo.kernels.cpu import _native
-from octavo.kernels.cpu.linear import ADD, GATES, STORE, PackedLinear
+from octavo.kernels.cpu.linear import ADD, GATES, STORE, WIDE, PackedLinear
 from octavo.kernels.cpu.native import type_code
 from octavo.kernels.cpu.rows import POINTWISE
 from octavo.kernels.plan import Plan, plan
@@ -35,7 +35,7 @@ from octavo.kernels.step import Caches, Step
 
 _NOWHERE = (-1, 0, 0)
 MASKS = {"causal": 0, "full": 1, "encoder": 2}
-"""As csrc/program_ops.h numbers them."""
+"""As csrc/program/ops.h numbers them."""
 
 
 def native_program(program: Program, caches: Caches) -> tuple[NativeProgram | None, str]:
@@ -49,6 +49,8 @@ def _lacking(op: Op) -> str:
     """What of an op there is no kernel for; "" when there is one."""
     if type(op) not in _ADD:
         return f"no op {type(op).__name__}, {op.line}"
+    if isinstance(op, Add) and not op.x.dtype == op.y.dtype == op.out.dtype:
+        return f"no sum of two types, {op.line}"
     weights = (*op.gate_up, *op.down) if isinstance(op, Experts) else (getattr(op, "weight", None),)
     strange = next((weight for weight in weights if weight is not None and not isinstance(weight, PackedLinear)), None)
     return "" if strange is None else f"no product with a {type(strange).__name__}, {op.line}"
@@ -200,7 +202,7 @@ class _Builder:
 
     def experts(self, op: Experts) -> None:
         self._native.add_experts(
-            op.label, self._at(op.x), self._at(op.router), self._at(op.out), type_code_of(op.x), GATES[op.activation],
+            op.label, self._at(op.x), self._at(op.router), self._at(op.out), type_code_of(op.x), type_code_of(op.router), GATES[op.activation],
             [weight.native for weight in op.gate_up], [weight.native for weight in op.down], op.top_k, op.renormalize,
         )  # fmt: skip
 
@@ -218,7 +220,10 @@ def _norm(norm: NormWeight) -> tuple[int, int, float, int, bool]:
 
 
 def _epilogue(op: Linear | NormLinear) -> int:
-    return STORE if op.gate is None else GATES[op.gate]
+    if op.gate is not None:
+        return GATES[op.gate]
+    wide = op.out.dtype == torch.float32 and op.weight.dtype != torch.float32
+    return WIDE if wide else STORE
 
 
 _ADD: dict[type[Op], Callable[[_Builder, Any], None]] = {

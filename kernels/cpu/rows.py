@@ -78,7 +78,7 @@ def _weight_code(x: torch.Tensor, weight: torch.Tensor) -> int:
 
 
 POINTWISE: dict[Pointwise, int] = {"gelu": 0, "gelu_tanh": 1, "relu": 2, "silu": 3, "tanh": 4}
-"""As csrc/kernels.h numbers them."""
+"""As csrc/base/kernels.h numbers them."""
 
 
 def activate(x: torch.Tensor, activation: Pointwise) -> torch.Tensor:

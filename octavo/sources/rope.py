@@ -77,7 +77,7 @@ def context_length(config: Mapping[str, Any], length: int) -> int:
 
 
 def unified(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The same configuration with `rope_parameters` alone, `rope_scaling` laid over it.
+    """A configuration with `rope_parameters` alone, `rope_scaling` laid over it.
 
     Raises:
         ConfigError: one of them is not an object.

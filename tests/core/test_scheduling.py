@@ -212,7 +212,7 @@ class SchedulingMachine(RuleBasedStateMachine):
 
 
 class FaultyMachine(SchedulingMachine):
-    """The same with steps and rows that fail: only their requests do."""
+    """Traffic with steps and rows that fail: only their requests do."""
 
     faults = True
 

@@ -20,7 +20,7 @@ OPTIONS: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def models(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The same weights in each format; q8 is quantized."""
+    """One model's weights in each format; q8 is quantized."""
     from transformers import LlamaForCausalLM
 
     folder = tmp_path_factory.mktemp("formats")

@@ -31,7 +31,7 @@ def byte_level() -> Tokenizer:
 
 
 def _with_bytes(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
-    """The same with byte fallback: <0x00> to <0xFF> in the vocabulary."""
+    """A vocabulary with byte fallback: <0x00> to <0xFF> in the vocabulary."""
     state = json.loads(backend.to_str())
     vocab = state["model"]["vocab"]
     for byte in range(256):

@@ -33,7 +33,7 @@ def in_rows(kernels: ModuleType, keys: torch.Tensor, values: torch.Tensor, dtype
 
 
 def _in_tiles(kernels: ModuleType, cache: torch.Tensor, dtype: torch.dtype) -> bool:
-    """As kv_tiles.h says."""
+    """As csrc/attention/kv_tiles.h says."""
     _, _, block_size, head_dim = cache.shape
     halves = dtype == cache.dtype == torch.bfloat16
     return kernels is cpu and cpu.isa() == "amx" and halves and head_dim % 32 == 0 and block_size % 32 == 0

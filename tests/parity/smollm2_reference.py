@@ -31,7 +31,7 @@ def load(gguf: str) -> tuple[Any, Any]:
 
 
 def compute(tokenizer: Any, model: Any, prompts: list[str], num_tokens: int = NUM_TOKENS) -> list[list[int]]:
-    """The same from transformers, now: `generate` on each prompt alone."""
+    """Tokens from transformers, made now: `generate` on each prompt alone."""
     import torch
 
     answers = []
