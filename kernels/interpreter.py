@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from octavo.kernels import ops
+from octavo.kernels.checked import OpDiffersError
 from octavo.kernels.program import Op, Program, Value
 from octavo.kernels.program_ops import (
     Activate,
@@ -20,6 +21,7 @@ from octavo.kernels.program_ops import (
     Attend,
     AttendFresh,
     CacheWrite,
+    Call,
     Copy,
     Embed,
     Experts,
@@ -63,7 +65,10 @@ class Interpreter:
 
     def _timed(self, op: Op, values: _Values, step: Step) -> None:
         started = time.perf_counter()
-        _RUN[type(op)](op, values, step, self._caches)
+        try:
+            _RUN[type(op)](op, values, step, self._caches)
+        except OpDiffersError as error:
+            raise OpDiffersError(f"{error}, in {op} of program {self._program.name}") from None
         if self._profiling:
             self._seconds[op.label] += time.perf_counter() - started
 
@@ -195,12 +200,19 @@ def _experts(op: Experts, values: _Values, _step: Step, _caches: Caches) -> None
     values[op.out] = ops.experts(x, router, op.gate_up, op.down, op.activation, op.top_k, op.renormalize)
 
 
+def _call(op: Call, values: _Values, step: Step, caches: Caches) -> None:
+    made = op.function([values[value] for value in op.values], step, caches)
+    for out, tensor in zip(op.outs, made, strict=True):
+        values[out] = tensor
+
+
 _RUN: dict[type[Op], Callable[[Any, _Values, Step, Caches], None]] = {
     Activate: _activate,
     Add: _add,
     Attend: _attend,
     AttendFresh: _attend_fresh,
     CacheWrite: _cache_write,
+    Call: _call,
     Copy: _copy,
     Embed: _embed,
     Experts: _experts,

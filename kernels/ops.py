@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import logging
 from collections.abc import Sequence
 from types import ModuleType, SimpleNamespace
@@ -20,6 +21,7 @@ import torch
 from octavo import envs
 from octavo.errors import ConfigError
 from octavo.kernels.blocks import Blocks
+from octavo.kernels.checked import checked_set
 from octavo.kernels.program import Program
 from octavo.kernels.program_ops import Activation, Pointwise
 from octavo.kernels.step import Caches, Runnable
@@ -51,6 +53,9 @@ def use(name: str | None = None, device: str = "cpu") -> str:
         module.require()
     for op in OPS:
         setattr(_set, op, getattr(module, op, None) or getattr(reference, op))
+    if envs.CHECK_OPS:
+        names = {op: tuple(inspect.signature(globals()[op]).parameters) for op in OPS}
+        vars(_set).update(vars(checked_set(SimpleNamespace(**vars(_set)), reference, names)))
     _name = chosen
     return chosen
 

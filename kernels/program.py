@@ -121,16 +121,13 @@ class Op:
     def read(self) -> Iterator[Value]:
         """The values it reads."""
         for one in dataclasses.fields(self):
-            value = getattr(self, one.name)
-            if isinstance(value, Value) and one.name not in self.makes:
-                yield value
+            if one.name not in self.makes:
+                yield from _values_in(getattr(self, one.name))
 
     def made(self) -> Iterator[Value]:
         """The values it makes."""
         for name in self.makes:
-            value = getattr(self, name)
-            if value is not None:
-                yield value
+            yield from _values_in(getattr(self, name))
 
     def in_place(self) -> Iterator[tuple[Value, Value]]:
         """Pairs of a made value and the one it may take the place of."""
@@ -197,12 +194,22 @@ def page_line() -> str:
     return f"{frame.f_code.co_filename.rpartition('/')[2]}:{frame.f_lineno}"
 
 
+def _values_in(field: Any) -> Iterator[Value]:
+    """A field that is a value, or those of a tuple."""
+    for one in field if isinstance(field, tuple) else (field,):
+        if isinstance(one, Value):
+            yield one
+
+
 def shown(value: Any) -> str:
     """An operand as listings show it."""
     if isinstance(value, torch.Tensor):
         return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
     if isinstance(value, tuple):
-        return f"{len(value)} x {shown(value[0])}" if value else "none"
+        same = len({type(one) for one in value}) == 1 and not isinstance(value[0], Value)
+        return f"{len(value)} x {shown(value[0])}" if same else f"({', '.join(map(shown, value))})"
+    if callable(value) and hasattr(value, "__name__"):
+        return str(value.__name__)
     if isinstance(value, (Value, int, float, str)) or type(value).__module__.startswith("octavo.kernels.program"):
         return str(value)
     return type(value).__name__

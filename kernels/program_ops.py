@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
 from octavo.kernels.program import Op, Value, shown
+from octavo.kernels.step import Caches, Step
 
 Activation = Literal["silu", "gelu"]
 """Of a gated feed-forward block; gelu is the tanh approximation."""
@@ -233,3 +235,21 @@ class Experts(Op):
     top_k: int
     renormalize: bool
     out: Value
+
+
+Function = Callable[[Sequence[torch.Tensor], Step, Caches], Sequence[torch.Tensor]]
+"""Of views of values [rows, width], the step, and the caches."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Call(Op):
+    """What a Python function makes of values: the way out for what no op says. It cuts the program in two.
+
+    function: returns a tensor [rows, width] for each of `outs`.
+    """
+
+    makes = ("outs",)
+
+    function: Function
+    values: tuple[Value, ...]
+    outs: tuple[Value, ...]

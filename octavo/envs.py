@@ -77,6 +77,9 @@ def _folder(text: str) -> Path:
 TABLE: dict[str, EnvVar] = {
     "API_KEY": EnvVar(str, lambda: None, "Key that clients must send (same as --api-key).", ("VLLM_API_KEY",)),
     "CACHE_DIR": EnvVar(_folder, _cache_home, "Where downloaded and converted files are kept."),
+    "CHECK_OPS": EnvVar(
+        _flag, lambda: False, "Run every op natively and by the reference, and name the first that differs (very slow)."
+    ),
     "CPU_ISA": EnvVar(
         _choice("portable", "avx2", "avx512", "avx512_bf16", "amx"),
         lambda: None,

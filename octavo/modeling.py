@@ -6,15 +6,18 @@
 from octavo.executor.layers.attention import Attention, AttentionShape
 from octavo.executor.layers.decoder_layer import DecoderLayer, FeedForward
 from octavo.executor.layers.embedding import LMHead, TokenEmbedding
+from octavo.executor.layers.experts import SparseMLP
+from octavo.executor.layers.functional import activate, add, attend, attend_fresh, call, rotate_and_keep, split, write_cache
 from octavo.executor.layers.linear import ColumnLinear, GatedLinear, Placement, Product, RowLinear
 from octavo.executor.layers.mlp import GatedMLP
 from octavo.executor.layers.module import Module
-from octavo.executor.layers.norm import RMSNorm
+from octavo.executor.layers.norm import LayerNorm, RMSNorm
 from octavo.executor.layers.residual import Residual
 from octavo.executor.layers.weights import Slot
 from octavo.executor.models.build import Build
 from octavo.executor.models.causal_lm import CausalLM, given
 from octavo.executor.models.contract import HfConfig, Model, Page
+from octavo.executor.models.generative import Generative
 from octavo.executor.models.programs import Programs
 from octavo.executor.models.registry import built_in, register
 from octavo.kernels.program import Program, ProgramError, Value
@@ -22,7 +25,45 @@ from octavo.kernels.program_ops import CacheRef
 from octavo.sources.rope import rope_parameters
 
 __all__ = [
-    "Attention", "AttentionShape", "Build", "CacheRef", "CausalLM", "ColumnLinear", "DecoderLayer", "FeedForward", "GatedLinear",
-    "GatedMLP", "HfConfig", "LMHead", "Model", "Module", "Page", "Placement", "Product", "Program", "ProgramError", "Programs",
-    "RMSNorm", "Residual", "RowLinear", "Slot", "TokenEmbedding", "Value", "built_in", "given", "register", "rope_parameters",
-]  # fmt: skip
+    "Attention",
+    "AttentionShape",
+    "Build",
+    "CacheRef",
+    "CausalLM",
+    "ColumnLinear",
+    "DecoderLayer",
+    "FeedForward",
+    "GatedLinear",
+    "GatedMLP",
+    "Generative",
+    "HfConfig",
+    "LMHead",
+    "LayerNorm",
+    "Model",
+    "Module",
+    "Page",
+    "Placement",
+    "Product",
+    "Program",
+    "ProgramError",
+    "Programs",
+    "RMSNorm",
+    "Residual",
+    "RowLinear",
+    "Slot",
+    "SparseMLP",
+    "TokenEmbedding",
+    "Value",
+    "activate",
+    "add",
+    "attend",
+    "attend_fresh",
+    "built_in",
+    "call",
+    "given",
+    "register",
+    "rope_parameters",
+    "rotate_and_keep",
+    "split",
+    "write_cache",
+]

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 
 from octavo.kernels.program import Value
-from octavo.kernels.program_ops import Activate, Add, Attend, AttendFresh, CacheRef, CacheWrite, Mask, Pointwise, RopeAndCache
+from octavo.kernels.program_ops import (
+    Activate,
+    Add,
+    Attend,
+    AttendFresh,
+    CacheRef,
+    CacheWrite,
+    Call,
+    Function,
+    Mask,
+    Pointwise,
+    RopeAndCache,
+)
 
 ACTIVATIONS: dict[str, Pointwise] = {
     "gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu", "silu": "silu", "swish": "silu",
@@ -88,3 +101,11 @@ def attend_fresh(
 def write_cache(k: Value, v: Value, cache: CacheRef, head_dim: int) -> None:
     """Keep k and v [rows, kv_heads * head_dim] as they are, where the step says."""
     k.program.add(CacheWrite, "cache", k=k, v=v, cache=cache, head_dim=head_dim)
+
+
+def call(function: Function, values: Sequence[Value], widths: Sequence[int], dtype: torch.dtype) -> list[Value]:
+    """What a Python function makes of values: tensors [rows, width] of a type, one for each of `widths`; see `program_ops.Call`."""
+    first = values[0]
+    outs = tuple(first.program.value(width, dtype, first.rows) for width in widths)
+    first.program.add(Call, "call", function=function, values=tuple(values), outs=outs)
+    return list(outs)
