@@ -102,7 +102,7 @@ class InputBatch:
             self.block_tables[group, row, start:stop] = blocks
             self.num_blocks[group, row] = stop
 
-    def room(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def num_slots(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Tokens that the blocks of each row have room for, in every growing group."""
         blocks = self.num_blocks[np.ix_(self.growing, rows)].min(axis=0, initial=self.max_model_len)
         return blocks * self.block_size

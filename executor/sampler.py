@@ -92,7 +92,7 @@ class _Lot:
         self.num_prompt = batch.num_prompt[rows]
 
 
-class _Room:
+class _Picks:
     """Where S tokens and their rows' largest logits are written, step after step."""
 
     def __init__(self, num_rows: int, device: torch.device) -> None:
@@ -119,7 +119,7 @@ class Sampler:
         self._normalized = logprobs_mode.endswith("logprobs")
         self._params = SamplingRows(batch.max_num_seqs)
         self._lot: _Lot | None = None
-        self._room = _Room(0, device)
+        self._picks = _Picks(0, device)
         self._penalties = Penalties(batch)
         self._filters: tuple[LogitsFilter, ...] = (
             AllowedTokens(),
@@ -199,13 +199,13 @@ class Sampler:
 
     def _pick_with(self, x: torch.Tensor, num_rows: int, lot: _Lot | None, sample: _Sample) -> Sampled:
         """`_pick` with the random numbers that the lot has."""
-        if len(self._room) != num_rows:
-            self._room = _Room(num_rows, self._device)
-        room, draws = self._room, None
+        if len(self._picks) != num_rows:
+            self._picks = _Picks(num_rows, self._device)
+        picks, draws = self._picks, None
         if lot is not None and not lot.greedy:
             draws = lot.draws.to(self._device)
-        sample(x, draws, room.tokens, room.peaks)
-        tokens, peaks = room.on_host()
+        sample(x, draws, picks.tokens, picks.peaks)
+        tokens, peaks = picks.on_host()
         return Sampled(tokens, errors=_errors(peaks))
 
     def _lot_of(self, rows: Rows) -> _Lot:

@@ -62,7 +62,7 @@ class StepLayout:
         self._input_ids = np.zeros(max_tokens, np.int64)
         self._positions = np.zeros(max_tokens, np.int64)
         self._slot_mapping = np.full((len(batch.block_tables), max_tokens), -1, np.int64)
-        self._room = np.zeros(max_rows, np.int64)
+        self._num_slots = np.zeros(max_rows, np.int64)
         self._tensors: _StepTensors | None = None
         self._tensor_sizes = (-1, -1, -1)
         self._query_starts = np.zeros(max_rows + 1, np.int32)
@@ -106,7 +106,7 @@ class StepLayout:
         self._place_of_row[rows] = self._token_iota[: len(rows)]
         columns = int(batch.num_blocks[:, rows].max(initial=0))
         self._block_tables[:, : len(rows), :columns] = batch.block_tables[:, rows, :columns]
-        self._room[: len(rows)] = batch.room(rows)
+        self._num_slots[: len(rows)] = batch.num_slots(rows)
         self._encoder_lens[: len(rows)] = batch.num_encoder_tokens[rows]
         self.rows, self._given_rows, self._version = rows, given, batch.version
         self._counts_are_one = False
@@ -118,7 +118,7 @@ class StepLayout:
             if place >= 0:
                 columns = int(batch.num_blocks[:, row].max(initial=0))
                 self._block_tables[:, place, :columns] = batch.block_tables[:, row, :columns]
-                self._room[place : place + 1] = batch.room(self.rows[place : place + 1])
+                self._num_slots[place : place + 1] = batch.num_slots(self.rows[place : place + 1])
 
     def _spread(self, num_tokens: array[int]) -> int:
         """Query starts, first and stop of each request; returns T."""
@@ -148,9 +148,9 @@ class StepLayout:
         self.all_sample = bool(self.sampling.all())
         if not self.all_sample and bool((self.stop > known).any()):
             raise ValueError(f"request {self._name(self.stop > known)} is to compute tokens it does not have")
-        room = self._room[: len(self.rows)]
-        if bool((self.stop > room).any()):
-            raise ValueError(f"request {self._name(self.stop > room)} has too few blocks for its tokens")
+        num_slots = self._num_slots[: len(self.rows)]
+        if bool((self.stop > num_slots).any()):
+            raise ValueError(f"request {self._name(self.stop > num_slots)} has too few blocks for its tokens")
 
     def _name(self, where: npt.NDArray[np.bool_]) -> str:
         """The first request of which something holds."""

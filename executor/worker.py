@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from octavo.config import EngineConfig
+from octavo.config.early_checks import shown_bytes
 from octavo.errors import ConfigError, ValidationError
 from octavo.executor.base import Progress
 from octavo.executor.kv_cache import KVCachePlan, allocate_kv_cache, plan_kv_cache
@@ -152,7 +153,9 @@ class Worker:
     def _size_kv_cache(self, model: Model, free_before: int, progress: Progress) -> None:
         progress("kv_cache", 0.0)
         gc.collect()
-        available = available_bytes(self._device)
+        needed = model.activation_bytes(self._config.scheduler.max_num_batched_tokens)
+        logger.info("activations of the largest step: %s", shown_bytes(needed))
+        available = max(0, available_bytes(self._device) - needed)
         plan = plan_kv_cache(self._config, model.cache_specs, available, max(0, free_before - available))
         self._plan, self.max_model_len = plan, plan.max_model_len
         for line in plan.describe():

@@ -106,10 +106,6 @@ class Tokenizer:
         # encode_batch_fast tracks no offsets: half the time on a long text.
         return self._backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
 
-    def encode_batch(self, texts: Sequence[str], add_special_tokens: bool = True) -> list[list[int]]:
-        """Token ids of several texts, computed in parallel."""
-        return [e.ids for e in self._backend.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)]
-
     def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = False) -> str:
         """Text of token ids; ids outside the vocabulary have none."""
         return self._backend.decode(list(token_ids), skip_special_tokens=skip_special_tokens)

@@ -106,6 +106,17 @@ def no_note_to_self_is_left(path: Path, tree: ast.Module) -> Iterator[str]:
             yield f"line {number}: {line.strip()}"
 
 
+def text_becomes_ids_in_one_place(path: Path, tree: ast.Module) -> Iterator[str]:
+    """Through `TokenizerPool`, which bounds a text before it is read and keeps long ones off the event loop."""
+    if path.relative_to(ROOT).parts[0] != "frontend" or path.name in ("tokenizer.py", "tokenizer_pool.py"):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr.startswith("encode"):
+            receiver = ast.unparse(node.func.value).lower()
+            if "tokenizer" in receiver or "backend" in receiver:
+                yield f"line {node.lineno}: {ast.unparse(node.func)} goes past the tokenizer pool"
+
+
 RULES: list[Rule] = [
     imports_point_one_way,
     frontend_and_wire_import_no_torch,
@@ -114,6 +125,7 @@ RULES: list[Rule] = [
     nothing_is_pickled,
     no_exception_is_swallowed,
     no_note_to_self_is_left,
+    text_becomes_ids_in_one_place,
 ]
 
 
@@ -132,6 +144,7 @@ BAD = {
     "functions_are_short": "def f():\n" + "    x = 1\n" * LONGEST_FUNCTION,
     "nothing_is_pickled": "import pickle",
     "no_exception_is_swallowed": "try:\n    f()\nexcept Exception:\n    pass",
+    "text_becomes_ids_in_one_place": "ids = self.tokenizer.encode(text)",
     "no_note_to_self_is_left": f"x = 1  # {MARKS[0]} better",
 }
 
@@ -139,7 +152,7 @@ BAD = {
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_rule_finds_what_it_forbids(rule: Rule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
-    path = tmp_path / "core" / "client.py"
+    path = tmp_path / ("frontend" if rule is text_becomes_ids_in_one_place else "core") / "client.py"
     path.parent.mkdir()
     path.write_text(BAD[rule.__name__])
     assert list(rule(path, ast.parse(path.read_text())))

@@ -36,6 +36,9 @@ class Model(Head, Protocol):
     ) -> torch.Tensor:
         """Hidden states [T, H] after the final norm, for ids int64 [T] at positions int64 [T]; keys and values are cached."""
 
+    def activation_bytes(self, num_tokens: int) -> int:
+        """Memory that a step of so many tokens takes beside weights and caches, at most: what the cache must leave free."""
+
     def forget_caches(self) -> None:
         """Let go of what refers to the caches of the last step: they are given back."""
 

@@ -118,6 +118,9 @@ class FakeModel:
             hidden += [context_hash(context[: position + 1]) for position in range(first, length)]
         return torch.tensor(hidden, dtype=torch.float32).unsqueeze(1)
 
+    def activation_bytes(self, num_tokens: int) -> int:
+        return 0
+
     def compute_logits(self, hidden: torch.Tensor) -> torch.Tensor:
         self.most_logits_rows = max(self.most_logits_rows, len(hidden))
         logits = fake_logits(hidden[:, 0], self.vocab)

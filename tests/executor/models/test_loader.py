@@ -199,3 +199,12 @@ def test_a_models_memory_goes_with_its_last_user(llama: Path) -> None:
         assert seen() is None
     finally:
         gc.enable()
+
+
+def test_activations_of_a_step_are_known_before_it_runs(llama: Path) -> None:
+    """Per token: the float32 stream, what feeds and leaves the products, and gated rows; nothing grows with the layers."""
+    model = load(llama)
+    one, many = model.activation_bytes(1), model.activation_bytes(1000)
+    assert many == 1000 * one
+    hidden, inner, heads = 48, 80, 4 * 12
+    assert 4 * (hidden + inner) <= one <= 4 * (4 * hidden + inner + 4 * heads)
