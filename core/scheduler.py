@@ -26,7 +26,7 @@ from octavo.core.request_table import RequestTable
 from octavo.core.scheduled_step import ScheduledStep
 from octavo.core.stats import Counters
 from octavo.core.step_results import StepResults
-from octavo.executor.step import Drafts, NewRequest, StepInput, StepOutput
+from octavo.executor.step import NewRequest, StepInput, StepOutput
 from octavo.wire.messages import EventKind
 
 
@@ -97,8 +97,7 @@ class Scheduler:
         step = scheduled.step
         if not step.rows:
             return None
-        if scheduled.drafts:
-            step.drafts = Drafts.of(scheduled.drafts)
+        scheduled.seal()
         self._next_step_id += 1
         step.left = self.table.take_left()
         step.total_num_tokens = self._token_budget - budget
@@ -148,18 +147,17 @@ class Scheduler:
         One token is kept for each request further down the list, so a long prompt never stalls those that decode.
         """
         running = self.table.running
-        rows, num_tokens = scheduled.step.rows, scheduled.step.num_tokens
-        requests, finishing = scheduled.requests, scheduled.finishing
+        rows, requests = scheduled.step.rows, scheduled.requests
         index = 0
         while index < len(running):
             request = running[index]
             index += 1
             expected, computed = request.num_expected, request.num_computed
-            if expected >= request.max_total or expected == computed or request.drafts:
-                continue
+            count = expected - computed
+            if expected >= request.max_total or count <= 0:
+                continue  # nothing more will come, or drafts are in flight, or a result that is pooled
             if self._drafter is not None and request.num_pending and request.plain:
                 continue  # what follows tokens that nobody knows yet cannot be guessed
-            count = expected - computed
             if count > 1 or computed < request.num_prompt_tokens:
                 count = self._chunk(request, count, budget - (len(running) - index))
                 if computed + count > request.num_slots and not self._grow(request, computed + count, scheduled):
@@ -170,9 +168,7 @@ class Scheduler:
                 if computed >= request.num_slots and not self._grow(request, expected, scheduled):
                     break
                 rows.append(request.row)
-                num_tokens.append(1)
                 requests.append(request)
-                finishing.append(request)
                 request.num_computed = expected
                 request.num_expected = expected + 1
                 if self._drafter is not None:
@@ -287,14 +283,14 @@ class Scheduler:
 
     def _compute(self, request: Request, count: int, scheduled: ScheduledStep) -> None:
         """Put `count` of the request's tokens, whose blocks it has, into the step."""
-        step = scheduled.step
-        step.rows.append(request.row)
-        step.num_tokens.append(count)
+        place = len(scheduled.requests)
+        scheduled.step.rows.append(request.row)
         scheduled.requests.append(request)
+        scheduled.counts[place] = count
         if request.sampling.prompt_logprobs is not None:
             scheduled.prompt_positions[request.row] = request.num_computed + 1
         request.num_computed += count
-        if request.num_computed == request.num_expected:
-            scheduled.finishing.append(request)
-            if request.pooling is None:
-                request.num_expected += 1
+        if request.num_computed != request.num_expected:
+            scheduled.inside.add(place)
+        elif request.pooling is None:
+            request.num_expected += 1

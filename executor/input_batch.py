@@ -26,7 +26,7 @@ class InputBatch:
         block_tables: int32 [G, N, blocks of max_model_len, or of the longest output of an encoder].
         growing: int64, numbers of the groups that take up each token; the others are of cross-attention.
         num_blocks: int64 [G, N], how many entries of a row's block table are valid.
-        pooled: bool [N], rows whose hidden states are pooled, which sample nothing.
+        pooled: bool [N], rows whose hidden states are pooled, which sample nothing; num_pooled, how many have somebody.
         names: sequence ids by row, "" where nobody is.
         version: changes whenever a request joins or leaves.
     """
@@ -47,6 +47,7 @@ class InputBatch:
         self.block_tables = np.zeros((len(groups), max_num_seqs, max_blocks), np.int32)
         self.num_blocks = np.zeros((len(groups), max_num_seqs), np.int64)
         self.pooled = np.zeros(max_num_seqs, bool)
+        self.num_pooled = 0
         self.names = [""] * max_num_seqs
         self.version = 0
 
@@ -64,6 +65,7 @@ class InputBatch:
         self.names[row] = request.sequence_id
         self.version += 1
         self.pooled[row] = request.pooling is not None
+        self.num_pooled += int(self.pooled[row])
         num_tokens = len(request.token_ids)
         self.token_ids[row, :num_tokens] = request.token_ids
         self.num_tokens[row] = num_tokens
@@ -79,6 +81,7 @@ class InputBatch:
             return False
         self.names[row] = ""
         self.version += 1
+        self.num_pooled -= int(self.pooled[row])
         return True
 
     def accept(self, rows: npt.NDArray[np.int64], tokens: npt.NDArray[np.int64]) -> None:
@@ -102,10 +105,10 @@ class InputBatch:
             self.block_tables[group, row, start:stop] = blocks
             self.num_blocks[group, row] = stop
 
-    def num_slots(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Tokens that the blocks of each row have room for, in every growing group."""
-        blocks = self.num_blocks[np.ix_(self.growing, rows)].min(axis=0, initial=self.max_model_len)
-        return blocks * self.block_size
+    def num_slots(self, rows: npt.NDArray[np.int64] | int) -> npt.NDArray[np.int64]:
+        """Tokens that the blocks of each row, or of one, have room for, in every growing group."""
+        blocks = self.num_blocks[:, rows][self.growing].min(axis=0, initial=self.max_model_len)
+        return np.asarray(blocks * self.block_size)
 
     def output_tokens(self, row: int) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
         """View of the tokens generated so far."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,17 +18,8 @@ from octavo.executor.input_batch import InputBatch
 from octavo.executor.step import ints
 from octavo.executor.transfer import to_device
 
-
-class _StepTensors(NamedTuple):
-    """What the model reads of a step, on the device."""
-
-    input_ids: torch.Tensor
-    positions: torch.Tensor
-    query_starts: torch.Tensor
-    seq_lens: torch.Tensor
-    encoder_lens: torch.Tensor
-    block_tables: tuple[torch.Tensor, ...]
-    slot_mapping: tuple[torch.Tensor, ...]
+_Tokens = tuple[torch.Tensor, torch.Tensor]
+"""Ids and positions, int64 [T] each, on the device."""
 
 
 class StepLayout:
@@ -63,8 +53,9 @@ class StepLayout:
         self._positions = np.zeros(max_tokens, np.int64)
         self._slot_mapping = np.full((len(batch.block_tables), max_tokens), -1, np.int64)
         self._num_slots = np.zeros(max_rows, np.int64)
-        self._tensors: _StepTensors | None = None
-        self._tensor_sizes = (-1, -1, -1)
+        self._made: tuple[_Tokens, AttentionMetadata] | None = None
+        self._sizes = (-1, -1, -1)
+        self._longest_encoder = 0
         self._query_starts = np.zeros(max_rows + 1, np.int32)
         self._seq_lens = np.zeros(max_rows, np.int32)
         self._encoder_lens = np.zeros(max_rows, np.int32)
@@ -108,6 +99,7 @@ class StepLayout:
         self._block_tables[:, : len(rows), :columns] = batch.block_tables[:, rows, :columns]
         self._num_slots[: len(rows)] = batch.num_slots(rows)
         self._encoder_lens[: len(rows)] = batch.num_encoder_tokens[rows]
+        self._longest_encoder = int(self._encoder_lens[: len(rows)].max(initial=0))
         self.rows, self._given_rows, self._version = rows, given, batch.version
         self._counts_are_one = False
 
@@ -118,7 +110,7 @@ class StepLayout:
             if place >= 0:
                 columns = int(batch.num_blocks[:, row].max(initial=0))
                 self._block_tables[:, place, :columns] = batch.block_tables[:, row, :columns]
-                self._num_slots[place : place + 1] = batch.num_slots(self.rows[place : place + 1])
+                self._num_slots[place] = batch.num_slots(row)
 
     def _spread(self, num_tokens: array[int]) -> int:
         """Query starts, first and stop of each request; returns T."""
@@ -144,7 +136,7 @@ class StepLayout:
         """A wrong step must not write over other requests' keys and values."""
         known = self._batch.num_tokens[self.rows]
         self.last = self.stop == known
-        self.sampling = self.last & ~self._batch.pooled[self.rows]
+        self.sampling = self.last & ~self._batch.pooled[self.rows] if self._batch.num_pooled else self.last
         self.all_sample = bool(self.sampling.all())
         if not self.all_sample and bool((self.stop > known).any()):
             raise ValueError(f"request {self._name(self.stop > known)} is to compute tokens it does not have")
@@ -167,33 +159,25 @@ class StepLayout:
             np.multiply(self._batch.block_tables[group, token_rows, blocks], block_size, out=slots, dtype=np.int64)
             slots += offsets
         self._seq_lens[:num_rows] = self.stop
-        columns = -(-max(int(self.stop.max(initial=0)), int(self._encoder_lens[:num_rows].max(initial=0))) // block_size)
-        tensors = self._on_device(total, num_rows, columns)
-        attention = AttentionMetadata(
-            tensors.query_starts,
-            tensors.seq_lens,
-            tensors.encoder_lens,
-            tensors.block_tables,
-            tensors.slot_mapping,
-            self._layer_groups,
-        )
-        return tensors.input_ids, tensors.positions, attention
+        columns = -(-max(int(self.stop.max(initial=0)), self._longest_encoder) // block_size)
+        tensors, attention = self._on_device(total, num_rows, columns)
+        return *tensors, attention
 
-    def _on_device(self, total: int, num_rows: int, columns: int) -> _StepTensors:
+    def _on_device(self, total: int, num_rows: int, columns: int) -> tuple[_Tokens, AttentionMetadata]:
         """The step's arrays. On a CPU these are views of the buffers, good for every step of the same sizes."""
         sizes = (total, num_rows, columns)
-        if self._tensors is None or sizes != self._tensor_sizes or self._device.type != "cpu":
-            self._tensors = _StepTensors(
-                to_device(self._input_ids[:total], self._device),
-                to_device(self._positions[:total], self._device),
+        if self._made is None or sizes != self._sizes or self._device.type != "cpu":
+            tokens = to_device(self._input_ids[:total], self._device), to_device(self._positions[:total], self._device)
+            attention = AttentionMetadata(
                 to_device(self._query_starts[: num_rows + 1], self._device),
                 to_device(self._seq_lens[:num_rows], self._device),
                 to_device(self._encoder_lens[:num_rows], self._device),
                 to_device(self._block_tables[:, :num_rows, :columns], self._device).unbind(),
                 to_device(self._slot_mapping[:, :total], self._device).unbind(),
+                self._layer_groups,
             )
-            self._tensor_sizes = sizes
-        return self._tensors
+            self._made, self._sizes = (tokens, attention), sizes
+        return self._made
 
     def _token_positions(self, total: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Row and position of each of the T tokens."""

@@ -1,1 +1,1 @@
-"""Kernels: `ops` is the only door."""
+"""Kernels: operations in `ops`, models as lists of them in `program`, kernel sets behind both."""

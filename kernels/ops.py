@@ -1,4 +1,4 @@
-"""The one door to the kernels: each operation once, with its shapes.
+"""Every operation once, with its shapes: what programs are run with, and what may be called by itself.
 
 Behind it stand kernel sets: `reference/` (plain torch, the definition of right), `cpu/` (native), `triton/` (GPU). `use`
 picks one; what a set lacks, the reference does. T is tokens, R requests, H hidden size, V vocabulary.
