@@ -162,7 +162,7 @@ class EngineCore:
             self._step_failed(scheduled, error)
             return
         try:
-            self.scheduler.process(scheduled, output)
+            self.scheduler.results.process(scheduled, output)
         except Exception as error:  # noqa: BLE001 - logged; every request fails
             self._fail_all(f"processing a step's results failed: {_described(error)}", error)
             return
@@ -253,7 +253,7 @@ class EngineCore:
         try:
             fault = self._checker.fault(message)
             if fault is None:
-                self.scheduler.add(Request(message, client, self._next_sequence, self.max_model_len, self._by_priority))
+                self.scheduler.table.add(Request(message, client, self._next_sequence, self.max_model_len, self._by_priority))
                 self._next_sequence += 1
         except Exception as error:
             logger.error("request %s could not be queued", message.request_id, exc_info=error)

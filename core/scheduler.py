@@ -26,12 +26,13 @@ from octavo.core.request_table import RequestTable
 from octavo.core.scheduled_step import ScheduledStep
 from octavo.core.stats import Counters
 from octavo.core.step_results import StepResults
-from octavo.executor.step import NewRequest, StepInput, StepOutput
+from octavo.executor.step import NewRequest, StepInput
 from octavo.wire.messages import EventKind
 
 
 class Scheduler:
-    """Owns the requests and their KV blocks; one thread uses it.
+    """Owns the requests and their KV blocks; one thread uses it. Requests come in through `table`, what steps computed through
+    `results`, step after step.
 
     Args:
         groups: cache groups of the executor's model.
@@ -62,7 +63,7 @@ class Scheduler:
         )  # fmt: skip
         self.table = RequestTable(self.kv, self.counters, limits.policy, limits.max_num_seqs)
         self.reserve = GrowthReserve(self.kv, max_model_len)
-        self._results = StepResults(self.table)
+        self.results = StepResults(self.table)
 
     @property
     def num_running(self) -> int:
@@ -75,10 +76,6 @@ class Scheduler:
     @property
     def has_requests(self) -> bool:
         return bool(self.table.live)
-
-    def add(self, request: Request) -> None:
-        """Queue a request that has passed `RequestChecker`."""
-        self.table.add(request)
 
     def abort(self, requests: Iterable[Request]) -> None:
         """Forget live requests; no update is made for them."""
@@ -105,10 +102,6 @@ class Scheduler:
         self.counters.num_scheduled_tokens = step.total_num_tokens
         self.reserve.after_step(scheduled.preempted)
         return scheduled
-
-    def process(self, scheduled: ScheduledStep, output: StepOutput) -> None:
-        """Take in what a step computed; updates are added to the requests' clients. Steps are processed in order."""
-        self._results.process(scheduled, output)
 
     def fail_step(self, failed: ScheduledStep, later: list[ScheduledStep], message: str) -> None:
         """Give up the requests of a step that raised. No step may be in flight any more: `later` are those that were

@@ -9,11 +9,11 @@ import secrets
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import jinja2
 
+from octavo.config.template_file import read_template
 from octavo.errors import ConfigError, ValidationError
 from octavo.frontend import template_budget, template_sandbox
 from octavo.frontend.chat_messages import check_roles, normalized_messages, plain
@@ -255,20 +255,6 @@ def check_template(text_or_path: str | None) -> None:
             ChatTemplate(read_template(text_or_path))
         except ValidationError as error:
             raise ConfigError(f"--chat-template: {error}") from error
-
-
-def read_template(text_or_path: str) -> str:
-    """A template's text; what has neither braces nor line breaks is a path.
-
-    Raises:
-        ConfigError: the file cannot be read.
-    """
-    if "{" in text_or_path or "\n" in text_or_path:
-        return text_or_path
-    try:
-        return Path(text_or_path).expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--chat-template: cannot read {text_or_path!r}: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from octavo.config.foreign_args import own_value
 from octavo.config.option import flag_name
 from octavo.config.options import EngineOptions
 from octavo.config.sizes import parse_bytes, parse_length
+from octavo.config.template_file import read_template
 from octavo.errors import ConfigError
 
 
@@ -26,7 +27,8 @@ def check(options: EngineOptions) -> None:
     _check_others(options)
     envs.check()
     early_checks.check_device(options.device)
-    early_checks.check_chat_template(options.chat_template)
+    if options.chat_template is not None:
+        read_template(options.chat_template)
     early_checks.check_generation_config(options.generation_config)
     early_checks.check_folders(options.download_dir)
 

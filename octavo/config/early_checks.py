@@ -21,17 +21,6 @@ _CUDA_DEVICES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/dxg")
 """One of them is there where a driver for NVIDIA's devices is: on servers, on Jetsons, under WSL."""
 
 
-def check_chat_template(text_or_path: str | None) -> None:
-    """Raises: ConfigError: a template's file (what has neither braces nor line breaks) cannot be read."""
-    if text_or_path is None or "{" in text_or_path or "\n" in text_or_path:
-        return
-    try:
-        with Path(text_or_path).expanduser().open("rb") as file:
-            file.read(1)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"--chat-template: cannot read {text_or_path!r}: {error}") from error
-
-
 def check_generation_config(folder: str) -> None:
     """Raises: ConfigError: --generation-config names a folder without one."""
     if folder not in ("auto", "octavo") and not (Path(folder) / "generation_config.json").is_file():

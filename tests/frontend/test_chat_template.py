@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from octavo.config.template_file import read_template
 from octavo.errors import ConfigError, ValidationError
 from octavo.frontend import template_budget
-from octavo.frontend.chat_template import ChatRenderer, ChatTemplate, make_chat_renderer, read_template
+from octavo.frontend.chat_template import ChatRenderer, ChatTemplate, make_chat_renderer
 from octavo.frontend.tokenizer import Tokenizer
 
 CHATML = (

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
 
 from octavo.config import EngineConfig
 from octavo.errors import ValidationError
+from octavo.frontend.server.best_of import best_completions, check_best_of
 from octavo.frontend.server.body import read_body
 from octavo.frontend.server.completions.choices import ChoiceMaker
 from octavo.frontend.server.completions.protocol import (
@@ -29,7 +29,7 @@ from octavo.frontend.server.sampling import named_by_client, sampling_params, we
 from octavo.frontend.server.state import STATE
 from octavo.frontend.server.streaming import stream_response
 from octavo.frontend.server.usage import UsageCounter
-from octavo.outputs import CompletionOutput, RequestOutput
+from octavo.outputs import RequestOutput
 from octavo.params import SamplingParams
 
 if TYPE_CHECKING:
@@ -115,24 +115,6 @@ def _num_answered(body: CompletionRequest) -> int:
     return body.n if body.n is not None else 1
 
 
-def check_best_of(best_of: int | None, n: int | None, stream: bool) -> int:
-    """How many sequences to make a prompt.
-
-    Raises:
-        ValidationError: best_of is below n, or streamed.
-    """
-    n = 1 if n is None else n
-    if best_of is None:
-        return n
-    if n < 1:
-        raise ValidationError(f"n must be at least 1, got {n}.", parameter="n", value=n)
-    if best_of < n:
-        raise ValidationError(f"best_of must be at least n={n}, got {best_of}.", parameter="best_of", value=best_of)
-    if stream and best_of > n:
-        raise ValidationError("best_of cannot be streamed.", parameter="best_of", value=best_of)
-    return best_of
-
-
 async def echo_text(engine: AsyncLLM, prompt: str | list[int]) -> str:
     """The prompt as `echo` repeats it.
 
@@ -144,17 +126,6 @@ async def echo_text(engine: AsyncLLM, prompt: str | list[int]) -> str:
     texts = engine.input_processor.texts
     await texts.run(len(prompt), engine.input_processor.check_ids, "prompt", prompt)
     return await texts.decode(prompt)
-
-
-def best_completions(output: RequestOutput, n: int) -> list[CompletionOutput]:
-    """The `n` sequences with the highest cumulative log-probability, best first; all, in order, when there are no more."""
-    if len(output.outputs) <= n:
-        return output.outputs
-    return sorted(output.outputs, key=_likelihood, reverse=True)[:n]
-
-
-def _likelihood(completion: CompletionOutput) -> float:
-    return -math.inf if completion.cumulative_logprob is None else completion.cumulative_logprob
 
 
 def completion_response(

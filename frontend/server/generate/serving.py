@@ -7,9 +7,9 @@ from functools import partial
 import msgspec
 from aiohttp import web
 
+from octavo.frontend.server.best_of import best_completions, check_best_of
 from octavo.frontend.server.body import read_body
 from octavo.frontend.server.completions.protocol import DEFAULT_MAX_TOKENS
-from octavo.frontend.server.completions.serving import best_completions, check_best_of
 from octavo.frontend.server.errors import ApiError, error_body
 from octavo.frontend.server.generate.protocol import GENERATE_BODY, GenerateRequest, GenerateResponse
 from octavo.frontend.server.generation import Generation, check_repetition
