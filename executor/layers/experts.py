@@ -10,6 +10,7 @@ from octavo.executor.layers.mlp import gated_activation
 from octavo.executor.layers.module import Module
 from octavo.executor.layers.norm import RMSNorm
 from octavo.executor.layers.residual import Residual
+from octavo.executor.layers.weights import Part
 from octavo.kernels.program_ops import Experts
 
 
@@ -22,6 +23,7 @@ class SparseMLP(Module):
         top_k: experts per token.
         renormalize: probabilities of the chosen ones are made to sum to 1.
         parts: names of an expert's gate, up and down.
+        fused: name of the block in checkpoints where all experts lie in one tensor; "" = there are none.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class SparseMLP(Module):
         renormalize: bool,
         parts: tuple[str, str, str],
         place: Placement,
+        fused: str = "",
     ) -> None:
         if not 0 < top_k <= num_experts:
             raise ConfigError(f"config.json asks for {top_k} of {num_experts} experts per token")
@@ -45,6 +48,17 @@ class SparseMLP(Module):
         names = [f"{name}.experts.{expert}" for expert in range(num_experts)]
         self.gate_up = [GatedLinear(hidden, {f"{e}.{gate}": inner, f"{e}.{up}": inner}, False, place, "experts") for e in names]
         self.down = [RowLinear(f"{e}.{down}", inner, hidden, False, place, "experts") for e in names]
+        if fused:
+            self._accept_fused(fused, inner)
+
+    def _accept_fused(self, name: str, inner: int) -> None:
+        """Experts may lie in two tensors, gates above ups [E, 2 * inner, hidden] and downs [E, hidden, inner]."""
+        [router] = self.router.parts
+        self.router.others[router] = Part(f"{name}.gate.weight")
+        for expert, (first, second) in enumerate(zip(self.gate_up, self.down, strict=True)):
+            for row, part in zip((0, inner), first.parts, strict=True):
+                first.others[part] = Part(f"{name}.experts.gate_up_proj", expert, row)
+            second.others = (Part(f"{name}.experts.down_proj", expert),)
 
     def __call__(self, residual: Residual, before: RMSNorm | None, after: RMSNorm | None, scale: float) -> None:
         """Record the block: from the residual stream and back.

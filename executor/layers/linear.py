@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from octavo.executor.layers.module import Module
-from octavo.executor.layers.weights import Slot
+from octavo.executor.layers.weights import Part, Slot
 from octavo.kernels import ops
 from octavo.kernels.blocks import BlockKind, Blocks
 from octavo.kernels.program import Value
@@ -102,6 +102,8 @@ class ColumnLinear(Product):
         super().__init__(in_features, sum(parts.values()), bias, place, label)
         self.parts = parts
         self.unbiased = unbiased
+        self.others: dict[str, Part] = {}
+        """By name of a part, where its weight may lie instead; see `Slot.others`."""
         if self.bias is not None and unbiased:
             self.bias.zero_()
 
@@ -109,7 +111,8 @@ class ColumnLinear(Product):
         """One tensor per part."""
         row = 0
         for name, rows in self.parts.items():
-            yield Slot(f"{name}.weight", self._filled()[row : row + rows], self)
+            others = (self.others[name],) if name in self.others else ()
+            yield Slot(f"{name}.weight", self._filled()[row : row + rows], self, others)
             if self.bias is not None and name not in self.unbiased:
                 yield Slot(f"{name}.bias", self.bias[row : row + rows])
             row += rows
@@ -135,9 +138,11 @@ class RowLinear(Product):
     def __init__(self, name: str, in_features: int, out_features: int, bias: bool, place: Placement, label: str) -> None:
         super().__init__(in_features, out_features, bias, place, label)
         self.name = name
+        self.others: tuple[Part, ...] = ()
+        """Where its weight may lie instead; see `Slot.others`."""
 
     def slots(self) -> Iterator[Slot]:
         """The one weight, and its bias."""
-        yield Slot(f"{self.name}.weight", self._filled(), self)
+        yield Slot(f"{self.name}.weight", self._filled(), self, self.others)
         if self.bias is not None:
             yield Slot(f"{self.name}.bias", self.bias)

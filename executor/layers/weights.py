@@ -18,6 +18,20 @@ class Matrix(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """Where other checkpoints of a model keep a slot's numbers: under another name, or as some rows of a larger tensor.
+
+    Attributes:
+        index: in the first of three dimensions; None = the whole tensor is meant.
+        first_row: of the rows that are the slot's.
+    """
+
+    name: str
+    index: int | None = None
+    first_row: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Slot:
     """One tensor of the checkpoint and the memory it belongs into.
 
@@ -31,3 +45,5 @@ class Slot:
     """Uninitialized until the loader has written it; its shape is the one the checkpoint must have."""
     matrix: Matrix | None = None
     """Whose part the target is, where that can hold blocks."""
+    others: tuple[Part, ...] = ()
+    """Where its numbers may lie instead, if there is no tensor of its name: another version of transformers wrote them there."""

@@ -111,7 +111,9 @@ def _open(config: EngineConfig, slots: list[Slot]) -> Checkpoint:
         raise ConfigError(
             f"--quantization gguf takes a GGUF file, and {model.name} is {model.format}; --quantization int8 takes any"
         )
-    return SafetensorsCheckpoint(Path(model.path))
+    safetensors = SafetensorsCheckpoint(Path(model.path))
+    safetensors.find_parts(slots)
+    return safetensors
 
 
 def _check(path: str, slots: list[Slot], checkpoint: Checkpoint) -> None:

@@ -6,12 +6,14 @@ buffer of one tensor. The file is read, not mapped: mapped pages would count aga
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from octavo.errors import ConfigError
+from octavo.executor.layers.weights import Part, Slot
 from octavo.sources.safetensors_file import StoredTensor, check_readable, read_tensors
 
 _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -30,6 +32,18 @@ class SafetensorsCheckpoint:
         """Shape of every tensor there is."""
         return {name: tensor.shape for name, tensor in self._tensors.items()}
 
+    def find_parts(self, slots: Iterable[Slot]) -> None:
+        """Give slots whose own tensors are not there those parts of others that are; what was divided up is there no more."""
+        divided = set()
+        for slot in slots:
+            for part in slot.others if slot.name not in self._tensors else ():
+                found = _part_of(self._tensors.get(part.name), part, slot.target.shape)
+                if found is not None:
+                    self._tensors[slot.name] = found
+                    divided.add(part.name)
+        for name in divided:
+            del self._tensors[name]
+
     def read(self, name: str, target: torch.Tensor) -> None:
         """See `Checkpoint.read`."""
         tensor = self._tensors[name]
@@ -40,6 +54,19 @@ class SafetensorsCheckpoint:
         buffer = torch.empty(tensor.shape, dtype=dtype)
         _read_into(tensor, buffer)
         target.copy_(buffer)
+
+
+def _part_of(tensor: StoredTensor | None, part: Part, shape: torch.Size) -> StoredTensor | None:
+    """The rows of a tensor that a slot of some shape may take instead of its own; None where it does not fit."""
+    if tensor is None or part.index is None:
+        return tensor
+    if len(tensor.shape) != 3 or part.index >= tensor.shape[0] or part.first_row + shape[0] > tensor.shape[1]:
+        return None
+    if tensor.shape[2:] != shape[1:]:
+        return None
+    row_bytes = tensor.size // (tensor.shape[0] * tensor.shape[1])
+    start = tensor.offset + (part.index * tensor.shape[1] + part.first_row) * row_bytes
+    return replace(tensor, shape=tuple(shape), offset=start, size=shape[0] * row_bytes)
 
 
 def _read_into(tensor: StoredTensor, target: torch.Tensor) -> None:

@@ -16,15 +16,15 @@ class Mixtral(CausalLM):
         window = layer_windows(self.config, "MixtralForCausalLM")[index]
         return DecoderLayer(
             self.attention(f"{name}.self_attn", self.rope, window=window),
-            self.experts(f"{name}.block_sparse_moe"),
+            self.experts(name),
             before_attention=self.rms_norm(f"{name}.input_layernorm"),
             before_mlp=self.rms_norm(f"{name}.post_attention_layernorm"),
         )
 
     def experts(self, name: str) -> SparseMLP:
-        """The feed-forward block."""
+        """The feed-forward block of a layer."""
         return SparseMLP(
-            name,
+            f"{name}.block_sparse_moe",
             self.hidden_size,
             self.config["intermediate_size"],
             given(self.config, "num_local_experts", 8),
@@ -33,4 +33,5 @@ class Mixtral(CausalLM):
             renormalize=True,
             parts=("w1", "w3", "w2"),
             place=self.build.place,
+            fused=f"{name}.mlp",
         )

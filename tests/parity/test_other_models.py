@@ -12,8 +12,9 @@ import torch
 import transformers
 from parity import tiny_hf
 from parity.paged import PagedSequences, load
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from octavo.errors import ConfigError
 from octavo.executor.attention import AttentionMetadata
 from octavo.executor.layers.linear import Placement
 from octavo.executor.models.bert import Bert
@@ -41,6 +42,20 @@ def test_mixtral(changes: dict[str, Any], tmp_path: Path) -> None:
     assert sequences.greedy("generated", prompt, 24) == expected
     assert tiny_hf.difference(sequences.logits("whole", prompt + expected), theirs) < TOLERANCE
     assert tiny_hf.difference(sequences.logits("chunks", prompt + expected, chunk=5), theirs) < TOLERANCE
+
+
+def test_experts_may_lie_in_one_tensor(tmp_path: Path) -> None:
+    """As a model's own state_dict has them since transformers 5, whatever it writes."""
+    reference = tiny_hf.make(tmp_path, "MixtralForCausalLM", num_local_experts=4)
+    ids = tiny_hf.token_ids(30)
+    apart = PagedSequences(load(tmp_path)).logits("a", ids)
+    save_file({name: tensor.contiguous() for name, tensor in reference.state_dict().items()}, tmp_path / "model.safetensors")
+    assert torch.equal(PagedSequences(load(tmp_path)).logits("a", ids), apart)
+    tensors = load_file(tmp_path / "model.safetensors")
+    name = "model.layers.1.mlp.experts.down_proj"
+    save_file(tensors | {name: tensors[name][:3].clone()}, tmp_path / "model.safetensors")
+    with pytest.raises(ConfigError, match=r"experts\.3\.w2\.weight is missing"):
+        load(tmp_path)
 
 
 def test_experts_do_not_depend_on_the_batch(tmp_path: Path) -> None:
