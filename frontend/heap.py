@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from typing import Any
 
 LARGE = 1024 * 1024
 """Bytes from which a block has pages of its own, which go back to the system when it is freed."""
@@ -47,6 +48,15 @@ def tidy_soon() -> None:
             _planned = threading.Timer(_DELAY, _tidy)
             _planned.name, _planned.daemon = "octavo-heap", True
             _planned.start()
+
+
+def let_go(*lists: list[Any]) -> None:
+    """Empty lists of large objects one object at a time, so that other threads have their turn between: freeing millions of token
+    ids in one go takes a tenth of a second. For a thread; who else holds the objects must not be the last.
+    """
+    for objects in lists:
+        while objects:
+            objects.pop()
 
 
 def _tidy() -> None:

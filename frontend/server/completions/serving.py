@@ -8,6 +8,7 @@ from aiohttp import web
 
 from octavo.config import EngineConfig
 from octavo.errors import ValidationError
+from octavo.frontend import heap
 from octavo.frontend.server.best_of import best_completions, check_best_of
 from octavo.frontend.server.body import read_body
 from octavo.frontend.server.completions.choices import ChoiceMaker
@@ -61,9 +62,10 @@ async def completions(request: web.Request) -> web.StreamResponse:
                 return await stream_response(request, engine, generation, encoder)
             outputs = await generation.final_outputs(engine)
         size = answer_weight(outputs, params)
-        return json_bytes_response(
-            await pool.run(size, lambda: encoded(completion_response(body, generation, outputs, state.options, maker)))
-        )
+        answer = await pool.run(size, lambda: encoded(completion_response(body, generation, outputs, state.options, maker)))
+        num_ids = sum(len(output.prompt_token_ids or ()) for output in outputs)
+        await pool.run(num_ids, heap.let_go, outputs, inputs)
+        return json_bytes_response(answer)
 
 
 def split_prompts(body: CompletionRequest) -> list[str | list[int]]:
