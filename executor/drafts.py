@@ -43,11 +43,17 @@ class DraftedStep:
 
     Attributes:
         counts: of each of the step's rows, tokens to compute, drafts included.
+
+    Raises:
+        ValueError: a row has both drafts and a mask, which says what may come next and not what may come after a draft.
     """
 
     def __init__(self, step: StepInput, batch: InputBatch) -> None:
         self._batch = batch
         self._drafts = {} if step.drafts is None else step.drafts.by_row()
+        masked = next((row for row in step.masks.rows if row in self._drafts), None) if step.masks is not None else None
+        if masked is not None:
+            raise ValueError(f"request {batch.names[masked]} has drafts and a mask in one step")
         for row, drafts in self._drafts.items():
             known = int(batch.num_tokens[row])
             batch.token_ids[row, known : known + len(drafts)] = drafts

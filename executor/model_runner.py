@@ -21,7 +21,7 @@ from octavo.executor.logprobs import score_prompt
 from octavo.executor.models.contract import Model
 from octavo.executor.pooler import Pooler
 from octavo.executor.sampler import Sampled, Sampler
-from octavo.executor.step import NewRequest, StepInput, StepOutput, ints
+from octavo.executor.step import Masks, NewRequest, StepInput, StepOutput, ints
 from octavo.executor.step_layout import StepLayout
 from octavo.executor.transfer import to_device
 
@@ -138,7 +138,7 @@ class ModelRunner:
         if drafted is None:
             self._sample(hidden, step, output)
         else:
-            self._verify(drafted, hidden, output)
+            self._verify(drafted, hidden, step.masks, output)
 
     def _sample(self, hidden: torch.Tensor, step: StepInput, output: StepOutput) -> None:
         layout, given = self._layout, step.rows
@@ -165,10 +165,11 @@ class ModelRunner:
             rows, tokens = ints([rows[i] for i in kept]), ints([tokens[i] for i in kept])
         output.rows, output.token_ids = rows, tokens
 
-    def _verify(self, drafted: DraftedStep, hidden: torch.Tensor, output: StepOutput) -> None:
+    def _verify(self, drafted: DraftedStep, hidden: torch.Tensor, masks: Masks | None, output: StepOutput) -> None:
         layout = self._layout
         where = drafted.positions(layout.rows, layout.query_starts, layout.sampling)
-        sampled = self._sampler.sample_at(hidden[to_device(where.places, self._device)], where.rows, where.offsets)
+        sampled = self._sampler.sample_at(hidden[to_device(where.places, self._device)], where.rows, where.offsets, masks)
+        output.logprobs = {int(where.rows[i]): scores for i, scores in sampled.logprobs.items()}
         output.rows, output.token_ids, output.counts, errors = drafted.accept(where, sampled)
         for row, reason in errors.items():
             output.errors[row] = self._failed[row] = reason

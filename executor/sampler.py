@@ -169,14 +169,29 @@ class Sampler:
             self._score(sampled, logits if self._processed else raw, rows, asking)
         return sampled
 
-    def sample_at(self, hidden: torch.Tensor, rows: Rows, offsets: Rows) -> Sampled:
-        """Pick tokens at several positions of a row, as if those before had been accepted.
+    def sample_at(self, hidden: torch.Tensor, rows: Rows, offsets: Rows, masks: Masks | None = None) -> Sampled:
+        """Pick tokens where some rows verify drafts: at several positions of those, as if the drafts before had been accepted.
 
         Args:
             hidden: [S, H].
-            rows: int64 [S], with duplicates. Their requests have no penalties, filters or logprobs.
+            rows: int64 [S]. One that comes several times verifies drafts; its request has no penalties, filters, masks or
+                logprobs. The others are sampled as in any step.
             offsets: int64 [S], how many tokens of the row come before in this step.
+            masks: which tokens some of the rows without drafts may sample.
         """
+        drafted = np.bincount(rows)[rows] > 1
+        if drafted.all():
+            return self._sample_drafted(hidden, rows, offsets)
+        whole = Sampled(np.zeros(len(rows), np.int64))
+        several, single = np.flatnonzero(drafted), np.flatnonzero(~drafted)
+        if len(several):
+            states = hidden[to_device(several, self._device)]
+            _put(whole, self._sample_drafted(states, rows[several], offsets[several]), several)
+        _put(whole, self.sample(hidden[to_device(single, self._device)], rows[single], masks), single)
+        return whole
+
+    def _sample_drafted(self, hidden: torch.Tensor, rows: Rows, offsets: Rows) -> Sampled:
+        """`sample_at` of rows that all verify drafts."""
         lot = _Lot(rows, self._params, self._batch) if self._params.random else None
         if lot is not None and not lot.greedy:
             drafts = np.bincount(rows, minlength=self._batch.max_num_seqs)[rows] - 1
@@ -246,6 +261,13 @@ class Sampler:
         place = to_device(where, self._device)
         logits[place] = narrow(logits[place], to_device(self._params.draws[rows[where]], self._device))
         return logits
+
+
+def _put(whole: Sampled, part: Sampled, places: Rows) -> None:
+    """Write what was picked for some rows of logits to their places; the part's arrays may be written again afterwards."""
+    whole.tokens[places] = part.tokens
+    whole.logprobs.update({int(places[i]): scores for i, scores in part.logprobs.items()})
+    whole.errors.update({int(places[i]): reason for i, reason in part.errors.items()})
 
 
 def _errors(peaks: npt.NDArray[np.float32]) -> dict[int, str]:

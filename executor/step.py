@@ -81,6 +81,7 @@ class Masks(msgspec.Struct):
     """Which tokens rows may sample."""
 
     rows: array[int]
+    """None of them has drafts in the step."""
     bits: npt.NDArray[np.int32]
     """int32 [rows, ceil(V / 32)]: bit i % 32 of word i // 32 allows token i."""
 

@@ -126,6 +126,7 @@ class SchedulingMachine(RuleBasedStateMachine):
             num_steps = len(self.harness.executor.ledger.submitted)
             self.harness.step()
             self._check_order(num_steps)
+            self._check_rows()
             self.harness.core.scheduler.check_integrity()
 
     @rule()
@@ -158,6 +159,13 @@ class SchedulingMachine(RuleBasedStateMachine):
                 self._check_finished(received)
         if self.fcfs:
             self._check_first_come_first_served()
+
+    def _check_rows(self) -> None:
+        """Every row of the batch is free or has one running request."""
+        table = self.harness.core.scheduler.table
+        taken = [request.row for request in table.running]
+        assert sorted(taken + table._free_rows) == list(range(self.harness.config.scheduler.max_num_seqs))
+        assert all(request.row == -1 for request in table.live.values() if request not in table.running)
 
     def _check_order(self, num_steps: int) -> None:
         """Whoever joined goes before whoever still waits."""

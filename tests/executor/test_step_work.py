@@ -100,7 +100,7 @@ def hidden_states(model: object, text: list[int]) -> torch.Tensor:
 # ---- drafts ------------------------------------------------------------------------------------------------------------
 
 
-def with_drafts(driver: Driver, drafts: dict[str, list[int]], counts: dict[str, int]) -> StepOutput:
+def with_drafts(driver: Driver, drafts: dict[str, list[int]], counts: dict[str, int], masks: Masks | None = None) -> StepOutput:
     """A step in which some requests verify drafts; the driver's books are kept."""
     step = driver.make_step(counts)
     for name, some in drafts.items():
@@ -109,7 +109,8 @@ def with_drafts(driver: Driver, drafts: dict[str, list[int]], counts: dict[str, 
             driver.blocks[name] += (fresh := [driver.free.pop() for _ in range(missing)])
             step.grown.append(driver.rows[name])
             step.new_blocks.append([fresh])
-    step.drafts = Drafts.of({driver.rows[name]: some for name, some in drafts.items()})
+    step.drafts = Drafts.of({driver.rows[name]: some for name, some in drafts.items()}) if drafts else None
+    step.masks = masks
     output = driver.runner.execute(step)
     named = driver.take(output)
     for name, tokens in named.sampled.items():
@@ -160,6 +161,52 @@ def test_all_drafts_accepted_and_all_rejected() -> None:
     assert list(with_drafts(driver, {"a": [expected[7], 96]}, {"a": 1}).token_ids) == expected[7:9]
     driver.run(20)
     assert driver.outputs["a"][:20] == expected
+
+
+NEIGHBOURS = {
+    "plain": (spec(), None),
+    "drawn": (spec(0.9, seed=8, top_k=9), None),
+    "allowed ids": (spec(allowed_token_ids=(5, 6)), None),
+    "bias": (spec(logit_bias={50: 100.0}), None),
+    "penalty": (spec(presence_penalty=-50.0), None),
+    "logprobs": (spec(logprobs=2), None),
+    "mask": (spec(), (9, 40)),
+}
+
+
+@pytest.mark.parametrize("case", NEIGHBOURS)
+def test_a_row_beside_one_with_drafts_keeps_what_it_is_sampled_with(case: str) -> None:
+    sampling, allowed = NEIGHBOURS[case]
+
+    def streams(drafts: list[int]) -> tuple[Driver, list[list[int]]]:
+        """Three steps; in each `drafts` wrong tokens are proposed for a, so that it gets one token either way."""
+        driver = Driver(make_runner())
+        for name, work in {"b": sampling, "a": spec(), "c": spec()}.items():
+            driver.join(name, PROMPT, work)
+        driver.step(dict.fromkeys("bac", 100))
+        for number in drafts:
+            right = greedy_tokens(driver.known["a"], 1)[0]
+            masks = Masks(ints([driver.rows["b"]]), bits(*allowed)[None]) if allowed else None
+            with_drafts(driver, {"a": [(right + 1) % VOCAB] * number} if number else {}, dict.fromkeys("bac", 1), masks)
+        return driver, [driver.outputs[name] for name in "bac"]
+
+    (plain, expected), (drafted, ours) = streams([0, 0, 0]), streams([1, 3, 2])
+    assert ours == expected
+    for ours_step, plain_step in zip(drafted.steps, plain.steps, strict=True):
+        assert ours_step.logprobs.keys() == plain_step.logprobs.keys()
+        for name, scores in plain_step.logprobs.items():
+            assert ours_step.logprobs[name].token_ids.tolist() == scores.token_ids.tolist()
+            assert ours_step.logprobs[name].logprobs.tolist() == scores.logprobs.tolist()
+    if allowed:
+        assert set(ours[0][1:]) <= set(allowed)
+
+
+def test_drafts_and_a_mask_of_one_row_are_refused() -> None:
+    driver = Driver(make_runner())
+    driver.join("a", PROMPT, spec())
+    driver.step({"a": 100})
+    with pytest.raises(ValueError, match="request a has drafts and a mask"):
+        with_drafts(driver, {"a": [3]}, {"a": 1}, Masks(ints([driver.rows["a"]]), bits(3)[None]))
 
 
 def test_broken_logits_behind_a_wrong_draft_do_not_matter() -> None:
