@@ -205,7 +205,7 @@ class StepEngine:
         """Have `clock` time the parts of every step from now on, and the result the forward pass's operations."""
         runner: Any = self._executor._worker._runner
         clock.wrap(self.core.scheduler, "schedule", "schedule")
-        clock.wrap(self.core.scheduler, "process", "output")
+        clock.wrap(self.core.scheduler.results, "process", "output")
         clock.wrap(runner, "_update_batch", "prepare")
         clock.wrap(runner._layout, "arrange", "prepare")
         clock.wrap(runner._model, "forward", "layers")
