@@ -140,9 +140,11 @@ class Request:
     def max_prefix_hit(self) -> int:
         """Tokens that may come from the prefix cache.
 
-        The last one is always computed, for its logits, and so are prompt tokens whose log-probabilities are still owed.
+        The last one is always computed, for its logits, and so are prompt tokens whose log-probabilities are still owed;
+        all are where more of them than the last is pooled.
         """
-        if self.sampling.skip_reading_prefix_cache:
+        pools_many = self.pooling is not None and self.pooling.kind != "last"
+        if self.sampling.skip_reading_prefix_cache or pools_many:
             return 0
         owed_from = self.num_prompt_logprobs
         if self.sampling.prompt_logprobs is not None and owed_from < self.num_prompt_tokens - 1:

@@ -23,6 +23,7 @@ from octavo.executor.models.contract import HfConfig
 from octavo.executor.models.generative import Generative
 from octavo.kernels.program import Program, Value
 from octavo.kernels.program_ops import CacheRef
+from octavo.sources.layer_windows import layer_windows
 from octavo.sources.rope import Rope, rope_parameters
 
 
@@ -35,6 +36,8 @@ class CausalLM(Generative):
         cache_specs: what each layer's cache keeps.
     """
 
+    architecture: ClassVar[str] = ""
+    """Its name in config.json, for models whose layers may have a sliding window."""
     tied: ClassVar[bool] = False
     """Whether the head uses the embedding's table where config.json does not say."""
     default_head_dim: ClassVar[int | None] = None
@@ -90,6 +93,11 @@ class CausalLM(Generative):
     def rope(self) -> Rope | None:
         """Position embedding of the layers, where all have one."""
         return rope_parameters(self.config)
+
+    @cached_property
+    def windows(self) -> tuple[int, ...]:
+        """Keys that a query of each layer sees; 0 = all."""
+        return layer_windows(self.config, self.architecture)
 
     @property
     def attention_scale(self) -> float:

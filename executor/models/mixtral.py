@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from octavo.executor.layers.decoder_layer import DecoderLayer
 from octavo.executor.layers.experts import SparseMLP
-from octavo.executor.models.causal_lm import CausalLM, given
-from octavo.sources.layer_windows import layer_windows
+from octavo.executor.models.causal_lm import CausalLM
+from octavo.sources.hf_config import num_experts as experts_of
 
 
 class Mixtral(CausalLM):
     """Mixtral: Mistral with eight experts, of which each token asks two, in the place of each feed-forward block."""
 
+    architecture = "MixtralForCausalLM"
+
     def layer(self, name: str, index: int) -> DecoderLayer:
         """One layer."""
-        window = layer_windows(self.config, "MixtralForCausalLM")[index]
         return DecoderLayer(
-            self.attention(f"{name}.self_attn", self.rope, window=window),
+            self.attention(f"{name}.self_attn", self.rope, window=self.windows[index]),
             self.experts(name),
             before_attention=self.rms_norm(f"{name}.input_layernorm"),
             before_mlp=self.rms_norm(f"{name}.post_attention_layernorm"),
@@ -23,12 +24,13 @@ class Mixtral(CausalLM):
 
     def experts(self, name: str) -> SparseMLP:
         """The feed-forward block of a layer."""
+        top_k, num_experts = experts_of(self.config)
         return SparseMLP(
             f"{name}.block_sparse_moe",
             self.hidden_size,
             self.config["intermediate_size"],
-            given(self.config, "num_local_experts", 8),
-            given(self.config, "num_experts_per_tok", 2),
+            num_experts,
+            top_k,
             self.activation,
             renormalize=True,
             parts=("w1", "w3", "w2"),

@@ -145,6 +145,9 @@ CONFIGS: list[tuple[dict[str, Any], str]] = [
     ({"layer_types": ["full_attention"] * 3}, "layer_types must be a list of one value for each of the 1 layers"),
     ({"eos_token_id": ["2"]}, "eos_token_id must be a token id, or a list of them"),
     ({"eos_token_id": 2**70}, "eos_token_id must be a token id, or a list of them"),
+    ({"num_local_experts": 1 << 30}, "num_local_experts must be an integer from 1 to"),
+    ({"num_experts_per_tok": "2"}, "num_experts_per_tok must be an integer from 1 to"),
+    ({"num_local_experts": 2, "num_experts_per_tok": 3}, "num_experts_per_tok must be at most num_local_experts, 2"),
     ({"text_config": 3}, "text_config must be an object"),
     ({"architectures": "LlamaForCausalLM"}, "architectures must be a list of names"),
     ({"architectures": []}, "names no architecture"),
@@ -397,6 +400,7 @@ CONFIG_KEYS = [
     "quantization_config", "original_max_position_embeddings", "dtype", "use_sliding_window", "no_rope_layers", "mlp_bias",
     "max_window_layers", "sliding_window_pattern", "attn_logit_softcapping", "query_pre_attn_scalar", "embedding_multiplier",
     "logits_scaling", "hidden_activation", "rope_local_base_freq", "no_rope_layer_interval",
+    "num_local_experts", "num_experts_per_tok",
 ]  # fmt: skip
 ROPE_KEYS = [
     "rope_type", "type", "factor", "rope_theta", "partial_rotary_factor", "original_max_position_embeddings", "beta_fast",
@@ -408,7 +412,7 @@ ROPES = st.dictionaries(
     max_size=5,
 )
 ARCHITECTURES = st.sampled_from(
-    ["Llama", "Mistral", "Qwen2", "Qwen3", "Gemma", "Gemma2", "Gemma3", "Granite", "SmolLM3", "Olmo2"]
+    ["Llama", "Mistral", "Qwen2", "Qwen3", "Gemma", "Gemma2", "Gemma3", "Granite", "SmolLM3", "Olmo2", "Mixtral"]
 )
 
 
