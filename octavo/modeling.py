@@ -3,6 +3,7 @@
 `docs/adding-a-model.md` shows a page.
 """
 
+from octavo.cache_groups import CacheSpec
 from octavo.executor.layers.attention import Attention, AttentionShape
 from octavo.executor.layers.decoder_layer import DecoderLayer, FeedForward
 from octavo.executor.layers.embedding import LMHead, TokenEmbedding
@@ -20,6 +21,7 @@ from octavo.executor.models.contract import HfConfig, Model, Page
 from octavo.executor.models.generative import Generative
 from octavo.executor.models.programs import Programs
 from octavo.executor.models.registry import built_in, register
+from octavo.kernels import ops
 from octavo.kernels.program import Program, ProgramError, Value
 from octavo.kernels.program_ops import CacheRef
 from octavo.sources.rope import rope_parameters
@@ -29,6 +31,7 @@ __all__ = [
     "AttentionShape",
     "Build",
     "CacheRef",
+    "CacheSpec",
     "CausalLM",
     "ColumnLinear",
     "DecoderLayer",
@@ -61,6 +64,7 @@ __all__ = [
     "built_in",
     "call",
     "given",
+    "ops",
     "register",
     "rope_parameters",
     "rotate_and_keep",

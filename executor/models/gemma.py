@@ -8,7 +8,6 @@ from typing import Any
 from octavo.executor.layers.decoder_layer import DecoderLayer
 from octavo.executor.models.causal_lm import CausalLM, given
 from octavo.sources.hf_config import DEFAULT_HEAD_DIM
-from octavo.sources.layer_windows import layer_windows
 from octavo.sources.rope import Rope, rope_parameters, unified
 
 
@@ -48,6 +47,7 @@ class Gemma(CausalLM):
 class Gemma2(Gemma):
     """Gemma 2: norms around each block, soft caps, a sliding window in every other layer."""
 
+    architecture = "Gemma2ForCausalLM"
     default_head_dim = DEFAULT_HEAD_DIM["Gemma2ForCausalLM"]
     soft_caps: tuple[float, float] = (50.0, 30.0)
     """Of scores and of logits, where config.json does not say."""
@@ -81,20 +81,20 @@ class Gemma2(Gemma):
     def kind(self, index: int) -> dict[str, Any]:
         """What sets a layer's attention apart from others."""
         soft_cap = self.config.get("attn_logit_softcapping", self.soft_caps[0]) or 0.0
-        return {"rope": self.rope, "window": layer_windows(self.config, "Gemma2ForCausalLM")[index], "soft_cap": soft_cap}
+        return {"rope": self.rope, "window": self.windows[index], "soft_cap": soft_cap}
 
 
 class Gemma3(Gemma2):
     """Gemma 3 (text): five local layers to each global one, a RoPE for either, a norm on each head of q and k, no caps."""
 
+    architecture = "Gemma3ForCausalLM"
     default_head_dim = DEFAULT_HEAD_DIM["Gemma3ForCausalLM"]
     soft_caps = (0.0, 0.0)
 
     def kind(self, index: int) -> dict[str, Any]:
         """What sets a layer's attention apart from others."""
-        window = layer_windows(self.config, "Gemma3ForCausalLM")[index]
-        rope = self.local_rope if window else self.global_rope
-        return super().kind(index) | {"rope": rope, "window": window, "qk_norm": "head"}
+        rope = self.local_rope if self.windows[index] else self.global_rope
+        return super().kind(index) | {"rope": rope, "qk_norm": "head"}
 
     @cached_property
     def rope(self) -> Rope | None:

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 from octavo.executor.layers.decoder_layer import DecoderLayer
 from octavo.executor.models.causal_lm import CausalLM
-from octavo.sources.layer_windows import layer_windows
 
 
 class Phi3(CausalLM):
     """Phi 3 and 4: Llama with q, k and v in one tensor, and gate and up in another; rotations may be partial, or longrope's."""
 
+    architecture = "Phi3ForCausalLM"
     fused_weights = True
-
-    @cached_property
-    def windows(self) -> tuple[int, ...]:
-        """Keys that a query of each layer sees; 0 = all."""
-        return layer_windows(self.config, "Phi3ForCausalLM")
 
     def layer(self, name: str, index: int) -> DecoderLayer:
         """One layer."""

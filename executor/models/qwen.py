@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 from octavo.executor.layers.attention import Attention
 from octavo.executor.layers.decoder_layer import DecoderLayer
 from octavo.executor.models.causal_lm import CausalLM
 from octavo.sources.hf_config import DEFAULT_HEAD_DIM
-from octavo.sources.layer_windows import layer_windows
 
 
 class Qwen2(CausalLM):
     """Qwen 2 and 2.5: Llama with biases on q, k and v; a sliding window in the upper layers, if any."""
 
     architecture = "Qwen2ForCausalLM"
-
-    @cached_property
-    def windows(self) -> tuple[int, ...]:
-        """Keys that a query of each layer sees; 0 = all."""
-        return layer_windows(self.config, self.architecture)
 
     def layer(self, name: str, index: int) -> DecoderLayer:
         """One layer."""
