@@ -5,7 +5,7 @@ from __future__ import annotations
 from octavo.executor.layers.decoder_layer import DecoderLayer
 from octavo.executor.layers.experts import SparseMLP
 from octavo.executor.models.causal_lm import CausalLM
-from octavo.sources.hf_config import num_experts as experts_of
+from octavo.sources.hf_config import expert_counts
 
 
 class Mixtral(CausalLM):
@@ -24,7 +24,7 @@ class Mixtral(CausalLM):
 
     def experts(self, name: str) -> SparseMLP:
         """The feed-forward block of a layer."""
-        top_k, num_experts = experts_of(self.config)
+        top_k, num_experts = expert_counts(self.config)
         return SparseMLP(
             f"{name}.block_sparse_moe",
             self.hidden_size,

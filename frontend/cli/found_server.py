@@ -30,7 +30,7 @@ async def find_server(port: int, model: str | None, api_key: str | None) -> Clie
             await wait_until_started(client)
         listed = await asyncio.wait_for(client.models(), _LOOK_SECONDS)
     except TimeoutError:
-        listed = []  # something else than a server of models holds the port
+        pass  # something else than a server of models holds the port
     except ClientError as error:  # nobody listens, most often
         if error.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             print(

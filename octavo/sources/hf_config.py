@@ -60,8 +60,6 @@ _OPTIONAL_SIZES = {
     "max_window_layers": (0, MOST_LAYERS),
     "no_rope_layer_interval": (1, MOST_LAYERS),
     "sliding_window_pattern": (1, MOST_LAYERS),
-    "num_local_experts": (1, MOST_EXPERTS),
-    "num_experts_per_tok": (1, MOST_EXPERTS),
 }
 _LARGEST = 1e18
 _POSITIVE = (
@@ -136,7 +134,8 @@ def check_config(config: Mapping[str, Any], where: str, architecture: str) -> No
         fields.text(key, None)
     _check_heads(fields, architecture)
     _check_layers(fields)
-    _check_experts(fields)
+    if architecture == "MixtralForCausalLM":
+        _check_experts(fields)
     token_ids(fields, "eos_token_id")
     if architecture in BUILT_IN or config.get("max_position_embeddings") is not None:
         _check_rope(fields, head_dim(config, architecture))
@@ -184,14 +183,16 @@ def _check_layers(fields: Fields) -> None:
 
 
 def _check_experts(fields: Fields) -> None:
-    """That a token does not ask more experts than there are."""
-    asked, there = num_experts(fields.values)
+    """A Mixtral's numbers of experts; a token cannot ask more than there are."""
+    for key in ("num_local_experts", "num_experts_per_tok"):
+        fields.integer(key, 1, MOST_EXPERTS, None)
+    asked, there = expert_counts(fields.values)
     if asked > there:
         raise fields.refuse("num_experts_per_tok", f"at most num_local_experts, {there}")
 
 
-def num_experts(config: Mapping[str, Any]) -> tuple[int, int]:
-    """Experts that a token asks, and how many there are; Mixtral's where config.json does not say."""
+def expert_counts(config: Mapping[str, Any]) -> tuple[int, int]:
+    """Experts that each token asks, and how many there are, of a checked configuration of a Mixtral."""
     return config.get("num_experts_per_tok") or 2, config.get("num_local_experts") or 8
 
 
@@ -240,7 +241,7 @@ def _wanted_shapes(text: Mapping[str, Any], architecture: str) -> dict[str, tupl
         "layers.0.self_attn.q_proj": ("num_attention_heads, head_dim and hidden_size", (heads * dim, hidden)),
         "layers.0.self_attn.k_proj": ("num_key_value_heads, head_dim and hidden_size", (kv_heads * dim, hidden)),
     }
-    experts = num_experts(text)[1]
+    _, experts = expert_counts(text)
     for block in ("mlp", "block_sparse_moe") if architecture == "MixtralForCausalLM" else ():
         wanted[f"layers.0.{block}.gate"] = "num_local_experts and hidden_size", (experts, hidden)
         wanted[f"layers.0.{block}.experts.0.w1"] = "intermediate_size and hidden_size", (inner, hidden)

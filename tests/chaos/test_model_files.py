@@ -42,6 +42,7 @@ from octavo.config import EngineArgs, EngineConfig
 from octavo.errors import ConfigError
 from octavo.executor.loader import load_model
 from octavo.kernels import ops
+from octavo.sources import hf_config
 
 MOST_MEMORY = 500 << 20
 EXAMPLES = settings(
@@ -112,6 +113,7 @@ def test_the_unspoilt_load(tmp_path: Path) -> None:
 
 # ---- config.json ------------------------------------------------------------------------------------------------------
 
+MIXTRAL = {"architectures": ["MixtralForCausalLM"]}
 CONFIGS: list[tuple[dict[str, Any], str]] = [
     ({"num_attention_heads": -2}, "num_attention_heads must be an integer from 1 to"),
     ({"num_attention_heads": 0}, "num_attention_heads must be an integer from 1 to"),
@@ -145,9 +147,9 @@ CONFIGS: list[tuple[dict[str, Any], str]] = [
     ({"layer_types": ["full_attention"] * 3}, "layer_types must be a list of one value for each of the 1 layers"),
     ({"eos_token_id": ["2"]}, "eos_token_id must be a token id, or a list of them"),
     ({"eos_token_id": 2**70}, "eos_token_id must be a token id, or a list of them"),
-    ({"num_local_experts": 1 << 30}, "num_local_experts must be an integer from 1 to"),
-    ({"num_experts_per_tok": "2"}, "num_experts_per_tok must be an integer from 1 to"),
-    ({"num_local_experts": 2, "num_experts_per_tok": 3}, "num_experts_per_tok must be at most num_local_experts, 2"),
+    (MIXTRAL | {"num_local_experts": 1 << 30}, "num_local_experts must be an integer from 1 to"),
+    (MIXTRAL | {"num_experts_per_tok": "2"}, "num_experts_per_tok must be an integer from 1 to"),
+    (MIXTRAL | {"num_local_experts": 2, "num_experts_per_tok": 3}, "num_experts_per_tok must be at most num_local_experts, 2"),
     ({"text_config": 3}, "text_config must be an object"),
     ({"architectures": "LlamaForCausalLM"}, "architectures must be a list of names"),
     ({"architectures": []}, "names no architecture"),
@@ -168,6 +170,19 @@ def test_config(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
         configure(folder)
     assert words in str(caught.value)
     assert "config.json" in str(caught.value)
+
+
+def test_numbers_of_experts_are_those_of_the_weights() -> None:
+    config = CONFIG | {"num_local_experts": 4}
+    shapes = {f"model.layers.0.{block}.gate.weight": (8, 16) for block in ("mlp", "block_sparse_moe")}
+    for name, shape in shapes.items():
+        with pytest.raises(ConfigError, match=r"num_local_experts and hidden_size make .*gate.weight \[4, 16\]"):
+            hf_config.check_sizes("config.json", config, "MixtralForCausalLM", {name: shape})
+    hf_config.check_sizes("config.json", config, "LlamaForCausalLM", shapes)
+
+
+def test_others_may_say_what_they_like_of_experts(tmp_path: Path) -> None:
+    configure(write_folder(tmp_path / "model", CONFIG | {"num_local_experts": 1, "num_experts_per_tok": 0}))
 
 
 @pytest.mark.parametrize(
