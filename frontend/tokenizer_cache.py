@@ -18,9 +18,9 @@ from functools import partial
 from pathlib import Path
 
 from octavo import envs
-from octavo.config.early_checks import writing_into
 from octavo.errors import ConfigError
 from octavo.frontend.gguf_tokenizer.convert import convert_gguf, warn_of_unknown
+from octavo.sources.cache_folder import writing_into
 from octavo.sources.gguf_file import GGUFFile, read_gguf
 
 logger = logging.getLogger(__name__)

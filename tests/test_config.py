@@ -16,13 +16,13 @@ import pytest
 
 from octavo import envs
 from octavo.config import EngineArgs, EngineConfig
-from octavo.config.early_checks import writing_into
 from octavo.config.foreign_args import FOREIGN_ARGS, check_foreign
 from octavo.config.machine import available_cpus
 from octavo.config.resolve import model_context_length
 from octavo.config.sizes import parse_bytes, parse_length
 from octavo.errors import ConfigError
 from octavo.frontend.input_processor import default_sampling_params
+from octavo.sources.cache_folder import writing_into
 from octavo.sources.hf_config import with_overrides
 from octavo.sources.rope import rope_parameters
 

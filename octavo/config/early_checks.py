@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,19 +36,6 @@ def check_folders(download_dir: str | None) -> None:
 def check_converted_tokenizers() -> None:
     """Raises: ConfigError: there is no folder, and none can be made, where converted tokenizers are kept."""
     _check_folder(envs.PREFIX + "CACHE_DIR", Path(envs.CACHE_DIR) / "tokenizers")
-
-
-@contextmanager
-def writing_into(folder: Path) -> Iterator[None]:
-    """The block writes into a folder under OCTAVO_CACHE_DIR.
-
-    Raises:
-        ConfigError: it cannot: the disk is full, say.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(f"{envs.PREFIX}CACHE_DIR: cannot write into {folder}: {error}") from error
 
 
 def _check_folder(name: str, folder: Path) -> None:

@@ -17,8 +17,8 @@ import zipfile
 from pathlib import Path
 
 from octavo import envs, progress
-from octavo.config.early_checks import writing_into
 from octavo.errors import ConfigError
+from octavo.sources.cache_folder import writing_into
 
 logger = logging.getLogger(__name__)
 
