@@ -242,12 +242,9 @@ class AsyncLLM(EngineControl):
         """
         arrival_time = time.monotonic()
         check_arguments("generate", others)
-        if self.config.model.pooling is not None:
-            raise ValidationError("The model is served for pooling and generates no text; start it with --runner generate.")
         if tokenization_kwargs:
             prompt = await tokenized_prompt(self.input_processor, prompt, tokenization_kwargs, sampling_params)
-        process = partial(self.input_processor.process, prompt, sampling_params)
-        state = await self._submit(process, request_id, priority, arrival_time)
+        state = await self._submit(prompt, sampling_params, request_id, priority, arrival_time)
         timer = None
         try:
             timer = self._start_timer(state, arrival_time, timeout)
@@ -300,7 +297,7 @@ class AsyncLLM(EngineControl):
         check_arguments("encode", others)
         params = with_tokenization(pooling_params, tokenization_kwargs)
         process = partial(pooling_input, self.input_processor, self.config.model, prompt, params)
-        state = await self._submit(process, request_id, priority, arrival_time)
+        state = await self._submit_processed(process, request_id, priority, arrival_time)
         timer = None
         try:
             timer = self._start_timer(state, arrival_time, timeout)
@@ -370,7 +367,18 @@ class AsyncLLM(EngineControl):
     ) -> None:
         await asyncio.to_thread(self.shutdown)
 
-    async def _submit(self, process: _Process, request_id: str, priority: int, arrival_time: float) -> RequestState:
+    async def _submit(
+        self, prompt: PromptType, params: SamplingParams, request_id: str, priority: int, arrival_time: float
+    ) -> RequestState:
+        """`_submit_processed` of a request that samples."""
+        if self.config.model.pooling is not None:
+            raise ValidationError(
+                "The model pools and generates no text (--runner pooling); ask it for embeddings or the like."
+            )
+        process = partial(self.input_processor.process, prompt, params)
+        return await self._submit_processed(process, request_id, priority, arrival_time)
+
+    async def _submit_processed(self, process: _Process, request_id: str, priority: int, arrival_time: float) -> RequestState:
         """Check, count and send a request; one that is aborted meanwhile has ended when this returns."""
         arrival = _Arrival(request_id)
         self._arriving.append(arrival)
