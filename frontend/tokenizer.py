@@ -106,6 +106,10 @@ class Tokenizer:
         # encode_batch_fast tracks no offsets: half the time on a long text.
         return self._backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
 
+    def plain_encoding(self, text: str) -> tokenizers.Encoding:
+        """A text's tokens without special ones, in the library's form, which can be cut and joined to prompts."""
+        return self._backend.encode_batch_fast([text], add_special_tokens=False)[0]
+
     def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = False) -> str:
         """Text of token ids; ids outside the vocabulary have none."""
         return self._backend.decode(list(token_ids), skip_special_tokens=skip_special_tokens)
