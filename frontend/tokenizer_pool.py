@@ -16,7 +16,7 @@ from typing import ParamSpec, TypeVar
 
 from octavo.errors import ValidationError
 from octavo.frontend import heap
-from octavo.frontend.text_checks import CONTEXT_LENGTH_EXCEEDED, check_prompt_length, check_unicode
+from octavo.frontend.text_checks import CONTEXT_LENGTH_EXCEEDED, check_text_length, check_unicode
 from octavo.frontend.tokenizer import Tokenizer
 
 P = ParamSpec("P")
@@ -137,7 +137,7 @@ class TokenizerPool:
                 self._check_count(tokenizer, text, name, check)
             result = convert(tokenizer, text, name)
             if as_prompt and len(named) > 1:
-                check_prompt_length(len(result), self._max_model_len, name, room=0)
+                check_text_length(len(result), self._max_model_len, name)
             results.append(result)
         return results
 
@@ -147,6 +147,16 @@ class TokenizerPool:
             return text
         limit = await self._limit()
         return text[-limit:] if keep_end else text[:limit]
+
+    async def check_text(self, text: str, parameter: str = "prompt") -> None:
+        """Refuse a text that cannot fit the context, by its length.
+
+        Raises:
+            ValidationError: naming `parameter`.
+        """
+        check_unicode(parameter, text)
+        if len(text) > _AT_ONCE:
+            await self._check_length(len(text), parameter, "characters", as_prompt=True)
 
     async def decode(self, token_ids: Sequence[int], *, parameter: str = "prompt") -> str:
         """Text of token ids, special tokens included.
