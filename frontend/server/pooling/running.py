@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Pooled = PoolingRequestOutput[PoolingOutput]
 
+_STARTED_PER_TURN = 64
+"""Prompts of one request that are given to the engine before the event loop sees to others (about 4 ms)."""
 _PROMPT_NAMES = (None, "prompt", "prompt_token_ids")
 """What the engine calls the item at fault; other names are fields of the whole request."""
 
@@ -114,8 +116,12 @@ class _Items:
 
     async def run(self, width: int) -> list[Pooled]:
         """All results; at most `width` prompts are in the engine at once."""
-        workers = [asyncio.ensure_future(self._work()) for _ in range(min(width, len(self._ids)))]
+        workers: list[asyncio.Task[None]] = []
         try:
+            for number in range(min(width, len(self._ids))):
+                workers.append(asyncio.create_task(self._work()))
+                if number % _STARTED_PER_TURN == _STARTED_PER_TURN - 1:
+                    await asyncio.sleep(0)
             done, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
             for worker in done:
                 worker.result()

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from octavo.errors import RequestFailedError
 from octavo.frontend.cut_tokenization import PairLimits, TokenPair, encoded, pair_joiner
+from octavo.frontend.scoring import cosine, max_sim
 from octavo.frontend.server.pooling.numbers import Floats
 from octavo.frontend.server.pooling.prompts import Inputs, check_ids_and_lengths, token_prompt, tokenized_inputs, truncation
 from octavo.frontend.server.pooling.running import PoolingRun
@@ -99,14 +100,8 @@ def compare(queries: list[Floats], documents: list[Floats]) -> Floats:
         float32 [pairs]: the cosine of two vectors; of two lists of them, for each of the query's the largest product with
         one of the document's, added up (MaxSim).
     """
-    return np.array([_alike(query, document) for query, document in zip(queries, documents, strict=True)], np.float32)
-
-
-def _alike(query: Floats, document: Floats) -> float:
-    if query.ndim == 1:
-        lengths = float(np.linalg.norm(query)) * float(np.linalg.norm(document))
-        return float(np.dot(query, document)) / lengths if lengths else 0.0
-    return float((query @ document.T).max(axis=1).sum())
+    pairs = zip(queries, documents, strict=True)
+    return np.array([(cosine if query.ndim == 1 else max_sim)(query, document) for query, document in pairs], np.float32)
 
 
 def _products(query: Floats, document: Floats) -> int:
