@@ -241,6 +241,14 @@ async def test_pooling_tasks(server: LocalServer) -> None:
     )
 
 
+async def test_an_answer_of_too_many_numbers(server: LocalServer) -> None:
+    """64 for each of 160,000 tokens; the same texts as a vector each are little."""
+    body = {"input": [[5] * 1000] * 160}
+    assert await params_of(server, body, "/pooling") == "input"
+    assert not server.engine.calls
+    assert (await server.post("/v1/embeddings", body))[0] == 200
+
+
 async def test_plugins(server: LocalServer) -> None:
     status, answer = await server.post("/pooling", {"data": None})
     assert (status, answer["error"]["message"][:32]) == (400, "No IOProcessor plugin installed.")
