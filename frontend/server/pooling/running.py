@@ -20,6 +20,7 @@ from octavo.frontend.server.pooling.fields import PoolingFields
 from octavo.frontend.server.pooling.numbers import Floats
 from octavo.frontend.server.pooling.prompts import Inputs
 from octavo.frontend.server.record import RequestRecord
+from octavo.frontend.server.sampling import check_cache_salt
 from octavo.frontend.server.state import ServerState
 from octavo.frontend.server.usage import Usage, UsageCounter
 from octavo.pooling_outputs import PoolingOutput, PoolingRequestOutput
@@ -52,6 +53,8 @@ class PoolingRun:
     def __init__(
         self, state: ServerState, record: RequestRecord, prefix: str, body: PoolingFields, model: str, params: PoolingParams
     ) -> None:
+        if body.cache_salt is not None:
+            check_cache_salt(body.cache_salt)
         self.id = record.answer_id(prefix, body.request_id)
         self.created = int(time.time())
         self.model = model
