@@ -36,6 +36,11 @@ class Inputs:
     names: list[str]
     prompts: list[TokensPrompt]
 
+    @property
+    def num_tokens(self) -> int:
+        """Of all prompts."""
+        return sum(len(prompt["prompt_token_ids"]) for prompt in self.prompts)
+
 
 async def pooled_inputs(engine: AsyncLLM, options: ServerOptions, body: InputFields) -> Inputs:
     """The prompts of a request with `input` or `messages`.

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 Pooled = PoolingRequestOutput[PoolingOutput]
 
+_STEPS_AHEAD = 3
+"""Steps that a request fills at once: one computed, one scheduled, and the next."""
 MAX_NUMBERS = 10_000_000
 """Of one answer: 40 MB, and three times that as JSON. 2,048 vectors of 4,096 numbers are less."""
 _STARTED_PER_TURN = 64
@@ -79,7 +81,7 @@ class PoolingRun:
         with self._state.active(ids):
             try:
                 async with asyncio.timeout(self._timeout):
-                    return await items.run(window(engine.config.scheduler))
+                    return await items.run(window(engine.config.scheduler, inputs.num_tokens, len(ids)))
             except TimeoutError:
                 raise RequestTimeoutError(f"the request took more than {self._timeout:g} s") from None
 
@@ -119,15 +121,22 @@ class PoolingRun:
         return counter.usage()
 
 
-def window(limits: SchedulerConfig) -> int:
-    """Prompts of one request that are in the engine at once: two steps full, or what the queue has room for.
+def window(limits: SchedulerConfig, num_tokens: int, num_prompts: int) -> int:
+    """Prompts of one request that are in the engine at once: what fills the steps that are on their way, and no more than the queue
+    has room for.
 
-    The rest of a large batch waits here, where others' requests go before it.
+    The rest of a large batch waits here, where others' requests go before it: they wait for three steps, not for the batch.
+
+    Args:
+        limits: of a step.
+        num_tokens: of all prompts of the request.
+        num_prompts: how many these are.
     """
     waiting = limits.max_num_seqs
     if limits.max_num_queued_reqs:
         waiting = min(waiting, max(1, limits.max_num_queued_reqs // 2))
-    return limits.max_num_seqs + waiting
+    filling = _STEPS_AHEAD * limits.max_num_batched_tokens * num_prompts // max(1, num_tokens)
+    return max(_STEPS_AHEAD, min(limits.max_num_seqs + waiting, filling))
 
 
 def check_size(engine: AsyncLLM, params: PoolingParams, inputs: Inputs) -> None:
@@ -140,7 +149,7 @@ def check_size(engine: AsyncLLM, params: PoolingParams, inputs: Inputs) -> None:
     classes = model.pooling is not None and model.pooling.task == "classify"
     width = model.pooling.num_labels if model.pooling is not None and classes else params.dimensions or vector_size(model)
     per_token = params.task is not None and params.task.startswith("token_")
-    rows = sum(len(prompt["prompt_token_ids"]) for prompt in inputs.prompts) if per_token else len(inputs.prompts)
+    rows = inputs.num_tokens if per_token else len(inputs.prompts)
     if rows * width > MAX_NUMBERS:
         field = inputs.names[0].partition("[")[0]
         message = (
