@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from octavo.checked import Fields
+from octavo.checked import Fields, shown
 from octavo.errors import ConfigError
 from octavo.strict_json import read_object
 
@@ -26,9 +26,11 @@ def read_text_prompts(folder: Path, config: Mapping[str, Any]) -> dict[str, str]
         ConfigError: they are no texts by name; names the file.
     """
     path = folder / _FILE
-    prompts = Fields(str(path), read_object(path)).mapping("prompts") if path.is_file() else None
-    prompts = prompts or Fields("config.json", config).mapping("task_instructions") or {}
+    where, prompts = str(path), Fields(str(path), read_object(path)).mapping("prompts") if path.is_file() else None
+    if not prompts:
+        where = str(folder / "config.json")
+        prompts = Fields(where, config).mapping("task_instructions") or {}
     for name, text in prompts.items():
         if not isinstance(text, str):
-            raise ConfigError(f"{path}: prompts must be texts, got {text!r:.60} for {name!r:.60}")
+            raise ConfigError(f"{where}: prompts must be texts, got {shown(text)} for {shown(name)}")
     return dict(prompts)

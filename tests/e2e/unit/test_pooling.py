@@ -162,6 +162,25 @@ async def test_an_item_that_finds_the_queue_full_goes_later(server: LocalServer)
     assert (await server.post("/v1/embeddings", body))[0] == 429
 
 
+async def test_work_that_is_done_is_not_thrown_away_for_want_of_room(server: LocalServer) -> None:
+    """The last prompt finds no room, again and again, when nothing else of its request is left."""
+    engine, refusals = server.engine, 3
+    encode = engine.encode
+
+    async def crowded(prompt: Any, params: Any, request_id: str, **kwargs: Any) -> Any:
+        nonlocal refusals
+        if request_id.endswith("-4") and (engine.num_encoding or refusals > 0):
+            refusals -= not engine.num_encoding
+            raise QueueFullError("full")
+        async with aclosing(encode(prompt, params, request_id, **kwargs)) as outputs:
+            yield await anext(outputs)
+
+    engine.encode = crowded  # type: ignore[method-assign]
+    status, answer = await server.post("/v1/embeddings", {"input": [[number] for number in range(1, 6)]})
+    assert (status, refusals) == (200, 0)
+    assert answer["data"][4]["embedding"] == pytest.approx(vector(engine, [5]))
+
+
 @pytest.mark.parametrize(
     ("error", "status", "param", "says"),
     [
