@@ -13,7 +13,7 @@
 | an unknown Expect header | 417 |
 | QueueFullError | 429 and Retry-After |
 | RequestFailedError, anything unforeseen | 500; a RequestRefusedError is not to be tried again |
-| a transfer encoding that is not understood | 501 |
+| a route that the model is not for, a transfer encoding that is not understood | 501 |
 | EngineDeadError, starting, draining | 503 and Retry-After |
 | RequestTimeoutError | 504, not to be tried again |
 """
