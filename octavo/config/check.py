@@ -60,4 +60,5 @@ def _check_others(options: EngineOptions) -> None:
         if not name.strip() or not name.isprintable():
             raise ConfigError(f"--served-model-name must be names of printable characters, got {shown(name)}")
     parse_length(options.max_model_len)
+    parse_bytes(options.io_processor_memory, "--io-processor-memory")
     parse_bytes(options.kv_cache_memory_bytes)

@@ -115,7 +115,7 @@ FOREIGN_ARGS: dict[str, ForeignArg] = {
     ),
     **refused(_NO_POOLING, "task", "runner", only=("auto", "generate", None)),
     **refused(_NO_POOLING, "convert", only=("auto", "none", None)),
-    **refused(_NO_POOLING, "pooler_config", "io_processor_plugin"),
+    **refused(_NO_POOLING, "pooler_config"),
     **refused(_NO_LORA, "enable_lora", switch=True),
     **refused(_NO_LORA, "lora_modules", only=(*NOTHING, [], {}), many=True),
     **refused(_NO_LORA, "default_mm_loras", only=(*NOTHING, [], {})),

@@ -13,6 +13,7 @@ from octavo.checked import Fields
 from octavo.config import early_checks, foreign_envs
 from octavo.config.check import check
 from octavo.config.machine import available_cpus, cpu_has_bf16, torch_sees_cuda
+from octavo.config.io_processors import io_processor_config
 from octavo.config.options import EngineOptions
 from octavo.config.sizes import parse_bytes, parse_length
 from octavo.config.structs import CacheConfig, DeviceConfig, EngineConfig, ModelConfig, SchedulerConfig
@@ -55,8 +56,16 @@ def engine_config(options: EngineOptions) -> EngineConfig:
     cache = _cache_config(options, model, device.type)
     scheduler = _scheduler_config(options, model, device.type)
     early_checks.check_cache_size(model, cache, scheduler, device.type == "cpu")
-    log_stats = not options.disable_log_stats
-    return _made(EngineConfig, options, model=model, cache=cache, scheduler=scheduler, device=device, log_stats=log_stats)
+    return _made(
+        EngineConfig,
+        options,
+        model=model,
+        cache=cache,
+        scheduler=scheduler,
+        device=device,
+        io_processor=io_processor_config(options, files),
+        log_stats=not options.disable_log_stats,
+    )
 
 
 def _made(struct: type[S], options: EngineOptions, **worked_out: Any) -> S:

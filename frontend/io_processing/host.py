@@ -1,0 +1,250 @@
+"""Where a plugin lives: a thread with an event loop of its own.
+
+Synchronous methods block that loop and no other, and so run one after the other, as their authors expect; asynchronous ones
+interleave. A call that is over its time is cancelled; one that does not even notice is abandoned, with its thread, and its
+neighbours are told to go elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from octavo.errors import OctavoError, PluginError, PluginUnavailableError, RequestTimeoutError
+from octavo.plugins.generations import Done, Params, PluginCalls, Prepared
+from octavo.plugins.io_processor import ModelOutput
+from octavo.plugins.messages import IOProcessorRequest
+
+logger = logging.getLogger(__name__)
+
+GRACE = 1.0
+"""Seconds in which a cancelled call may end by itself."""
+
+Work = Callable[[PluginCalls], Awaitable[Any]]
+
+
+class HostLostError(OctavoError):
+    """The plugin's worker is gone for another call's sake, and what it knew of this one too: try again with its successor."""
+
+
+class Host(Protocol):
+    """A plugin's worker: `ThreadHost` or `ProcessHost`."""
+
+    @property
+    def lost(self) -> bool:
+        """It takes no calls any more."""
+
+    @property
+    def hangs(self) -> bool:
+        """Lost, and still holding on to what it has."""
+
+    @property
+    def load(self) -> int:
+        """Calls that have not ended."""
+
+    def start(self) -> None:
+        """Make the plugin; blocks. Raises: OctavoError: it cannot be made."""
+
+    async def prepare(
+        self, request: IOProcessorRequest[Any], request_id: str | None, params: Params | None, *, online: bool, generate: bool
+    ) -> Prepared:
+        """See `PluginCalls.prepare`. Raises: RequestTimeoutError, HostLostError, too."""
+
+    async def finish(
+        self, outputs: Sequence[tuple[int, ModelOutput]], request_id: str | None, *, online: bool, answer_id: str
+    ) -> Done:
+        """See `PluginCalls.finish`. Raises: RequestTimeoutError, HostLostError, too."""
+
+    def close(self) -> None:
+        """End it; what it works at is lost. May be called from any thread."""
+
+
+@dataclass(eq=False)
+class _Call:
+    work: Work
+    future: concurrent.futures.Future[Any] = field(default_factory=concurrent.futures.Future)
+    began: float | None = None
+    task: asyncio.Task[None] | None = None
+    expired: bool = False
+    abandoned: bool = False
+    """Its caller has gone."""
+
+    def settle(self, result: Any = None, error: BaseException | None = None) -> None:
+        """Give the result, unless another was given before."""
+        try:
+            if error is None:
+                self.future.set_result(result)
+            else:
+                self.future.set_exception(error)
+        except concurrent.futures.InvalidStateError:
+            logger.debug("a plugin's call ended after its time")
+
+
+class ThreadHost:
+    """A plugin in a thread.
+
+    Args:
+        name: of the plugin.
+        make: makes the plugin, in the thread.
+        timeout: seconds each call may take, from its begin.
+        on_lost: called, on the event loop that calls come from, when the thread is abandoned.
+    """
+
+    def __init__(
+        self, name: str, make: Callable[[], PluginCalls], timeout: float, on_lost: Callable[[], None] = lambda: None
+    ) -> None:
+        self._name, self._make, self._timeout, self._on_lost = name, make, timeout, on_lost
+        self._loop = asyncio.new_event_loop()
+        self._plugin: concurrent.futures.Future[PluginCalls] = concurrent.futures.Future()
+        self._thread = threading.Thread(target=self._run, name=f"octavo-plugin-{name}", daemon=True)
+        self._calls: set[_Call] = set()
+        self._watches: set[asyncio.Task[None]] = set()
+        self._lost = False
+
+    @property
+    def lost(self) -> bool:
+        return self._lost
+
+    @property
+    def hangs(self) -> bool:
+        return self._lost and self._thread.is_alive()
+
+    @property
+    def load(self) -> int:
+        return len(self._calls)
+
+    def start(self) -> None:
+        self._thread.start()
+        self._plugin.result()
+
+    async def prepare(
+        self, request: IOProcessorRequest[Any], request_id: str | None, params: Params | None, *, online: bool, generate: bool
+    ) -> Prepared:
+        prepared: Prepared = await self.call(
+            lambda plugin: plugin.prepare(request, request_id, params, online=online, generate=generate)
+        )
+        return prepared
+
+    async def finish(
+        self, outputs: Sequence[tuple[int, ModelOutput]], request_id: str | None, *, online: bool, answer_id: str
+    ) -> Done:
+        done: Done = await self.call(lambda plugin: plugin.finish(outputs, request_id, online=online, answer_id=answer_id))
+        return done
+
+    async def call(self, work: Work, began: Callable[[], None] = lambda: None) -> Any:
+        """Do something with the plugin, in its thread; `began` is called there when its turn has come.
+
+        Raises:
+            RequestTimeoutError: it took too long.
+            HostLostError: the thread was abandoned, because of another call.
+            Exception: what the work raises.
+        """
+        if self._lost:
+            raise HostLostError("the plugin's thread was abandoned")
+        call = _Call(work)
+        self._calls.add(call)
+        ended = asyncio.wrap_future(call.future)
+        self._loop.call_soon_threadsafe(self._begin, call, began)
+        watch = asyncio.get_running_loop().create_task(self._watch(call, ended))
+        self._watches.add(watch)
+        watch.add_done_callback(self._watches.discard)
+        try:
+            return await asyncio.shield(ended)
+        except asyncio.CancelledError:
+            call.abandoned = True
+            self._cancel(call)
+            raise
+
+    def close(self) -> None:
+        self._lose(PluginUnavailableError("the engine has been shut down"))
+        if self._thread.is_alive():
+            self._thread.join(GRACE)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            plugin = self._make()
+        except BaseException as error:  # noqa: BLE001  (raised where the start is waited for)
+            self._plugin.set_exception(error)
+            return
+        self._plugin.set_result(plugin)
+        if not self._lost:
+            self._loop.run_forever()
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+        self._loop.run_until_complete(asyncio.sleep(0))
+        self._loop.close()
+
+    def _begin(self, call: _Call, began: Callable[[], None]) -> None:
+        if not call.abandoned:
+            call.task = self._loop.create_task(self._do(call, began))
+        else:
+            call.settle(error=HostLostError("its caller has gone"))
+
+    async def _do(self, call: _Call, began: Callable[[], None]) -> None:
+        call.began = time.monotonic()
+        began()
+        try:
+            call.settle(await call.work(self._plugin.result()))
+        except OctavoError as error:
+            call.settle(error=error)
+        except asyncio.CancelledError:
+            call.settle(error=self._over_time() if call.expired else self._fault("was cancelled"))
+        except BaseException as error:  # noqa: BLE001  (raised where the call is waited for; SystemExit must not end the thread)
+            call.settle(error=self._fault(f"raised {type(error).__name__}: {error}"))
+
+    def _fault(self, what: str) -> PluginError:
+        return PluginError(f"the IO Processor plugin {self._name!r} {what}"[:2000], plugin=self._name)
+
+    async def _watch(self, call: _Call, ended: asyncio.Future[Any]) -> None:
+        """End a call whose time is over, also when nobody waits for it any more: others wait for their turn."""
+        try:
+            while not call.future.done():
+                left = self._timeout if call.began is None else call.began + self._timeout - time.monotonic()
+                if left <= 0:
+                    await self._expire(call, ended)
+                    return
+                await asyncio.wait([ended], timeout=left)
+        finally:
+            self._calls.discard(call)
+            if ended.done() and not ended.cancelled():
+                ended.exception()  # it is heard of here where its caller has gone
+
+    async def _expire(self, call: _Call, ended: asyncio.Future[Any]) -> None:
+        call.expired = True
+        self._cancel(call)
+        await asyncio.wait([ended], timeout=min(GRACE, self._timeout))
+        if call.future.done():
+            return
+        running = asyncio.current_task(self._loop)
+        if running is not None and running is not call.task:
+            # Another call keeps the thread from ending this one, and its own watch abandons the thread.
+            await asyncio.wait([ended])
+            return
+        call.settle(error=self._over_time())
+        if running is not None:
+            logger.error("a call of the plugin %s hangs; its thread is abandoned", self._name)
+            self._lose(HostLostError("the plugin's thread was abandoned, because another call hangs"))
+            self._on_lost()
+
+    def _cancel(self, call: _Call) -> None:
+        if call.task is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call.task.cancel)
+
+    def _over_time(self) -> RequestTimeoutError:
+        return RequestTimeoutError(
+            f"the IO Processor plugin {self._name!r} took more than {self._timeout:g} s (--io-processor-timeout)"
+        )
+
+    def _lose(self, error: OctavoError) -> None:
+        self._lost = True
+        for call in list(self._calls):
+            call.settle(error=error)
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._loop.stop)

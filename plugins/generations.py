@@ -1,0 +1,255 @@
+"""One way to call a plugin, whichever generation of the interface it was written for.
+
+| generation | input | parameters | answer |
+|---|---|---|---|
+| first | `parse_request(request)` | `validate_or_generate_params` | `output_to_response` |
+| transition | `parse_request(data)` | `merge_pooling_params`, `merge_sampling_params` | either |
+| latest | `parse_data(data)` | `merge_pooling_params`, `merge_sampling_params` | the output itself |
+
+A class's generation is which of these names it overrides, each name by itself.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from octavo.errors import OctavoError, PluginError, ValidationError
+from octavo.params import SamplingParams
+from octavo.plugins import typed
+from octavo.plugins.io_processor import IOProcessor, ModelOutput, overrides
+from octavo.plugins.json_form import to_json
+from octavo.plugins.messages import IOProcessorRequest, IOProcessorResponse
+from octavo.pooling_params import PoolingParams
+
+Params = SamplingParams | PoolingParams
+
+
+@dataclass
+class Prepared:
+    """What the model is to do for a request: prompts, with parameters for each."""
+
+    prompts: list[Any]
+    params: list[Params]
+    seconds: dict[str, float] = field(default_factory=dict)
+    """By method."""
+
+
+@dataclass
+class Done:
+    """A plugin's output."""
+
+    output: Any
+    """Offline the plugin's own object; online the JSON of the whole answer, as bytes."""
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class PluginCalls:
+    """A plugin's methods in their order, with what they may raise and return.
+
+    Args:
+        name: of the plugin, for errors.
+        plugin: the object.
+        max_prompts: most prompts of one request.
+    """
+
+    def __init__(self, name: str, plugin: IOProcessor[Any, Any], max_prompts: int = 512) -> None:
+        self.name = name
+        self._plugin = plugin
+        self._max_prompts = max_prompts
+        _, self._output_type = typed.declared_types(type(plugin))
+
+    async def prepare(
+        self, request: IOProcessorRequest[Any], request_id: str | None, params: Params | None, *, online: bool, generate: bool
+    ) -> Prepared:
+        """Everything before the model.
+
+        Args:
+            request: its data, and what else the client sent.
+            request_id: None offline.
+            params: what the request asks for, if it does; not changed.
+            online: by HTTP, so that methods that are asynchronous are called.
+            generate: the model is to generate, not to pool.
+
+        Raises:
+            ValidationError: the plugin refuses the request.
+            PluginError: the plugin failed.
+        """
+        seconds: dict[str, float] = {}
+        with self._calling("parse", seconds, refuses=True):
+            parsed = self._parse(request, online)
+        with self._calling("pre_process", seconds, refuses=True):
+            if online and self._overrides("pre_process_async"):
+                made = await self._plugin.pre_process_async(prompt=parsed, request_id=request_id)
+            else:
+                made = self._plugin.pre_process(prompt=parsed, **_id(request_id))
+        prompts = self._checked_prompts(made)
+        with self._calling("params", seconds, refuses=True):
+            each = [self._merged(params, generate) for _ in prompts]
+        return Prepared(prompts, each, seconds)
+
+    async def finish(
+        self, outputs: Sequence[tuple[int, ModelOutput]], request_id: str | None, *, online: bool, answer_id: str = ""
+    ) -> Done:
+        """Everything after the model.
+
+        Args:
+            outputs: index of the prompt and what the model made of it, in the order in which it did.
+            request_id: as `prepare` got it.
+            online: make the HTTP answer of it.
+            answer_id: the answer's `request_id`, where the plugin gives it none.
+
+        Raises:
+            PluginError: the plugin failed, or its output is not what it should be.
+        """
+        seconds: dict[str, float] = {}
+        with self._calling("post_process", seconds):
+            if online and self._overrides("post_process_async"):
+                output = await self._plugin.post_process_async(model_output=_generated(outputs), request_id=request_id)
+            else:
+                ordered = [output for _, output in sorted(outputs, key=lambda pair: pair[0])]
+                output = self._plugin.post_process(model_output=ordered, **_id(request_id))
+        self._check_output(output)
+        if not online:
+            return Done(output, seconds)
+        with self._calling("output_to_response", seconds):
+            answer = to_json(self._answer(output, answer_id))
+        return Done(answer, seconds)
+
+    def _parse(self, request: IOProcessorRequest[Any], online: bool) -> Any:
+        plugin = self._plugin
+        if self._overrides("parse_data"):
+            return plugin.parse_data(request.data)
+        if not self._overrides("parse_request"):
+            return IOProcessor.parse_data(plugin, request.data)
+        if self._overrides("merge_pooling_params") or self._overrides("merge_sampling_params"):
+            return plugin.parse_request(request.data)
+        return plugin.parse_request(request if online else {"data": request.data})
+
+    def _merged(self, given: Params | None, generate: bool) -> Params:
+        """One prompt's parameters: the plugin's word, which may be to change what it is given and to return nothing."""
+        params = None if given is None else given.clone()
+        if self._overrides("merge_sampling_params" if generate else "merge_pooling_params"):
+            merge: Any = self._plugin.merge_sampling_params if generate else self._plugin.merge_pooling_params
+        elif self._overrides("validate_or_generate_params"):
+            merge = self._plugin.validate_or_generate_params
+        else:
+            merge = self._plugin.merge_sampling_params if generate else self._default_pooling
+        result = merge(params) if params is not None else merge()
+        result = params if result is None else result
+        if not isinstance(result, SamplingParams if generate else (PoolingParams, SamplingParams)):
+            allowed = "SamplingParams" if generate else "PoolingParams or SamplingParams"
+            raise self._wrong("parameters", f"must be {allowed}, got {type(result).__name__}")
+        return result
+
+    def _default_pooling(self, params: PoolingParams | None = None) -> PoolingParams:
+        """As the base class of the plugin's generation has it: in the first one, no task is named."""
+        first = self._overrides("output_to_response") and not self._overrides("parse_data")
+        return params or (PoolingParams() if first else PoolingParams(task="plugin"))
+
+    def _checked_prompts(self, made: Any) -> list[Any]:
+        prompts = [made] if _is_prompt(made) else made
+        if isinstance(prompts, (str, bytes)) or not isinstance(prompts, Sequence):
+            raise self._wrong("pre_process", f"must return a prompt or a list of prompts, got {type(made).__name__}")
+        if not prompts:
+            raise self._wrong("pre_process", "made no prompt")
+        if len(prompts) > self._max_prompts:
+            raise ValidationError(
+                f"the IO Processor plugin {self.name!r} made {len(prompts)} prompts of this request, and "
+                f"{self._max_prompts} are allowed (--io-processor-max-prompts).",
+                parameter="data",
+            )
+        for prompt in prompts:
+            if not _is_prompt(prompt):
+                raise self._wrong("pre_process", f"made a prompt that is a {type(prompt).__name__}; it must be a text, token ids or a dict")
+        return list(prompts)
+
+    def _check_output(self, output: Any) -> None:
+        """Hold the output against the type that a typed plugin declares; one that parses by itself declares it for readers."""
+        if self._output_type is None or not typed.is_strict(self._output_type) or self._overrides("output_to_response"):
+            return
+        misfit = typed.fits(output, self._output_type)
+        if misfit is not None:
+            raise self._wrong("post_process", f"must return {_name(self._output_type)}: {misfit}")
+
+    def _answer(self, output: Any, answer_id: str) -> dict[str, Any]:
+        if not self._overrides("output_to_response"):
+            response: Any = IOProcessorResponse(data=output)
+        else:
+            response = self._plugin.output_to_response(output)
+        dumped = response if isinstance(response, Mapping) else _fields(response)
+        if dumped is None or "data" not in dumped:
+            raise self._wrong("output_to_response", f"must return an IOProcessorResponse, got {type(response).__name__}")
+        return {**dumped, "request_id": dumped.get("request_id") or answer_id}
+
+    def _overrides(self, name: str) -> bool:
+        return overrides(type(self._plugin), name)
+
+    def _wrong(self, method: str, rule: str) -> PluginError:
+        return PluginError(f"the IO Processor plugin {self.name!r} is at fault: {method} {rule}.", plugin=self.name, method=method)
+
+    @contextmanager
+    def _calling(self, method: str, seconds: dict[str, float], *, refuses: bool = False) -> Iterator[None]:
+        """Time a method, and say of its errors whose they are: with `refuses`, a ValueError or TypeError is the client's."""
+        began = time.monotonic()
+        try:
+            yield
+        except OctavoError:
+            raise
+        except (ValueError, TypeError) as error:
+            if refuses:
+                raise ValidationError(str(error) or type(error).__name__, parameter="data") from error
+            raise self._failed(method, error) from error
+        except Exception as error:
+            raise self._failed(method, error) from error
+        finally:
+            seconds[method] = time.monotonic() - began
+
+    def _failed(self, method: str, error: Exception) -> PluginError:
+        text = f"the IO Processor plugin {self.name!r} failed in {method}: {type(error).__name__}: {error}"
+        return PluginError(text[:2000], plugin=self.name, method=method)
+
+
+def make_plugin(cls: type, config: Any, renderer: Any) -> Any:
+    """An object of a plugin's class; which arguments its constructor takes, depends on its generation."""
+    try:
+        parameters = list(inspect.signature(cls).parameters.values())
+    except (TypeError, ValueError):
+        return cls(config)
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    takes_two = len(positional) > 1 or any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    return cls(config, renderer) if takes_two else cls(config)
+
+
+async def _generated(outputs: Sequence[tuple[int, ModelOutput]]) -> AsyncGenerator[tuple[int, ModelOutput]]:
+    for pair in outputs:
+        yield pair
+
+
+def _id(request_id: str | None) -> dict[str, str]:
+    """Offline, the argument is left out: a plugin may have another default."""
+    return {} if request_id is None else {"request_id": request_id}
+
+
+def _is_prompt(value: Any) -> bool:
+    if isinstance(value, str | Mapping):
+        return True
+    return isinstance(value, list) and bool(value) and all(isinstance(item, int) for item in value)
+
+
+def _fields(value: Any) -> dict[str, Any] | None:
+    """The fields of a response that is a pydantic model, one of msgspec's, or any object with the three names."""
+    dump: Callable[[], dict[str, Any]] | None = getattr(value, "model_dump", None)
+    if dump is not None:
+        return dump()
+    if not hasattr(value, "data"):
+        return None
+    return {name: getattr(value, name) for name in ("request_id", "created_at", "data") if hasattr(value, name)}
+
+
+def _name(declared: Any) -> str:
+    return getattr(declared, "__name__", str(declared))
