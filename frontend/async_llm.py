@@ -32,6 +32,7 @@ from octavo.frontend.core_watch import CoreWatch
 from octavo.frontend.engine_control import EngineControl
 from octavo.frontend.fan_out import FanOut
 from octavo.frontend.input_processor import InputProcessor, ProcessedInput, default_sampling_params
+from octavo.frontend.io_processing.runner import IOProcessors
 from octavo.frontend.log_stats import LoggingStatLogger
 from octavo.frontend.output_processor import FollowUp, OutputProcessor
 from octavo.frontend.output_pump import pump_core
@@ -46,6 +47,7 @@ from octavo.not_served import ASYNC_LLM_METHODS, check_arguments, refusing
 from octavo.outputs import RequestOutput
 from octavo.owner import Owner
 from octavo.params import SamplingParams
+from octavo.plugins.discovery import check_installed
 from octavo.wire.messages import CoreOutputs, EngineRequest, Progress, Ready
 
 if TYPE_CHECKING:
@@ -78,6 +80,7 @@ class AsyncLLM(EngineControl):
         input_processor: checks and converts requests; its `texts` is for callers that need token ids.
         chat_renderer: turns conversations into prompts.
         ready: what the core said when it was ready.
+        io_processors: the plugins, loaded.
     """
 
     def __init__(
@@ -87,9 +90,11 @@ class AsyncLLM(EngineControl):
         tokenizer: Tokenizer | None,
         ready: Ready,
         stat_loggers: Sequence[StatLogger] = (),
+        io_processors: IOProcessors | None = None,
     ) -> None:
         super().__init__()
         self.config = _as_served(config, ready)
+        self.io_processors = io_processors or IOProcessors(self.config)
         self.tokenizer = tokenizer
         self.ready = ready
         self.input_processor = InputProcessor(config, tokenizer, ready.max_model_len)
@@ -144,6 +149,7 @@ class AsyncLLM(EngineControl):
         from octavo.core.client import CoreClient
 
         check_template(config.model.chat_template)
+        check_installed(config.io_processor.plugins)
         client = CoreClient(config)
         client.spawn(core)
         try:
@@ -151,8 +157,10 @@ class AsyncLLM(EngineControl):
                 loading = pool.submit(_tokenizer, config)
                 ready = client.wait_ready(partial(_report, loading, on_progress))
             tokenizer = loading.result()
+            plugins = IOProcessors(_as_served(config, ready))
+            plugins.start()
             loggers = [LoggingStatLogger(), *stat_loggers] if config.log_stats else list(stat_loggers)
-            return cls(config, client, tokenizer, ready, loggers)
+            return cls(config, client, tokenizer, ready, loggers, plugins)
         except BaseException:
             client.close()
             raise
@@ -292,6 +300,7 @@ class AsyncLLM(EngineControl):
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self._stop_pump)
         self.input_processor.close()
+        self.io_processors.close()
         self._template_threads.shutdown(wait=False, cancel_futures=True)
         self._supervisor.close(timeout)
 

@@ -117,7 +117,8 @@ def vllm_config(config: EngineConfig) -> View:
             ),
             "device_config": View("device_config", {"device_type": config.device.type, "device": config.device.type}),
             "parallel_config": View(
-                "parallel_config", {"tensor_parallel_size": 1, "pipeline_parallel_size": 1, "data_parallel_size": 1, "world_size": 1}
+                "parallel_config",
+                {"tensor_parallel_size": 1, "pipeline_parallel_size": 1, "data_parallel_size": 1, "world_size": 1},
             ),
             "lora_config": None,
             "speculative_config": None,

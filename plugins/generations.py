@@ -165,7 +165,9 @@ class PluginCalls:
             )
         for prompt in prompts:
             if not _is_prompt(prompt):
-                raise self._wrong("pre_process", f"made a prompt that is a {type(prompt).__name__}; it must be a text, token ids or a dict")
+                raise self._wrong(
+                    "pre_process", f"made a prompt that is a {type(prompt).__name__}; it must be a text, token ids or a dict"
+                )
         return list(prompts)
 
     def _check_output(self, output: Any) -> None:
@@ -190,7 +192,9 @@ class PluginCalls:
         return overrides(type(self._plugin), name)
 
     def _wrong(self, method: str, rule: str) -> PluginError:
-        return PluginError(f"the IO Processor plugin {self.name!r} is at fault: {method} {rule}.", plugin=self.name, method=method)
+        return PluginError(
+            f"the IO Processor plugin {self.name!r} is at fault: {method} {rule}.", plugin=self.name, method=method
+        )
 
     @contextmanager
     def _calling(self, method: str, seconds: dict[str, float], *, refuses: bool = False) -> Iterator[None]:

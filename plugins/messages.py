@@ -71,5 +71,5 @@ class IOProcessorResponse(msgspec.Struct, Generic[T], kw_only=True):
 def data_of(request: Any) -> Any:
     """What a request is about: its `data`, or the value of a dict's "data"."""
     if isinstance(request, Mapping):
-        return request["data"] if "data" in request else request
+        return request.get("data", request)
     return getattr(request, "data", request)

@@ -98,7 +98,10 @@ class _Finder(MetaPathFinder):
     """Finds the modules of the table, and no other: an import that this version has no answer for fails as it would anywhere."""
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None  # noqa: ARG002
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,  # noqa: ARG002
+        target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
         if fullname not in TABLE:
             return None

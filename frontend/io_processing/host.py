@@ -12,10 +12,12 @@ import concurrent.futures
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
+from octavo import envs
 from octavo.errors import OctavoError, PluginError, PluginUnavailableError, RequestTimeoutError
 from octavo.plugins.generations import Done, Params, PluginCalls, Prepared
 from octavo.plugins.io_processor import ModelOutput
@@ -65,9 +67,17 @@ class Host(Protocol):
         """End it; what it works at is lost. May be called from any thread."""
 
 
+def start_timed_out(name: str) -> PluginUnavailableError:
+    """A plugin's constructor does not end."""
+    return PluginUnavailableError(
+        f"the IO Processor plugin {name!r} was not made within {envs.START_TIMEOUT:g} s (OCTAVO_START_TIMEOUT)"
+    )
+
+
 @dataclass(eq=False)
 class _Call:
     work: Work
+    number: int
     future: concurrent.futures.Future[Any] = field(default_factory=concurrent.futures.Future)
     began: float | None = None
     task: asyncio.Task[None] | None = None
@@ -86,6 +96,29 @@ class _Call:
             logger.debug("a plugin's call ended after its time")
 
 
+class _Steps:
+    """An awaitable that says before and after each stretch of code between two waits that it runs."""
+
+    def __init__(self, work: Awaitable[Any], before: Callable[[], None], after: Callable[[], None]) -> None:
+        self._work, self._before, self._after = work, before, after
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        steps: Any = self._work.__await__()
+        advance = partial(steps.send, None)
+        while True:
+            self._before()
+            try:
+                waits_for = advance()
+            except StopIteration as end:
+                return end.value
+            finally:
+                self._after()
+            try:
+                advance = partial(steps.send, (yield waits_for))
+            except BaseException as error:  # noqa: BLE001  (thrown into the work, as a cancellation is)
+                advance = partial(steps.throw, error)
+
+
 class ThreadHost:
     """A plugin in a thread.
 
@@ -94,12 +127,19 @@ class ThreadHost:
         make: makes the plugin, in the thread.
         timeout: seconds each call may take, from its begin.
         on_lost: called, on the event loop that calls come from, when the thread is abandoned.
+        on_step: called, in the thread, before code of a call runs, with the call's number, and with 0 after it.
     """
 
     def __init__(
-        self, name: str, make: Callable[[], PluginCalls], timeout: float, on_lost: Callable[[], None] = lambda: None
+        self,
+        name: str,
+        make: Callable[[], PluginCalls],
+        timeout: float,
+        on_lost: Callable[[], None] = lambda: None,
+        on_step: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self._name, self._make, self._timeout, self._on_lost = name, make, timeout, on_lost
+        self._name, self._make, self._timeout, self._on_lost, self._on_step = name, make, timeout, on_lost, on_step
+        self._running: _Call | None = None
         self._loop = asyncio.new_event_loop()
         self._plugin: concurrent.futures.Future[PluginCalls] = concurrent.futures.Future()
         self._thread = threading.Thread(target=self._run, name=f"octavo-plugin-{name}", daemon=True)
@@ -121,7 +161,11 @@ class ThreadHost:
 
     def start(self) -> None:
         self._thread.start()
-        self._plugin.result()
+        try:
+            self._plugin.result(envs.START_TIMEOUT)
+        except TimeoutError:
+            self._lost = True
+            raise start_timed_out(self._name) from None
 
     async def prepare(
         self, request: IOProcessorRequest[Any], request_id: str | None, params: Params | None, *, online: bool, generate: bool
@@ -137,8 +181,13 @@ class ThreadHost:
         done: Done = await self.call(lambda plugin: plugin.finish(outputs, request_id, online=online, answer_id=answer_id))
         return done
 
-    async def call(self, work: Work, began: Callable[[], None] = lambda: None) -> Any:
-        """Do something with the plugin, in its thread; `began` is called there when its turn has come.
+    async def call(self, work: Work, number: int = 0, began: Callable[[], None] = lambda: None) -> Any:
+        """Do something with the plugin, in its thread.
+
+        Args:
+            work: what to do.
+            number: for `on_step`.
+            began: called in the thread when the call's turn has come.
 
         Raises:
             RequestTimeoutError: it took too long.
@@ -147,7 +196,7 @@ class ThreadHost:
         """
         if self._lost:
             raise HostLostError("the plugin's thread was abandoned")
-        call = _Call(work)
+        call = _Call(work, number)
         self._calls.add(call)
         ended = asyncio.wrap_future(call.future)
         self._loop.call_soon_threadsafe(self._begin, call, began)
@@ -191,13 +240,18 @@ class ThreadHost:
         call.began = time.monotonic()
         began()
         try:
-            call.settle(await call.work(self._plugin.result()))
+            call.settle(await _Steps(call.work(self._plugin.result()), partial(self._step, call), partial(self._step, None)))
         except OctavoError as error:
             call.settle(error=error)
         except asyncio.CancelledError:
             call.settle(error=self._over_time() if call.expired else self._fault("was cancelled"))
         except BaseException as error:  # noqa: BLE001  (raised where the call is waited for; SystemExit must not end the thread)
             call.settle(error=self._fault(f"raised {type(error).__name__}: {error}"))
+
+    def _step(self, call: _Call | None) -> None:
+        """Whose code runs from now on: what hangs or dies is at nobody else's fault."""
+        self._running = call
+        self._on_step(0 if call is None else call.number)
 
     def _fault(self, what: str) -> PluginError:
         return PluginError(f"the IO Processor plugin {self._name!r} {what}"[:2000], plugin=self._name)
@@ -222,8 +276,8 @@ class ThreadHost:
         await asyncio.wait([ended], timeout=min(GRACE, self._timeout))
         if call.future.done():
             return
-        running = asyncio.current_task(self._loop)
-        if running is not None and running is not call.task:
+        running = self._running
+        if running is not None and running is not call:
             # Another call keeps the thread from ending this one, and its own watch abandons the thread.
             await asyncio.wait([ended])
             return

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import mmap
+import os
 import socket
 import subprocess
 import sys
@@ -15,10 +17,11 @@ from typing import Any
 
 import msgspec
 
+from octavo import envs
 from octavo.config import EngineConfig
 from octavo.errors import OctavoError, PluginError, PluginUnavailableError, RequestTimeoutError
 from octavo.frontend.io_processing import wire
-from octavo.frontend.io_processing.host import GRACE, HostLostError
+from octavo.frontend.io_processing.host import GRACE, HostLostError, start_timed_out
 from octavo.frontend.io_processing.worker import read_frame
 from octavo.plugins.generations import Done, Params, Prepared
 from octavo.plugins.io_processor import ModelOutput
@@ -51,6 +54,8 @@ class ProcessHost:
         self._calls: dict[int, _Call] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
+        self._page: mmap.mmap | None = None
+        self._connecting = asyncio.Lock()
         self._writer: asyncio.StreamWriter | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._lost = False
@@ -74,16 +79,30 @@ class ProcessHost:
 
     def start(self) -> None:
         ours, theirs = socket.socketpair()
-        with theirs:
-            command = [sys.executable, "-m", "octavo.frontend.io_processing.worker", str(theirs.fileno())]
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
+        shared = os.memfd_create("octavo-plugin")
+        try:
+            os.ftruncate(shared, wire.LENGTH.size)
+            self._page = mmap.mmap(shared, wire.LENGTH.size)
+            descriptors = [theirs.fileno(), shared]
+            command = [sys.executable, "-m", "octavo.frontend.io_processing.worker", *map(str, descriptors)]
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=descriptors)
+        finally:
+            theirs.close()
+            os.close(shared)
         self._socket = ours
         ours.sendall(wire.encode(wire.Setup(msgspec.msgpack.encode(self._config), self._name)))
         try:
+            ours.settimeout(envs.START_TIMEOUT)
             reply = wire.decode_from_worker(_read_blocking(ours))
+            ours.settimeout(None)
+        except TimeoutError:
+            self.close()
+            raise start_timed_out(self._name) from None
         except EOFError:
             self.close()
-            raise PluginUnavailableError(f"the process of the IO Processor plugin {self._name!r} died while it started") from None
+            raise PluginUnavailableError(
+                f"the process of the IO Processor plugin {self._name!r} died while it started"
+            ) from None
         if isinstance(reply, wire.Failed):
             self.close()
             raise wire.raised(reply, self._name)
@@ -115,15 +134,17 @@ class ProcessHost:
 
     async def _ask(self, number: int, message: wire.Prepare | wire.Finish) -> Any:
         """The reply to a message; a caller that goes away takes its question back."""
-        writer = await self._connected()
+        call = self._calls[number] = _Call(asyncio.get_running_loop().create_future())
         try:
-            data = await asyncio.to_thread(wire.encode, message)
+            writer = await self._connected()
+            writer.write(await asyncio.to_thread(wire.encode, message))
         except TypeError as error:
+            self._calls.pop(number, None)
             raise PluginError(f"the request cannot go to the process of {self._name!r}: {error}", plugin=self._name) from error
-        call = _Call(asyncio.get_running_loop().create_future())
-        self._calls[number] = call
+        except BaseException:
+            self._calls.pop(number, None)
+            raise
         try:
-            writer.write(data)
             return await asyncio.shield(call.future)
         except asyncio.CancelledError:
             writer.write(wire.encode(wire.Cancel(number)))
@@ -132,18 +153,19 @@ class ProcessHost:
     async def _connected(self) -> asyncio.StreamWriter:
         if self._lost:
             raise HostLostError("the plugin's process has ended")
-        if self._writer is None:
-            reader, self._writer = await asyncio.open_unix_connection(sock=self._socket)
-            loop = asyncio.get_running_loop()
-            self._tasks = [loop.create_task(self._read(reader)), loop.create_task(self._watch())]
-        return self._writer
+        async with self._connecting:
+            if self._writer is None:
+                reader, self._writer = await asyncio.open_unix_connection(sock=self._socket)
+                loop = asyncio.get_running_loop()
+                self._tasks = [loop.create_task(self._read(reader)), loop.create_task(self._watch())]
+            return self._writer
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         """Hand replies to those who wait, until the process ends."""
         try:
             while True:
                 self._take(wire.decode_from_worker(await read_frame(reader)))
-        except (asyncio.IncompleteReadError, ConnectionError, msgspec.DecodeError) as error:
+        except (asyncio.IncompleteReadError, OSError, msgspec.DecodeError) as error:
             logger.debug("the process of the plugin %s is gone: %s", self._name, error)
         await self._bury()
 
@@ -167,7 +189,7 @@ class ProcessHost:
             await asyncio.sleep(min(1.0, self._timeout))
             late = time.monotonic() - self._timeout - _BACKSTOP
             for number, call in list(self._calls.items()):
-                if call.began is not None and call.began < late:
+                if call.began is not None and call.began < late and self._at_work in (0, number):
                     self._calls.pop(number, None)
                     text = f"the IO Processor plugin {self._name!r} took more than {self._timeout:g} s (--io-processor-timeout)"
                     _settle(call, error=RequestTimeoutError(text))
@@ -179,15 +201,22 @@ class ProcessHost:
             self._process.kill()
 
     async def _bury(self) -> None:
-        """The process has ended. A call that was at work alone is what it died of; of several, each is tried again."""
+        """The process has ended: of the call whose code ran, if it had not been told to; the others are tried again."""
         self._kill()
         code = 0 if self._process is None else await asyncio.to_thread(self._process.wait)
         if self._writer is not None:
             self._writer.close()
-        at_work = [number for number, call in self._calls.items() if call.began is not None]
         for number, call in list(self._calls.items()):
-            _settle(call, error=self._died_of(code) if at_work == [number] else HostLostError("the plugin's process has ended"))
+            _settle(
+                call, error=self._died_of(code) if number == self._at_work else HostLostError("the plugin's process has ended")
+            )
         self._calls.clear()
+
+    @property
+    def _at_work(self) -> int:
+        """Number of the call whose code runs in the process, or ran when it ended; 0 = none."""
+        number: int = 0 if self._page is None else wire.LENGTH.unpack_from(self._page)[0]
+        return number
 
     def _died_of(self, code: int) -> OctavoError:
         how = f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from octavo.config import EngineConfig
-from octavo.errors import OctavoError, PluginError, RequestFailedError, ValidationError
+from octavo.errors import PluginError, RequestFailedError, ValidationError
 from octavo.frontend.io_processing.host import Host, HostLostError, ThreadHost
 from octavo.frontend.io_processing.making import calls_of
 from octavo.frontend.io_processing.pool import WorkerPool
@@ -123,9 +123,12 @@ class IOProcessors:
         Raises:
             ConfigError: one cannot be loaded.
         """
-        if self._pools:
-            with ThreadPoolExecutor(len(self._pools), thread_name_prefix="octavo-plugins") as threads:
+        try:
+            with ThreadPoolExecutor(max(1, len(self._pools)), thread_name_prefix="octavo-plugins") as threads:
                 list(threads.map(lambda pool: pool.start(), self._pools.values()))
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """End all workers; idempotent, from any thread."""

@@ -40,7 +40,9 @@ class IOProcessorStats(Collector):
 
     def collect(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(
-            self.prefix + "io_processor_requests", "Requests of IO Processor plugins.", labels=["model_name", "plugin", "outcome"]
+            self.prefix + "io_processor_requests",
+            "Requests of IO Processor plugins.",
+            labels=["model_name", "plugin", "outcome"],
         )
         for (plugin, outcome), number in self._outcomes.items():
             requests.add_metric([self.model_name, plugin, outcome], number)

@@ -1,4 +1,5 @@
-"""A plugin's process: `python -m octavo.frontend.io_processing.worker FD`, with a socket to the frontend as that descriptor.
+"""A plugin's process: `python -m octavo.frontend.io_processing.worker SOCKET PAGE`, descriptors of a socket to the frontend and of shared memory
+in which stands the number of the call whose code runs.
 
 The plugin lives in a thread, as it does in the frontend; the main thread reads, writes and watches the time. A call that hangs,
 or needs more memory than is allowed, ends the process, which says before whose fault it was.
@@ -8,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import mmap
 import os
 import resource
 import socket
 import sys
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -29,19 +32,20 @@ from octavo.log_format import make_formatter
 class Worker:
     """One plugin, served to one frontend."""
 
-    def __init__(self, config: EngineConfig, plugin: str, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, config: EngineConfig, plugin: str, writer: asyncio.StreamWriter, on_step: Callable[[int], None]) -> None:
         self._plugin = plugin
         self._memory = config.io_processor.memory_bytes
         self._writer = writer
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self.host = ThreadHost(plugin, partial(calls_of, plugin, config), config.io_processor.timeout, self._end_soon)
+        make = partial(calls_of, plugin, config)
+        self.host = ThreadHost(plugin, make, config.io_processor.timeout, self._end_soon, on_step)
 
     async def serve(self, reader: asyncio.StreamReader) -> None:
         """Take calls until the frontend is gone."""
         while True:
             try:
                 message = wire.decode_to_worker(await read_frame(reader))
-            except (asyncio.IncompleteReadError, ConnectionError):
+            except (asyncio.IncompleteReadError, OSError):
                 return
             if isinstance(message, wire.Cancel):
                 task = self._tasks.get(message.call)
@@ -59,7 +63,7 @@ class Worker:
             loop.call_soon_threadsafe(self._send, wire.Began(message.call))
 
         try:
-            reply = await self.host.call(partial(_work, message), began)
+            reply = await self.host.call(partial(_work, message), message.call, began)
         except HostLostError:
             return  # the call at whose fault it is has its answer, and the process ends with it
         except Exception as error:  # noqa: BLE001  (the frontend is told)
@@ -111,7 +115,7 @@ async def read_frame(reader: asyncio.StreamReader) -> bytes:
     return await reader.readexactly(length)
 
 
-async def _main(descriptor: int) -> None:
+async def _main(descriptor: int, page: mmap.mmap) -> None:
     reader, writer = await asyncio.open_unix_connection(sock=socket.socket(fileno=descriptor))
     setup = wire.decode_to_worker(await read_frame(reader))
     if not isinstance(setup, wire.Setup):
@@ -119,7 +123,7 @@ async def _main(descriptor: int) -> None:
     config = msgspec.msgpack.decode(setup.config, type=EngineConfig)
     limit = config.io_processor.memory_bytes
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    worker = Worker(config, setup.plugin, writer)
+    worker = Worker(config, setup.plugin, writer, partial(wire.LENGTH.pack_into, page, 0))
     try:
         await asyncio.to_thread(worker.host.start)
     except Exception as error:  # noqa: BLE001  (the frontend is told)
@@ -135,7 +139,7 @@ def main() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(make_formatter("plugin"))
     logging.basicConfig(handlers=[handler], level=envs.LOG_LEVEL.upper())
-    asyncio.run(_main(int(sys.argv[1])))
+    asyncio.run(_main(int(sys.argv[1]), mmap.mmap(int(sys.argv[2]), wire.LENGTH.size)))
     os._exit(0)  # a plugin's thread that hangs must not keep the process
 
 

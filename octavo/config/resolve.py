@@ -12,8 +12,8 @@ import msgspec
 from octavo.checked import Fields
 from octavo.config import early_checks, foreign_envs
 from octavo.config.check import check
-from octavo.config.machine import available_cpus, cpu_has_bf16, torch_sees_cuda
 from octavo.config.io_processors import io_processor_config
+from octavo.config.machine import available_cpus, cpu_has_bf16, torch_sees_cuda
 from octavo.config.options import EngineOptions
 from octavo.config.sizes import parse_bytes, parse_length
 from octavo.config.structs import CacheConfig, DeviceConfig, EngineConfig, ModelConfig, SchedulerConfig

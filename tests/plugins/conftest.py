@@ -1,0 +1,55 @@
+"""Plugins as packages that are installed: modules and a dist-info on the path, for this process and those it starts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))
+
+PACKAGES = Path(__file__).parent / "packages"
+OCTAVO = {
+    "document": "document_plugin:register",
+    "faulty": "faulty_plugin:register",
+    "struct": "typed_plugin:struct",
+    "generating": "typed_plugin:generating",
+    "unavailable": "builtins:print",
+    "broken": "no_such_module:register",
+    "no_plugin": "typed_plugin:Sum",
+}
+VLLM = {
+    "first": "vllm_first_plugin:register_first",
+    "transition": "vllm_transition_plugin:register_transition",
+    "latest": "vllm_latest_plugin:register_latest",
+}
+
+
+def write_dist_info(folder: Path, name: str, groups: dict[str, dict[str, str]]) -> None:
+    """What an installer leaves of a package with entry points."""
+    info = folder / f"{name}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    sections = (f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in entries.items()) for group, entries in groups.items())
+    (info / "entry_points.txt").write_text("\n".join(sections))
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the dist-infos."""
+    folder: Path = tmp_path_factory.mktemp("site")
+    write_dist_info(folder, "plugins_for_octavo", {"octavo.io_processor_plugins": OCTAVO})
+    write_dist_info(folder, "plugins_for_vllm", {"vllm.io_processor_plugins": VLLM})
+    return folder
+
+
+@pytest.fixture
+def packages(site: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The packages, installed for this test; returns the environment that has them in other processes, too."""
+    for folder in (PACKAGES, site):
+        monkeypatch.syspath_prepend(str(folder))
+    path = os.pathsep.join([str(site), str(PACKAGES), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", path)
+    return {"PYTHONPATH": path}
