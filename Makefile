@@ -20,7 +20,7 @@ ARGS ?=
 TESTS ?= tests
 VENV ?= .venv
 
-SOURCES := pyproject.toml constraints.txt CMakeLists.txt tools/install.sh $(wildcard kernels/cpu/*.cpp kernels/cpu/*.h kernels/cpu/csrc/*)
+SOURCES := pyproject.toml constraints.txt CMakeLists.txt tools/install.sh $(wildcard kernels/cpu/csrc/*/*)
 
 .PHONY: run serve test lint bench wheel chaos chaos-kills chaos-pauses page-check docs tokenizers clean
 

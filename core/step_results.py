@@ -24,26 +24,28 @@ class StepResults:
             requests = self._take_others(scheduled, output)
         prompt_logprobs = self._new_prompt_logprobs(scheduled, output) if output.prompt_logprobs else {}
         nothing_scored = not (output.logprobs or prompt_logprobs)
-        tokens = [[token] for token in output.token_ids] if output.counts is None else list(output.tokens_of().values())
-        for row, request, new_ids in zip(output.rows, requests, tokens, strict=True):
+        runs = None if output.counts is None else output.tokens_of()
+        first_tokens = output.token_ids if runs is None else [run[0] for run in runs.values()]
+        for row, request, token in zip(output.rows, requests, first_tokens, strict=True):
             if request.status is RequestStatus.FINISHED:
                 continue
             token_ids = request.token_ids
-            token_ids += new_ids
+            if runs is None:
+                token_ids.append(token)
+            else:
+                token_ids += runs[row]
             if request.drafts:
                 _settle_drafts(request)
+            several = runs is not None and len(runs[row]) > 1
             may_end = (
-                new_ids[0] in request.stop_ids
-                or len(token_ids) >= request.max_total
-                or request.repetition is not None
-                or len(new_ids) > 1
+                several or token in request.stop_ids or len(token_ids) >= request.max_total or request.repetition is not None
             )
             if nothing_scored and not may_end and not request.events:
                 news = request.client.tokens
                 news.request_ids.append(request.request_id)
-                news.token_ids.append(new_ids[0])
+                news.token_ids.append(token)
                 continue
-            update = RequestUpdate(request.request_id, new_ids)
+            update = RequestUpdate(request.request_id, [token] if runs is None else runs[row])
             update.logprobs, update.prompt_logprobs = output.logprobs.get(row), prompt_logprobs.pop(request, None)
             request.client.updates.append(update)
             if request.events:

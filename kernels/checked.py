@@ -90,15 +90,18 @@ def _tensors(result: Any) -> Iterator[torch.Tensor]:
 
 
 def _compare(what: str, actual: torch.Tensor, expected: torch.Tensor) -> None:
+    if actual.shape != expected.shape:
+        raise OpDiffersError(f"{what} has the shape {list(actual.shape)}, and of the reference {list(expected.shape)}")
     a, e = actual.double(), expected.double()
     same = a.isfinite() == e.isfinite()
     largest = float(e[e.isfinite()].abs().max()) if bool(e.isfinite().any()) else 0.0
     allowed = _TOLERANCE.get(expected.dtype, 5e-2) * (largest + 1e-6)
     off = (a - e).abs().where(a.isfinite() & e.isfinite(), 0.0)
-    if a.shape != e.shape or not bool(same.all()) or float(off.max() if off.numel() else 0.0) > allowed:
+    difference = float(off.max()) if off.numel() else 0.0
+    if not bool(same.all()) or difference > allowed:
         raise OpDiffersError(
-            f"{what} differs from the reference by {float(off.max()):.3g}, where {allowed:.3g} is allowed "
-            f"({int((~same).sum())} values are finite in one alone; shapes {list(actual.shape)} and {list(expected.shape)})"
+            f"{what} differs from the reference by {difference:.3g}, where {allowed:.3g} is allowed "
+            f"({int((~same).sum())} values are finite in one alone)"
         )
 
 

@@ -25,6 +25,15 @@ if TYPE_CHECKING:
     from octavo.outputs import RequestOutput as RequestOutput
     from octavo.params import RequestOutputKind as RequestOutputKind
     from octavo.params import SamplingParams as SamplingParams
+    from octavo.pooling_outputs import ClassificationOutput as ClassificationOutput
+    from octavo.pooling_outputs import ClassificationRequestOutput as ClassificationRequestOutput
+    from octavo.pooling_outputs import EmbeddingOutput as EmbeddingOutput
+    from octavo.pooling_outputs import EmbeddingRequestOutput as EmbeddingRequestOutput
+    from octavo.pooling_outputs import PoolingOutput as PoolingOutput
+    from octavo.pooling_outputs import PoolingRequestOutput as PoolingRequestOutput
+    from octavo.pooling_outputs import ScoringOutput as ScoringOutput
+    from octavo.pooling_outputs import ScoringRequestOutput as ScoringRequestOutput
+    from octavo.pooling_params import PoolingParams as PoolingParams
 
     AsyncEngineArgs = EngineArgs
     AsyncLLMEngine = AsyncLLM
@@ -33,17 +42,26 @@ _HOMES = {
     "AsyncEngineArgs": ("octavo.config", "EngineArgs"),
     "AsyncLLM": ("octavo.frontend.async_llm", "AsyncLLM"),
     "AsyncLLMEngine": ("octavo.frontend.async_llm", "AsyncLLM"),
+    "ClassificationOutput": ("octavo.pooling_outputs", "ClassificationOutput"),
+    "ClassificationRequestOutput": ("octavo.pooling_outputs", "ClassificationRequestOutput"),
     "CompletionOutput": ("octavo.outputs", "CompletionOutput"),
+    "EmbeddingOutput": ("octavo.pooling_outputs", "EmbeddingOutput"),
+    "EmbeddingRequestOutput": ("octavo.pooling_outputs", "EmbeddingRequestOutput"),
     "EngineArgs": ("octavo.config", "EngineArgs"),
     "FlatLogprobs": ("octavo.flat_logprobs", "FlatLogprobs"),
     "LLM": ("octavo.frontend.llm", "LLM"),
     "LLMEngine": ("octavo.frontend.llm_engine", "LLMEngine"),
     "Logprob": ("octavo.outputs", "Logprob"),
     "ModelRegistry": ("octavo.executor.models.model_registry", "ModelRegistry"),
+    "PoolingOutput": ("octavo.pooling_outputs", "PoolingOutput"),
+    "PoolingParams": ("octavo.pooling_params", "PoolingParams"),
+    "PoolingRequestOutput": ("octavo.pooling_outputs", "PoolingRequestOutput"),
     "PromptType": ("octavo.inputs", "PromptType"),
     "RequestOutput": ("octavo.outputs", "RequestOutput"),
     "RequestOutputKind": ("octavo.params", "RequestOutputKind"),
     "SamplingParams": ("octavo.params", "SamplingParams"),
+    "ScoringOutput": ("octavo.pooling_outputs", "ScoringOutput"),
+    "ScoringRequestOutput": ("octavo.pooling_outputs", "ScoringRequestOutput"),
     "TextPrompt": ("octavo.inputs", "TextPrompt"),
     "TokensPrompt": ("octavo.inputs", "TokensPrompt"),
 }

@@ -37,13 +37,6 @@ _WEIGHT_UPDATE = dict.fromkeys(
 )  # fmt: skip
 
 NAMES: dict[str, str] = {
-    **dict.fromkeys(
-        (
-            "PoolingParams", "PoolingRequestOutput", "PoolingOutput", "EmbeddingOutput", "EmbeddingRequestOutput",
-            "ClassificationOutput", "ClassificationRequestOutput", "ScoringOutput", "ScoringRequestOutput",
-        ),
-        _POOLING,
-    ),
     "BeamSearchParams": _BEAM,
     "StructuredOutputsParams": _GRAMMAR,
     "GuidedDecodingParams": _GRAMMAR,

@@ -20,6 +20,7 @@ from octavo.tools.bench_serve_options import numbers
 from octavo.tools.measured import circumstances, facts_table
 from octavo.tools.plot import check_plot_path, write_charts
 from octavo.tools.step_report import (
+    Machine,
     Profile,
     StepTimes,
     SweepPoint,
@@ -106,7 +107,7 @@ def bench(engine_args: EngineArgs, options: StepOptions) -> dict[str, Any]:
         config = engine.config
         facts = {"kernels": ops.current(), "num_threads": config.device.num_threads, "dtype": config.model.dtype}
         print(f"{engine.model_name}: {', '.join(f'{key} {value}' for key, value in facts.items())}")
-        result = _sweep(engine, options) if options.sweep else _profiles(engine, options)
+        result = _sweep(engine, options) if options.sweep else _profiles(engine, options, _machine(config.model.dtype))
     document = {"model_id": engine.model_name, **facts, "context_len": options.context_len, **result}
     if options.json:
         Path(options.json).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
@@ -129,7 +130,22 @@ def check_room(engine: StepEngine, options: StepOptions) -> None:
         )
 
 
-def _profiles(engine: StepEngine, options: StepOptions) -> dict[str, Any]:
+def _machine(dtype: str) -> Machine | None:
+    """What this machine can do, measured now; None where the kernels in use are not the native ones."""
+    import torch
+
+    from octavo.kernels import ops
+
+    if ops.current() != "cpu":
+        return None
+    from octavo.kernels.cpu import machine, native
+
+    found = Machine(native.isa(), machine.reading_rate(), machine.multiplying_rate(getattr(torch, dtype)))
+    print(found)
+    return found
+
+
+def _profiles(engine: StepEngine, options: StepOptions, machine: Machine | None) -> dict[str, Any]:
     """A table for the prefill of one prompt and for decoding at each batch size."""
     from octavo.tools.step_clock import StepClock
 
@@ -144,18 +160,36 @@ def _profiles(engine: StepEngine, options: StepOptions) -> dict[str, Any]:
             steps = [
                 _prefill(engine, prompt, options, clock, forward) for prompt in _bar(prompts[: options.num_prefills], "Prefill")
             ]
-            measured.append(_profile(f"prefill of {options.context_len} tokens", options.context_len, steps, forward))
+            name = f"prefill of {options.context_len} tokens"
+            measured.append(_profile(name, options.context_len, steps, Work.of(forward, options.context_len, 1), machine))
         for size in options.sizes():
             steps = _decode(engine, prompts[:size], options, clock, forward)
-            measured.append(_profile(f"decode, batch {size}, context {options.context_len}", size, steps, forward))
+            name, work = f"decode, batch {size}, context {options.context_len}", Work.of(forward, size, size)
+            work.read_bytes["attention"] = size * engine.context_bytes(options.context_len + options.num_steps // 2)
+            measured.append(_profile(name, size, steps, work, machine))
     finally:
         forward.close()
         clock.restore()
     return {"profiles": [profile.as_dict() for profile in measured]}
 
 
-def _profile(name: str, num_tokens: int, steps: list[StepTimes], forward: ForwardClock) -> Profile:
-    profile = Profile(name, num_tokens, len(steps), medians(steps), forward.weight_bytes)
+@dataclass
+class Work:
+    """What a step must do at least, by operation: see `Profile`."""
+
+    read_bytes: dict[str, int]
+    operations: dict[str, int]
+
+    @classmethod
+    def of(cls, forward: ForwardClock, num_tokens: int, num_sampled: int) -> Work:
+        """Of a step's products; the head multiplies only what is sampled from."""
+        rows = {label: num_sampled if label == "head" else num_tokens for label in forward.weight_values}
+        operations = {label: 2 * values * rows[label] for label, values in forward.weight_values.items()}
+        return cls(dict(forward.weight_bytes), operations)
+
+
+def _profile(name: str, num_tokens: int, steps: list[StepTimes], work: Work, machine: Machine | None) -> Profile:
+    profile = Profile(name, num_tokens, len(steps), medians(steps), work.read_bytes, work.operations, machine)
     print(f"\n{profile.table()}")
     return profile
 

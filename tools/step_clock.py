@@ -82,13 +82,16 @@ class ForwardClock:
 
     Attributes:
         weight_bytes: of the matrix products, what one pass reads of each kind in all layers.
+        weight_values: how many numbers those are.
     """
 
     def __init__(self, model: Any) -> None:
         products = dict(_products(model))
         self.weight_bytes: dict[str, int] = {}
+        self.weight_values: dict[str, int] = {}
         for label, packed in products.values():
             self.weight_bytes[label] = self.weight_bytes.get(label, 0) + _bytes(packed)
+            self.weight_values[label] = self.weight_values.get(label, 0) + _values(packed)
         self._clock = StepClock()
         # The set behind the door: some layers hold the door's functions themselves.
         for op, label in _LABELS.items():
@@ -141,3 +144,10 @@ def _bytes(packed: Any) -> int:
     if isinstance(packed, list | tuple):
         return sum(map(_bytes, packed))
     return sum(_bytes(getattr(packed, field.name)) for field in fields(packed)) if is_dataclass(packed) else 0
+
+
+def _values(packed: Any) -> int:
+    """Numbers in a packed weight [n, k]; 0 where the kernel set does not say."""
+    if isinstance(packed, torch.Tensor):
+        return packed.numel()
+    return int(getattr(packed, "n", 0)) * int(getattr(packed, "k", 0))

@@ -166,6 +166,15 @@ class StepEngine:
         """Tokens that have become events since `start`."""
         return self._delivered
 
+    def context_bytes(self, length: int) -> int:
+        """Bytes of the KV cache that one sequence's next token attends to, when it has so many."""
+        runner: Any = self._executor._worker._runner
+        values = sum(
+            min(length, spec.window or length) * spec.num_vectors * spec.num_kv_heads * spec.head_dim
+            for spec in runner._model.cache_specs
+        )
+        return values * int(runner._kv_caches[0][0].element_size())
+
     @property
     def num_scheduled_tokens(self) -> int:
         """Tokens that the step scheduled last computes."""

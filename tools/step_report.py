@@ -27,6 +27,18 @@ class StepTimes:
 
 
 @dataclass
+class Machine:
+    """What all threads together can do: bytes read from memory and floating-point operations per second."""
+
+    isa: str
+    reads: float
+    multiplies: float
+
+    def __str__(self) -> str:
+        return f"{self.isa}, reads {self.reads / 1e9:.1f} GB/s, multiplies {self.multiplies / 1e9:.0f} GFLOP/s"
+
+
+@dataclass
 class Profile:
     """Medians over equal steps.
 
@@ -34,36 +46,49 @@ class Profile:
         name: what was measured, for the table's heading.
         num_tokens: that a step computes.
         num_steps: measured.
-        weight_bytes: of the matrix products, read once a step.
+        read_bytes: by operation, weights of matrix products and decoded contexts, each read once a step.
+        operations: by product, floating-point multiplications and additions.
+        machine: what the machine can do.
     """
 
     name: str
     num_tokens: int
     num_steps: int
     times: StepTimes
-    weight_bytes: dict[str, int]
+    read_bytes: dict[str, int]
+    operations: dict[str, int]
+    machine: Machine | None = None
 
     def table(self) -> str:
         """The parts of the step, the operations of the forward part indented under it."""
-        rows = [["", "us/step", "us/token", "share", "MB", "GB/s"]]
+        rows = [["", "us/step", "us/token", "share", "MB", "GB/s", "of reading", "GFLOP/s", "of multiplying"]]
         for part in PARTS:
             rows.append(self._row(part, self.times.parts.get(part, 0.0)))
             if part == "forward":
-                rows += [self._row(f"  {op}", seconds, self.weight_bytes.get(op)) for op, seconds in self.times.ops.items()]
+                rows += [self._row(f"  {op}", seconds, op) for op, seconds in self.times.ops.items()]
         rows.append(self._row("step", self.times.total))
         rate = self.num_tokens / self.times.total
         heading = f"{self.name}: {self.times.total * 1e3:.2f} ms a step, {rate:.0f} tokens/s (medians of {self.num_steps})"
         return f"{heading}\n{aligned(rows)}"
 
-    def _row(self, name: str, seconds: float, weight_bytes: int | None = None) -> list[str]:
+    def _row(self, name: str, seconds: float, op: str = "") -> list[str]:
         row = [name, f"{seconds * 1e6:.0f}", f"{seconds * 1e6 / self.num_tokens:.1f}", f"{seconds / self.times.total:.1%}"]
-        if not weight_bytes or not seconds:
-            return [*row, "", ""]
-        return [*row, number(weight_bytes / 1e6), f"{weight_bytes / seconds / 1e9:.1f}"]
+        read = self.read_bytes.get(op, 0)
+        row.append(number(read / 1e6) if read else "")
+        row += _rate(read, seconds, self.machine and self.machine.reads)
+        return row + _rate(self.operations.get(op, 0), seconds, self.machine and self.machine.multiplies)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; times in seconds."""
         return asdict(self)
+
+
+def _rate(amount: int, seconds: float, at_best: float | None) -> list[str]:
+    """Billions per second, and the share of what the machine can do."""
+    if not amount or not seconds:
+        return ["", ""]
+    rate = amount / seconds
+    return [f"{rate / 1e9:.1f}", f"{rate / at_best:.0%}" if at_best else ""]
 
 
 def step_times(total: float, clock: dict[str, float], ops: dict[str, float]) -> StepTimes:

@@ -23,6 +23,13 @@ def test_much_work_is_tidied_up_after_once(monkeypatch: pytest.MonkeyPatch) -> N
     assert tidied.acquire(timeout=20), "and again after later work"
 
 
+def test_lists_are_emptied_one_object_at_a_time() -> None:
+    first, second = [[1], [2], [3]], [[4]]
+    held = first[0]
+    heap.let_go(first, second)
+    assert (first, second, held) == ([], [], [1])
+
+
 def test_trimming_works_or_says_that_it_cannot() -> None:
     assert heap.trim() in (True, False)
 

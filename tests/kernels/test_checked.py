@@ -11,8 +11,9 @@ from parity import tiny_hf
 from parity.paged import PagedSequences, load
 
 import octavo.kernels.cpu as cpu
+from octavo import LLM, SamplingParams
 from octavo.kernels import ops
-from octavo.kernels.checked import OpDiffersError
+from octavo.kernels.checked import OpDiffersError, _compare
 
 pytestmark = pytest.mark.skipif(not cpu.available(), reason="built without native kernels")
 
@@ -47,3 +48,17 @@ def test_the_first_op_that_differs_is_named(tmp_path: Path, monkeypatch: pytest.
     ops.use("cpu")
     with pytest.raises(OpDiffersError, match=r"result 0 of paged_attention differs.*Attend\(.*llama\.py:\d+ of program body"):
         PagedSequences(model).greedy("a", tiny_hf.token_ids(20), 2)
+
+
+def test_a_served_model_answers_as_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = tiny_hf.make(tmp_path, "LlamaForCausalLM", num_hidden_layers=2)
+    prompt = tiny_hf.token_ids(20)
+    params = SamplingParams(temperature=0.0, max_tokens=6, ignore_eos=True)
+    with LLM(str(tmp_path), dtype="float32", skip_tokenizer_init=True, num_gpu_blocks_override=16) as llm:
+        [output] = llm.generate({"prompt_token_ids": prompt}, params, use_tqdm=False)
+    assert output.outputs[0].token_ids == tiny_hf.greedy(reference, prompt, 6)
+
+
+def test_results_of_another_shape_are_told_apart() -> None:
+    with pytest.raises(OpDiffersError, match=r"result 0 of linear has the shape \[2, 3\], and of the reference \[2, 4\]"):
+        _compare("result 0 of linear", torch.zeros(2, 3), torch.zeros(2, 4))

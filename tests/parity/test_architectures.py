@@ -93,9 +93,14 @@ def test_sequences_in_one_step_do_not_mix(tmp_path: Path) -> None:
         assert tiny_hf.difference(logits[-1], tiny_hf.logits(reference, ids[name])[-1]) < TOLERANCE
 
 
+ALL_EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 4}
+"""Each row goes to all of them: rounding cannot send it to others."""
+
+
+@pytest.mark.parametrize(("architecture", "changes"), [("LlamaForCausalLM", {}), ("MixtralForCausalLM", ALL_EXPERTS)])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_sixteen_bit_weights_stay_close(dtype: str, tmp_path: Path) -> None:
-    reference = tiny_hf.make(tmp_path, "LlamaForCausalLM", initializer_range=0.05)
+def test_sixteen_bit_weights_stay_close(dtype: str, architecture: str, changes: dict[str, Any], tmp_path: Path) -> None:
+    reference = tiny_hf.make(tmp_path, architecture, initializer_range=0.05, **changes)
     sequences = PagedSequences(load(tmp_path, dtype), getattr(torch, dtype))
     ids = tiny_hf.token_ids(40)
     ours = sequences.logits("a", ids, chunk=16)

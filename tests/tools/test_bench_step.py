@@ -13,6 +13,7 @@ import torch
 
 from octavo.errors import ConfigError
 from octavo.kernels import ops
+from octavo.kernels.cpu.native import isa
 from octavo.tools import bench_step
 from octavo.tools.bench_step import StepOptions
 from octavo.tools.step_clock import ForwardClock, StepClock
@@ -48,9 +49,15 @@ def test_parts_of_a_step(tiny_model_dir: Path, tmp_path: Path, capsys: pytest.Ca
         assert all(seconds < times["parts"]["forward"] for seconds in times["ops"].values())
     # float32; 2 layers, hidden 64, 4 heads and 2 KV heads of 16, MLP 128, vocabulary 576
     sizes = {"qkv": 2 * 128 * 64, "out": 2 * 64 * 64, "gate_up": 2 * 256 * 64, "down": 2 * 64 * 128, "head": 576 * 64}
-    assert profiles[0]["weight_bytes"] == {name: 4 * size for name, size in sizes.items()}
+    assert profiles[0]["read_bytes"] == {name: 4 * size for name, size in sizes.items()}
+    assert profiles[0]["operations"] == {name: 2 * size * (1 if name == "head" else 20) for name, size in sizes.items()}
+    # Keys and values of 2 layers for 3 sequences, in the midst of 3 steps
+    assert profiles[2]["read_bytes"]["attention"] == 3 * 21 * 2 * 2 * 2 * 16 * 4
+    if ops.current() == "cpu":
+        assert profiles[0]["machine"]["isa"] == isa()
+        assert min(profiles[0]["machine"]["reads"], profiles[0]["machine"]["multiplies"]) > 1e8
     text = capsys.readouterr().out
-    for name in ("schedule", "prepare", "forward", "  qkv", "sample", "output", "IPC", "frontend", "GB/s"):
+    for name in ("schedule", "prepare", "forward", "  qkv", "sample", "output", "IPC", "frontend", "GB/s", "of reading", "of multiplying"):
         assert name in text
 
 

@@ -47,3 +47,10 @@ def test_steps_do_not_matter(llama: Path) -> None:
     assert torch.equal(sequences.logits("chunked", IDS, chunk=2), alone)
     together = sequences.step({"a": IDS[::-1], "b": IDS, "c": IDS[1:]})
     assert torch.equal(together["b"], alone)
+
+
+def test_experts_too(tmp_path: Path) -> None:
+    tiny_hf.make(tmp_path, "MixtralForCausalLM", num_hidden_layers=2)
+    quantized, exact = logits(tmp_path, torch.float32, "int8"), logits(tmp_path, torch.float32, None)
+    error = (quantized - exact).square().mean().sqrt() / exact.std()
+    assert 1e-4 < error < 0.1

@@ -224,6 +224,10 @@ struct Kernels {
   void (*sample)(const SampleArgs&);
   bool (*sample_linear)(const SampleLinearArgs&);  // false: a row is to be drawn from less than all tokens
   bool (*top_logprobs)(const LogprobArgs&);  // false: a chosen id lies outside the vocabulary
+  // Of the machine, not of a model: all threads read memory, whole megabytes of it; or multiply what lies in registers and tell
+  // how many operations that were.
+  int64_t (*read_memory)(const void* data, int64_t bytes);
+  int64_t (*multiply)(DType, int64_t rounds);
 };
 
 }  // namespace octavo

@@ -30,5 +30,7 @@ void unpack_blocks_row(const Weight& weight, int64_t row, void* out);
 void sample(const SampleArgs& args);
 bool sample_linear(const SampleLinearArgs& args);
 bool top_logprobs(const LogprobArgs& args);
+int64_t read_memory(const void* data, int64_t bytes);
+int64_t multiply(DType dtype, int64_t rounds);
 
 }  // namespace octavo::OCTAVO_ISA

@@ -162,6 +162,10 @@ bool top_logprobs(Address logits, int64_t stride, int64_t rows, int64_t vocab_si
                                  at<float>(logprobs), at<int32_t>(ranks)});
 }
 
+int64_t read_memory(Address data, int64_t bytes) { return kernels().read_memory(at<void>(data), bytes); }
+
+int64_t multiply(int dtype, int64_t rounds) { return kernels().multiply(DType(dtype), rounds); }
+
 std::string isa() { return kernels().name; }
 
 }  // namespace
@@ -193,5 +197,7 @@ NB_MODULE(_native, m) {
   m.def("sample", &sample, unlocked);
   m.def("sample_linear", &sample_linear, unlocked);
   m.def("top_logprobs", &top_logprobs, unlocked);
+  m.def("read_memory", &read_memory, unlocked);
+  m.def("multiply", &multiply, unlocked);
   bind_program(m);
 }

@@ -8,8 +8,6 @@
 namespace octavo {
 namespace {
 
-constexpr int64_t kFreshBlock = 32;  // tokens in a page of keys and values that no step keeps
-
 // The residual stream (after adding what waits for it), normed -> `out`.
 NormArgs norm_of_residual(const Run& run, const Operand& residual, bool wide, const Operand& addend, const NormWeight& norm,
                           DType dtype, const Operand& out, int64_t size) {
@@ -18,19 +16,9 @@ NormArgs norm_of_residual(const Run& run, const Operand& residual, bool wide, co
           norm.eps};
 }
 
-void fill(RopeArgs& a, const PagedCache& cache) {
-  a.cache_dtype = cache.dtype;
-  a.k_cache = cache.keys;
-  a.v_cache = cache.values;
-  std::copy_n(cache.key_stride.data(), 3, a.k_cache_stride);
-  std::copy_n(cache.value_stride.data(), 3, a.v_cache_stride);
-  a.num_kv_heads = cache.num_kv_heads;
-  a.head_dim = cache.head_dim;
-  a.num_blocks = cache.num_blocks;
-  a.block_size = cache.block_size;
-}
-
-void fill(AttentionArgs& a, const PagedCache& cache) {
+// What attention and what writes the cache need to know of it. Args: AttentionArgs or RopeArgs.
+template <typename Args>
+void fill(Args& a, const PagedCache& cache) {
   a.cache_dtype = cache.dtype;
   a.k_cache = cache.keys;
   a.v_cache = cache.values;
@@ -43,8 +31,7 @@ void fill(AttentionArgs& a, const PagedCache& cache) {
 }
 
 // Writes k and v, unrotated, to their slots.
-bool write(const Run& run, const Operand& k, const Operand& v, DType dtype, const PagedCache& cache, const int64_t* slots,
-           const std::vector<int64_t>& zeros) {
+bool write(const Run& run, const Operand& k, const Operand& v, DType dtype, const PagedCache& cache, const int64_t* slots) {
   static constexpr float kNoRotation = 0.0f;
   RopeArgs a{};
   fill(a, cache);
@@ -54,7 +41,7 @@ bool write(const Run& run, const Operand& k, const Operand& v, DType dtype, cons
   a.k_stride[0] = k.stride;
   a.v_stride[0] = v.stride;
   a.k_stride[1] = a.v_stride[1] = cache.head_dim;
-  a.positions = zeros.data();
+  a.positions = run.fresh.zeros(run.rows);
   a.cos_sin = &kNoRotation;
   a.num_positions = 1;
   a.slots = slots;
@@ -129,8 +116,7 @@ bool RopeOp::run(const Run& run) const {
 }
 
 bool CacheWriteOp::run(const Run& run) const {
-  const std::vector<int64_t> zeros(static_cast<size_t>(run.rows), 0);
-  return write(run, k, v, dtype, cache, run.step.groups[static_cast<size_t>(cache.group)].slots, zeros);
+  return write(run, k, v, dtype, cache, run.step.groups[static_cast<size_t>(cache.group)].slots);
 }
 
 // What lies in them is not needed by the next op: all ops of a thread share the memory, which stays in its caches.
@@ -145,22 +131,9 @@ PagedCache AttendFreshOp::pages(int64_t num_blocks) const {
 
 bool AttendFreshOp::run(const Run& run) const {
   const Step& step = run.step;
-  std::vector<int64_t> slots(static_cast<size_t>(run.rows), -1), zeros(static_cast<size_t>(run.rows), 0);
-  std::vector<int32_t> lengths(static_cast<size_t>(step.num_requests));
-  int64_t num_blocks = 0, most = 1;
-  for (int64_t r = 0; r < step.num_requests; ++r) {
-    const int64_t length = step.query_starts[r + 1] - step.query_starts[r];
-    lengths[static_cast<size_t>(r)] = static_cast<int32_t>(length);
-    most = std::max(most, (length + kFreshBlock - 1) / kFreshBlock);
-  }
-  std::vector<int32_t> tables(static_cast<size_t>(step.num_requests * most), 0);
-  for (int64_t r = 0; r < step.num_requests; ++r) {
-    const int64_t first = num_blocks * kFreshBlock, length = lengths[static_cast<size_t>(r)];
-    for (int64_t i = 0; i < length; ++i) slots[static_cast<size_t>(step.query_starts[r] + i)] = first + i;
-    for (int64_t b = 0; b * kFreshBlock < length; ++b) tables[static_cast<size_t>(r * most + b)] = static_cast<int32_t>(num_blocks++);
-  }
-  const PagedCache cache = pages(std::max<int64_t>(num_blocks, 1));
-  if (!write(run, k, v, dtype, cache, slots.data(), zeros)) return false;
+  const FreshPages& fresh = run.fresh.pages(step, run.rows);
+  const PagedCache cache = pages(fresh.num_blocks);
+  if (!write(run, k, v, dtype, cache, fresh.slots.data())) return false;
   AttentionArgs a{};
   fill(a, cache);
   a.dtype = dtype;
@@ -169,10 +142,10 @@ bool AttendFreshOp::run(const Run& run) const {
   a.q_stride[0] = q.stride;
   a.q_stride[1] = head_dim;
   a.query_starts = step.query_starts;
-  a.seq_lens = lengths.data();
+  a.seq_lens = fresh.lengths.data();
   a.full = mask != Mask::causal;
-  a.block_tables = tables.data();
-  a.block_table_stride = a.max_blocks = most;
+  a.block_tables = fresh.tables.data();
+  a.block_table_stride = a.max_blocks = fresh.max_blocks;
   a.num_requests = step.num_requests;
   a.num_heads = num_heads;
   a.scale = scale;

@@ -27,7 +27,8 @@ void Program::add_op(std::unique_ptr<Op> op, const std::string& label) {
 
 int64_t Program::run(int64_t rows, const std::vector<void*>& outside, const Step& step) {
   find_memory(rows, outside);
-  const Run run{step, rows, addresses_};
+  fresh_.forget();
+  const Run run{step, rows, addresses_, fresh_};
   for (size_t i = 0; i < ops_.size(); ++i) {
     const bool inside = profiling_ ? timed(*ops_[i], run) : ops_[i]->run(run);
     if (!inside) return static_cast<int64_t>(i);

@@ -10,6 +10,7 @@
 
 #include "base/kernels.h"
 #include "base/large_array.h"
+#include "program/fresh_pages.h"
 
 namespace octavo {
 
@@ -45,6 +46,7 @@ struct Run {
   const Step& step;
   int64_t rows;
   const std::vector<char*>& buffers;
+  FreshLayout& fresh;
 
   char* at(const Operand& operand) const {
     return operand.buffer < 0 ? nullptr : buffers[static_cast<size_t>(operand.buffer)] + operand.offset;
@@ -91,6 +93,7 @@ class Program {
 
   std::vector<Buffer> buffers_;
   std::vector<char*> addresses_;
+  FreshLayout fresh_;
   std::vector<std::unique_ptr<Op>> ops_;
   std::vector<std::string> labels_;
   std::vector<double> seconds_;
