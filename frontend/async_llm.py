@@ -47,7 +47,6 @@ from octavo.not_served import ASYNC_LLM_METHODS, check_arguments, refusing
 from octavo.outputs import RequestOutput
 from octavo.owner import Owner
 from octavo.params import SamplingParams
-from octavo.plugins.discovery import check_installed
 from octavo.wire.messages import CoreOutputs, EngineRequest, Progress, Ready
 
 if TYPE_CHECKING:
@@ -94,7 +93,7 @@ class AsyncLLM(EngineControl):
     ) -> None:
         super().__init__()
         self.config = _as_served(config, ready)
-        self.io_processors = io_processors or IOProcessors(self.config)
+        self.io_processors = io_processors or IOProcessors(config)
         self.tokenizer = tokenizer
         self.ready = ready
         self.input_processor = InputProcessor(config, tokenizer, ready.max_model_len)
@@ -149,7 +148,7 @@ class AsyncLLM(EngineControl):
         from octavo.core.client import CoreClient
 
         check_template(config.model.chat_template)
-        check_installed(config.io_processor.plugins)
+        plugins = IOProcessors(config)
         client = CoreClient(config)
         client.spawn(core)
         try:
@@ -157,8 +156,7 @@ class AsyncLLM(EngineControl):
                 loading = pool.submit(_tokenizer, config)
                 ready = client.wait_ready(partial(_report, loading, on_progress))
             tokenizer = loading.result()
-            plugins = IOProcessors(_as_served(config, ready))
-            plugins.start()
+            plugins.start(_as_served(config, ready))
             loggers = [LoggingStatLogger(), *stat_loggers] if config.log_stats else list(stat_loggers)
             return cls(config, client, tokenizer, ready, loggers, plugins)
         except BaseException:

@@ -14,6 +14,7 @@ from octavo.frontend.async_llm import AsyncLLM
 from octavo.frontend.batch import Job, OnError, run_batch
 from octavo.frontend.blocking_control import BlockingControl
 from octavo.frontend.enqueued import EnqueuedBatches
+from octavo.frontend.io_processing.runner import is_data
 from octavo.frontend.loop_thread import LoopThread
 from octavo.frontend.progress_bar import BatchBar, UseTqdm
 from octavo.frontend.tokenization import Tokenization, parse_tokenization, tokenized
@@ -89,7 +90,8 @@ class LLM(BlockingControl):
         """Generate from prompts; Ctrl-C aborts the batch and leaves the engine usable.
 
         Args:
-            prompts: one prompt or a list: texts, lists of token ids, or dicts.
+            prompts: one prompt or a list: texts, lists of token ids, or dicts. A single `DataPrompt` goes through an IO Processor
+                plugin, and gives one output whose `outputs` is the plugin's.
             sampling_params: for all, or one for each; None = the model's defaults.
             use_tqdm: show a progress bar (or what to call for one).
             lora_request: must be None: there are no adapters.
@@ -106,6 +108,8 @@ class LLM(BlockingControl):
             EngineDeadError: the engine is gone.
         """
         check_arguments("generate", {"lora_request": lora_request, "mm_processor_kwargs": mm_processor_kwargs})
+        if is_data(prompts):
+            return self._plugin_output(prompts, sampling_params, priority, "generate")
         how = parse_tokenization(tokenization_kwargs) if tokenization_kwargs else None
         return self._run(self._jobs(_as_prompts(prompts), sampling_params, priority, how), use_tqdm, on_error)
 
@@ -251,6 +255,12 @@ class LLM(BlockingControl):
             )
         with BatchBar(len(jobs), use_tqdm) as bar:
             return self._call(run_batch(self._engine, jobs, on_error, bar.update), bar.show)
+
+    def _plugin_output(self, prompt: Mapping[str, Any], params: Any, priority: Any, task: str | None) -> list[Any]:
+        """What an IO Processor plugin makes of one prompt with data."""
+        (one,), (rank,) = _one_each("params", params, 1), _one_each("priority", priority or 0, 1)
+        processors, request_id = self._engine.io_processors, str(next(self._ids))
+        return [self._call(processors.output(self._engine, prompt, request_id, params=one, priority=rank, task=task))]
 
     def _start(self, jobs: Sequence[Job]) -> list[str]:
         self._check_open()

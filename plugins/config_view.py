@@ -39,7 +39,8 @@ class View:
     def __setattr__(self, name: str, value: Any) -> NoReturn:
         raise AttributeError(f"{self._name} cannot be changed by a plugin")
 
-    __delattr__ = __setattr__  # type: ignore[assignment]
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"{self._name} cannot be changed by a plugin")
 
     def __dir__(self) -> list[str]:
         return sorted({*self._values, *self._methods})
@@ -70,7 +71,8 @@ class HFConfig(View):
         return iter(self._values)
 
     def _to_dict(self) -> dict[str, Any]:
-        return copy.deepcopy(object.__getattribute__(self, "_values"))  # type: ignore[no-any-return]
+        copied: dict[str, Any] = copy.deepcopy(object.__getattribute__(self, "_values"))
+        return copied
 
     def _get(self, name: str, default: Any = None) -> Any:
         return getattr(self, name) if name in self else default

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, cast
 
 from octavo import envs
 from octavo.errors import ConfigError
@@ -53,6 +53,11 @@ def installed() -> dict[str, Installed]:
     allowed = envs.PLUGINS
     entries = [*entry_points(group=VLLM_GROUP), *entry_points(group=GROUP)]
     return {entry.name: Installed(entry, allowed is None or entry.name in allowed) for entry in entries}
+
+
+def is_for_vllm(name: str) -> bool:
+    """Whether a plugin's package was written for vLLM, and registers with it."""
+    return installed()[name].entry.group == VLLM_GROUP
 
 
 def check_installed(names: Sequence[str]) -> None:
@@ -102,7 +107,7 @@ def load(name: str) -> type[IOProcessor[Any, Any]]:
     wrong = problems(target)
     if wrong:
         raise ConfigError(f"the IO Processor plugin {name!r} ({found.package}) cannot serve: {'; '.join(wrong)}")
-    return target
+    return cast("type[IOProcessor[Any, Any]]", target)
 
 
 def _resolved(target: Any) -> Any:

@@ -18,12 +18,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from octavo.errors import OctavoError, PluginError, ValidationError
 from octavo.params import SamplingParams
 from octavo.plugins import typed
 from octavo.plugins.io_processor import IOProcessor, ModelOutput, overrides
 from octavo.plugins.json_form import to_json
 from octavo.plugins.messages import IOProcessorRequest, IOProcessorResponse
+from octavo.pooling_outputs import PoolingOutput, PoolingRequestOutput
 from octavo.pooling_params import PoolingParams
 
 Params = SamplingParams | PoolingParams
@@ -55,10 +58,12 @@ class PluginCalls:
         name: of the plugin, for errors.
         plugin: the object.
         max_prompts: most prompts of one request.
+        tensors: it was written for vLLM, where what is pooled is a torch tensor; else it is a numpy array.
     """
 
-    def __init__(self, name: str, plugin: IOProcessor[Any, Any], max_prompts: int = 512) -> None:
+    def __init__(self, name: str, plugin: IOProcessor[Any, Any], max_prompts: int = 512, *, tensors: bool = False) -> None:
         self.name = name
+        self._tensors = tensors
         self._plugin = plugin
         self._max_prompts = max_prompts
         _, self._output_type = typed.declared_types(type(plugin))
@@ -107,6 +112,8 @@ class PluginCalls:
             PluginError: the plugin failed, or its output is not what it should be.
         """
         seconds: dict[str, float] = {}
+        if self._tensors:
+            outputs = [(index, _with_tensor(output)) for index, output in outputs]
         with self._calling("post_process", seconds):
             if online and self._overrides("post_process_async"):
                 output = await self._plugin.post_process_async(model_output=_generated(outputs), request_id=request_id)
@@ -227,6 +234,16 @@ def make_plugin(cls: type, config: Any, renderer: Any) -> Any:
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     takes_two = len(positional) > 1 or any(p.kind is p.VAR_POSITIONAL for p in parameters)
     return cls(config, renderer) if takes_two else cls(config)
+
+
+def _with_tensor(output: ModelOutput) -> ModelOutput:
+    if not isinstance(output, PoolingRequestOutput):
+        return output
+    import torch
+
+    data = output.outputs.data
+    tensor = torch.from_numpy(data if data.flags.writeable else data.copy()) if isinstance(data, np.ndarray) else data
+    return PoolingRequestOutput.of_task(output, PoolingOutput(tensor))
 
 
 async def _generated(outputs: Sequence[tuple[int, ModelOutput]]) -> AsyncGenerator[tuple[int, ModelOutput]]:

@@ -132,7 +132,7 @@ class IOProcessor(ABC, Generic[IOProcessorInput, IOProcessorOutput]):
         outputs = [output for _, output in sorted(pairs, key=lambda pair: pair[0])]
         return self.post_process(outputs, request_id, **kwargs)
 
-    def output_to_response(self, plugin_output: IOProcessorOutput) -> IOProcessorResponse:
+    def output_to_response(self, plugin_output: IOProcessorOutput) -> IOProcessorResponse[Any]:
         """The HTTP answer; its `data` must be JSON, or something that has a JSON form (pydantic, msgspec, arrays)."""
         return IOProcessorResponse(data=plugin_output)
 

@@ -29,16 +29,23 @@ class Trial:
         model: gives for a prompt what the model would: an array or tensor for pooling, a text for generating.
         hf_config: what config.json holds.
         tokenizer: what `renderer.get_tokenizer()` gives.
+        tensors: give it torch tensors, as a plugin gets them that registers with vLLM.
 
     Raises:
         Exception: what the plugin's constructor raises.
     """
 
     def __init__(
-        self, cls: type, model: Callable[[Any], Any], *, hf_config: Mapping[str, Any] | None = None, tokenizer: Any = None
+        self,
+        cls: type,
+        model: Callable[[Any], Any],
+        *,
+        hf_config: Mapping[str, Any] | None = None,
+        tokenizer: Any = None,
+        tensors: bool = False,
     ) -> None:
         view = vllm_config(trial_config(hf_config or {}))
-        self._calls = PluginCalls(cls.__name__, make_plugin(cls, view, Renderer(view, lambda: tokenizer)))
+        self._calls = PluginCalls(cls.__name__, make_plugin(cls, view, Renderer(view, lambda: tokenizer)), tensors=tensors)
         self._model = model
         self.prompts: list[Any] = []
         """What `pre_process` made of the last request."""

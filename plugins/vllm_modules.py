@@ -20,7 +20,7 @@ VERSION = "0.32.0"
 """`vllm.__version__`: whose interface this is. Packages choose by it how they call."""
 
 _MESSAGES = dict.fromkeys(("IOProcessorRequest", "IOProcessorResponse"), "octavo.plugins.messages")
-_INPUTS = dict.fromkeys(("PromptType", "TextPrompt", "TokensPrompt"), "octavo.inputs")
+_INPUTS = dict.fromkeys(("PromptType", "TextPrompt", "TokensPrompt", "DataPrompt"), "octavo.inputs")
 _POOLED = (
     "PoolingOutput", "PoolingRequestOutput", "EmbeddingOutput", "EmbeddingRequestOutput", "ClassificationOutput",
     "ClassificationRequestOutput", "ScoringOutput", "ScoringRequestOutput",

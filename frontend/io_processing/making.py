@@ -7,7 +7,7 @@ from typing import Any
 from octavo.config import EngineConfig
 from octavo.errors import ConfigError, OctavoError
 from octavo.plugins.config_view import vllm_config
-from octavo.plugins.discovery import load
+from octavo.plugins.discovery import is_for_vllm, load
 from octavo.plugins.generations import PluginCalls, make_plugin
 from octavo.plugins.renderer import Renderer
 
@@ -26,7 +26,7 @@ def calls_of(name: str, config: EngineConfig) -> PluginCalls:
         raise
     except Exception as error:
         raise ConfigError(f"the IO Processor plugin {name!r} cannot be made: {type(error).__name__}: {error}") from error
-    return PluginCalls(name, plugin, config.io_processor.max_prompts)
+    return PluginCalls(name, plugin, config.io_processor.max_prompts, tensors=is_for_vllm(name))
 
 
 def _tokenizer(config: EngineConfig) -> Any:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 from octavo.config import EngineConfig
 from octavo.errors import PluginError, RequestFailedError, ValidationError
@@ -18,17 +18,19 @@ from octavo.frontend.io_processing.making import calls_of
 from octavo.frontend.io_processing.pool import WorkerPool
 from octavo.frontend.io_processing.process import ProcessHost
 from octavo.frontend.io_processing.stats import IOProcessorStats
+from octavo.inputs import DataPrompt
 from octavo.params import RequestOutputKind, SamplingParams
 from octavo.plugins import typed
 from octavo.plugins.discovery import check_installed, load
 from octavo.plugins.generations import Done, Params, Prepared
 from octavo.plugins.io_processor import ModelOutput
 from octavo.plugins.messages import IOProcessorRequest
-from octavo.pooling_params import PoolingParams
+from octavo.pooling_outputs import PoolingRequestOutput
+from octavo.pooling_params import PoolingParams, PoolingTask
 
 _ATTEMPTS = 3
 """Workers that may be lost under a request before it is given up."""
-_TASKS = ("token_embed", "token_classify", "plugin")
+_TASKS: tuple[PoolingTask, ...] = ("token_embed", "token_classify", "plugin")
 """What a plugin of the first generation means that names no task: the first of these that the model has."""
 
 
@@ -36,7 +38,7 @@ class Engine(Protocol):
     """What is needed of `AsyncLLM`."""
 
     @property
-    def supported_pooling_tasks(self) -> tuple[str, ...]: ...
+    def supported_pooling_tasks(self) -> tuple[PoolingTask, ...]: ...
 
     def generate(
         self, prompt: Any, sampling_params: SamplingParams, request_id: str, *, priority: int = 0
@@ -98,7 +100,7 @@ class IOProcessors:
     """All plugins of an engine.
 
     Args:
-        config: `io_processor` says which; each plugin gets the whole as a read-only view.
+        config: `io_processor` says which.
 
     Attributes:
         names: the plugins, the default first.
@@ -114,15 +116,20 @@ class IOProcessors:
         check_installed(self.names)
         served = config.model.served_model_names
         self.stats = IOProcessorStats(served[0] if served else config.model.name)
-        self._pools = {name: self._pool(name) for name in self.names}
+        self._pools: dict[str, WorkerPool] = {}
         self.stats.replaced = lambda: [(name, pool.replaced) for name, pool in self._pools.items()]
 
-    def start(self) -> None:
+    def start(self, config: EngineConfig) -> None:
         """Load every plugin; blocks.
+
+        Args:
+            config: as it is served; plugins get it as a read-only view.
 
         Raises:
             ConfigError: one cannot be loaded.
         """
+        self._config = config
+        self._pools = {name: self._pool(name) for name in self.names}
         try:
             with ThreadPoolExecutor(max(1, len(self._pools)), thread_name_prefix="octavo-plugins") as threads:
                 list(threads.map(lambda pool: pool.start(), self._pools.values()))
@@ -199,6 +206,35 @@ class IOProcessors:
         finally:
             self.stats.count(name, outcome)
             self.stats.observe(name, run.seconds)
+
+    async def output(
+        self,
+        engine: Engine,
+        prompt: Mapping[str, Any],
+        request_id: str,
+        *,
+        params: Params | None = None,
+        priority: int = 0,
+        task: str | None = None,
+    ) -> PoolingRequestOutput[Any]:
+        """Have a plugin and the model do a `DataPrompt`, offline; `outputs` of what this gives is the plugin's output.
+
+        Raises:
+            ValidationError: the prompt or the task is none for a plugin, or see `run`.
+            OctavoError: see `run`.
+        """
+        unknown = set(prompt) - set(DataPrompt.__annotations__)
+        if unknown:
+            raise ValidationError(f"a prompt with data has no {', '.join(sorted(map(repr, unknown)))}.", parameter="prompts")
+        if task not in (None, "plugin", "generate"):
+            raise ValidationError("The 'data' field is only supported for the 'plugin' pooling task.", parameter="pooling_task")
+        if prompt["data"] is None:
+            raise ValidationError("data must not be None.", parameter="data")
+        request: IOProcessorRequest[Any] = IOProcessorRequest(
+            data=prompt["data"], io_processor=prompt.get("io_processor"), task=task or "plugin"
+        )
+        answer = await self.run(engine, request, request_id, params=params, priority=priority, online=False)
+        return PoolingRequestOutput("", answer.output, [], num_cached_tokens=answer.num_cached_tokens)
 
     async def _done(self, engine: Engine, run: _Run) -> Answer:
         host, prepared = await self._prepared(run)
@@ -285,6 +321,11 @@ class IOProcessors:
         return WorkerPool(name, make, config.io_processor.workers or 1, config.scheduler.max_num_queued_reqs)
 
 
+def is_data(prompts: Any) -> TypeGuard[Mapping[str, Any]]:
+    """Whether it is one prompt for a plugin."""
+    return isinstance(prompts, Mapping) and "data" in prompts
+
+
 def _with_task(params: PoolingParams, engine: Engine) -> PoolingParams:
     if params.task is not None:
         return params
@@ -292,7 +333,7 @@ def _with_task(params: PoolingParams, engine: Engine) -> PoolingParams:
     if not tasks:
         raise ValidationError('the model generates and does not pool; say "task": "generate".', parameter="task")
     params = params.clone()
-    params.task = next((task for task in _TASKS if task in tasks), tasks[0])  # type: ignore[assignment]
+    params.task = next((task for task in _TASKS if task in tasks), tasks[0])
     return params
 
 

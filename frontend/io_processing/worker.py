@@ -54,7 +54,10 @@ class Worker:
             elif isinstance(message, wire.Prepare | wire.Finish):
                 task = asyncio.create_task(self._answer(message))
                 self._tasks[message.call] = task
-                task.add_done_callback(lambda _, call=message.call: self._tasks.pop(call, None))
+                task.add_done_callback(partial(self._forget, message.call))
+
+    def _forget(self, call: int, _: asyncio.Task[None]) -> None:
+        self._tasks.pop(call, None)
 
     async def _answer(self, message: wire.Prepare | wire.Finish) -> None:
         loop = asyncio.get_running_loop()

@@ -10,6 +10,8 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
 
+from dist_info import write_dist_info
+
 PACKAGES = Path(__file__).parent / "packages"
 OCTAVO = {
     "document": "document_plugin:register",
@@ -25,15 +27,6 @@ VLLM = {
     "transition": "vllm_transition_plugin:register_transition",
     "latest": "vllm_latest_plugin:register_latest",
 }
-
-
-def write_dist_info(folder: Path, name: str, groups: dict[str, dict[str, str]]) -> None:
-    """What an installer leaves of a package with entry points."""
-    info = folder / f"{name}-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    sections = (f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in entries.items()) for group, entries in groups.items())
-    (info / "entry_points.txt").write_text("\n".join(sections))
 
 
 @pytest.fixture(scope="session")

@@ -61,8 +61,9 @@ def config_for(*plugins: str, hf_config: dict[str, Any] | None = None, path: str
 
 @contextmanager
 def processors(*plugins: str, **options: Any) -> Iterator[IOProcessors]:
-    made = IOProcessors(config_for(*plugins, **options))
-    made.start()
+    config = config_for(*plugins, **options)
+    made = IOProcessors(config)
+    made.start(config)
     try:
         yield made
     finally:
