@@ -58,6 +58,7 @@ class LLM(BlockingControl):
         self._engine = AsyncLLM.from_engine_args(args, stat_loggers=[self._metrics] if self._metrics else [])
         if self._metrics is not None:
             self._metrics.set_engine(self._engine.config, self._engine.ready)
+            self._metrics.add(self._engine.io_processors.stats)
         self._thread = LoopThread("octavo-llm")
         self._ids = itertools.count()
         self._enqueued = EnqueuedBatches()

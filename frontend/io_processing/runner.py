@@ -114,8 +114,7 @@ class IOProcessors:
         self._config = config
         self.names = config.io_processor.plugins
         check_installed(self.names)
-        served = config.model.served_model_names
-        self.stats = IOProcessorStats(served[0] if served else config.model.name)
+        self.stats = IOProcessorStats()
         self._pools: dict[str, WorkerPool] = {}
         self.stats.replaced = lambda: [(name, pool.replaced) for name, pool in self._pools.items()]
 
@@ -193,7 +192,7 @@ class IOProcessors:
             QueueFullError: too much is waiting.
         """
         name = self.find(request.io_processor)
-        generate = request.task == "generate" or not engine.supported_pooling_tasks
+        generate = request.task == "generate" or not getattr(engine, "supported_pooling_tasks", ())
         run = _Run(name, self._pools[name], request, request_id, params, priority, online, generate)
         outcome = "abort"
         try:

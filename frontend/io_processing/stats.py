@@ -7,22 +7,18 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 PHASE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
 
-class IOProcessorStats(Collector):
-    """Of all plugins of an engine; registered where the engine's other metrics are.
+class IOProcessorStats:
+    """Of all plugins of an engine; `PrometheusStats.add` puts them beside the engine's other metrics.
 
     Attributes:
-        model_name: label of every sample.
-        prefix: stands before each metric's name.
+        replaced: plugins, and how many workers of each were replaced.
     """
 
-    def __init__(self, model_name: str = "", prefix: str = "octavo:") -> None:
-        self.model_name = model_name
-        self.prefix = prefix
+    def __init__(self) -> None:
         self.replaced: Callable[[], Iterable[tuple[str, int]]] = tuple
         self._outcomes: dict[tuple[str, str], int] = defaultdict(int)
         self._phases: dict[tuple[str, str], list[float]] = {}
@@ -38,28 +34,31 @@ class IOProcessorStats(Collector):
             found[bisect_left(PHASE_BUCKETS, value)] += 1
             found[-1] += value
 
-    def collect(self) -> Iterator[Metric]:
+    def families(self, prefix: str, model_name: str) -> Iterator[Metric]:
+        """The metrics as they stand; `prefix` stands before each name, the model's is a label."""
+        if not self._outcomes:
+            return  # nobody who has no plugins sees more than before
         requests = CounterMetricFamily(
-            self.prefix + "io_processor_requests",
+            prefix + "io_processor_requests",
             "Requests of IO Processor plugins.",
             labels=["model_name", "plugin", "outcome"],
         )
         for (plugin, outcome), number in self._outcomes.items():
-            requests.add_metric([self.model_name, plugin, outcome], number)
+            requests.add_metric([model_name, plugin, outcome], number)
         yield requests
         replaced = CounterMetricFamily(
-            self.prefix + "io_processor_workers_replaced",
+            prefix + "io_processor_workers_replaced",
             "Workers of IO Processor plugins that hung or died, and were replaced.",
             labels=["model_name", "plugin"],
         )
         for plugin, number in self.replaced():
-            replaced.add_metric([self.model_name, plugin], number)
+            replaced.add_metric([model_name, plugin], number)
         yield replaced
-        yield self._phase_family()
+        yield self._phase_family(prefix, model_name)
 
-    def _phase_family(self) -> Metric:
+    def _phase_family(self, prefix: str, model_name: str) -> Metric:
         family = HistogramMetricFamily(
-            self.prefix + "io_processor_phase_seconds",
+            prefix + "io_processor_phase_seconds",
             "Seconds of a request in each method of its plugin, in the queue for it, and in the model.",
             labels=["model_name", "plugin", "phase"],
         )
@@ -68,5 +67,5 @@ class IOProcessorStats(Collector):
             for bound, number in zip([*map(str, PHASE_BUCKETS), "+Inf"], found[:-1], strict=True):
                 running += number
                 buckets.append((bound, running))
-            family.add_metric([self.model_name, plugin, phase], buckets, found[-1])
+            family.add_metric([model_name, plugin, phase], buckets, found[-1])
         return family

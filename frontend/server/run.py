@@ -130,6 +130,7 @@ class _Server:
     async def _serve(self) -> int:
         engine = self._engine = await self._started_engine()
         self._metrics.set_engine(engine.config, engine.ready)
+        self._metrics.add(engine.io_processors.stats)
         self._metrics.core_pid = lambda: engine.ready.pid  # another one after a restart
         await engine.check_health()
         self._state.started(engine)
