@@ -12,6 +12,7 @@ A class's generation is which of these names it overrides, each name by itself.
 from __future__ import annotations
 
 import inspect
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,9 @@ from octavo.pooling_outputs import PoolingOutput, PoolingRequestOutput
 from octavo.pooling_params import PoolingParams
 
 Params = SamplingParams | PoolingParams
+Schemas = dict[str, dict[str, Any] | None]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -66,7 +70,9 @@ class PluginCalls:
         self._tensors = tensors
         self._plugin = plugin
         self._max_prompts = max_prompts
-        _, self._output_type = typed.declared_types(type(plugin))
+        given, self._output_type = typed.declared_types(type(plugin))
+        self.schemas = {"input": typed.schema(given), "output": typed.schema(self._output_type)}
+        """JSON Schemas of what the class declares; None where it declares nothing."""
 
     async def prepare(
         self, request: IOProcessorRequest[Any], request_id: str | None, params: Params | None, *, online: bool, generate: bool
@@ -221,6 +227,7 @@ class PluginCalls:
             seconds[method] = time.monotonic() - began
 
     def _failed(self, method: str, error: Exception) -> PluginError:
+        logger.error("the IO Processor plugin %s failed in %s", self.name, method, exc_info=error)
         text = f"the IO Processor plugin {self.name!r} failed in {method}: {type(error).__name__}: {error}"
         return PluginError(text[:2000], plugin=self.name, method=method)
 

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from octavo import envs
 from octavo.errors import OctavoError, PluginError, PluginUnavailableError, RequestTimeoutError
-from octavo.plugins.generations import Done, Params, PluginCalls, Prepared
+from octavo.plugins.generations import Done, Params, PluginCalls, Prepared, Schemas
 from octavo.plugins.io_processor import ModelOutput
 from octavo.plugins.messages import IOProcessorRequest
 
@@ -49,6 +49,10 @@ class Host(Protocol):
     @property
     def load(self) -> int:
         """Calls that have not ended."""
+
+    @property
+    def schemas(self) -> Schemas:
+        """`PluginCalls.schemas`, once it is started."""
 
     def start(self) -> None:
         """Make the plugin; blocks. Raises: OctavoError: it cannot be made."""
@@ -158,6 +162,10 @@ class ThreadHost:
     @property
     def load(self) -> int:
         return len(self._calls)
+
+    @property
+    def schemas(self) -> Schemas:
+        return self._plugin.result().schemas
 
     def start(self) -> None:
         self._thread.start()

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from octavo.errors import OctavoError, PluginUnavailableError, QueueFullError
 from octavo.frontend.io_processing.host import Host
+from octavo.plugins.generations import Schemas
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,11 @@ class WorkerPool:
         """
         with ThreadPoolExecutor(self._number, thread_name_prefix="octavo-plugin-start") as threads:
             list(threads.map(lambda host: host.start(), self._hosts))
+
+    @property
+    def schemas(self) -> Schemas:
+        """What the plugin declares."""
+        return self._hosts[0].schemas
 
     async def pick(self) -> Host:
         """The worker with the fewest calls.

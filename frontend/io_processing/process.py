@@ -23,12 +23,14 @@ from octavo.errors import OctavoError, PluginError, PluginUnavailableError, Requ
 from octavo.frontend.io_processing import wire
 from octavo.frontend.io_processing.host import GRACE, HostLostError, start_timed_out
 from octavo.frontend.io_processing.worker import read_frame
-from octavo.plugins.generations import Done, Params, Prepared
+from octavo.plugins.generations import Done, Params, Prepared, Schemas
 from octavo.plugins.io_processor import ModelOutput
 from octavo.plugins.messages import IOProcessorRequest
 
 logger = logging.getLogger(__name__)
 
+_LARGE = 1 << 20
+"""Bytes of a message that is not decoded on the event loop."""
 _BACKSTOP = 3 * GRACE
 """Seconds beyond a call's time after which a process that does not say so itself is killed: no thread of it runs any more."""
 
@@ -59,6 +61,7 @@ class ProcessHost:
         self._writer: asyncio.StreamWriter | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._lost = False
+        self.schemas: Schemas = {}
 
     @property
     def lost(self) -> bool:
@@ -106,6 +109,8 @@ class ProcessHost:
         if isinstance(reply, wire.Failed):
             self.close()
             raise wire.raised(reply, self._name)
+        if isinstance(reply, wire.Loaded):
+            self.schemas = reply.schemas
 
     async def prepare(
         self, request: IOProcessorRequest[Any], request_id: str | None, params: Params | None, *, online: bool, generate: bool
@@ -164,7 +169,9 @@ class ProcessHost:
         """Hand replies to those who wait, until the process ends."""
         try:
             while True:
-                self._take(wire.decode_from_worker(await read_frame(reader)))
+                frame = await read_frame(reader)
+                large = len(frame) > _LARGE
+                self._take(await asyncio.to_thread(wire.decode_from_worker, frame) if large else wire.decode_from_worker(frame))
         except (asyncio.IncompleteReadError, OSError, msgspec.DecodeError) as error:
             logger.debug("the process of the plugin %s is gone: %s", self._name, error)
         await self._bury()

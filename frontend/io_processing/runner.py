@@ -20,9 +20,8 @@ from octavo.frontend.io_processing.process import ProcessHost
 from octavo.frontend.io_processing.stats import IOProcessorStats
 from octavo.inputs import DataPrompt
 from octavo.params import RequestOutputKind, SamplingParams
-from octavo.plugins import typed
-from octavo.plugins.discovery import check_installed, load
-from octavo.plugins.generations import Done, Params, Prepared
+from octavo.plugins.discovery import check_installed
+from octavo.plugins.generations import Done, Params, Prepared, Schemas
 from octavo.plugins.io_processor import ModelOutput
 from octavo.plugins.messages import IOProcessorRequest
 from octavo.pooling_outputs import PoolingRequestOutput
@@ -116,6 +115,7 @@ class IOProcessors:
         check_installed(self.names)
         self.stats = IOProcessorStats()
         self._pools: dict[str, WorkerPool] = {}
+        self._under_way: set[str] = set()
         self.stats.replaced = lambda: [(name, pool.replaced) for name, pool in self._pools.items()]
 
     def start(self, config: EngineConfig) -> None:
@@ -157,12 +157,9 @@ class IOProcessors:
             raise ValidationError(text, parameter="io_processor", value=name)
         return name
 
-    def schemas(self) -> dict[str, dict[str, Any]]:
+    def schemas(self) -> dict[str, Schemas]:
         """JSON Schemas of what each plugin declares, by its name: {"input": ..., "output": ...}, None where it declares none."""
-        types = {name: typed.declared_types(load(name)) for name in self.names}
-        return {
-            name: {"input": typed.schema(given), "output": typed.schema(returned)} for name, (given, returned) in types.items()
-        }
+        return {name: pool.schemas for name, pool in self._pools.items()}
 
     async def run(
         self,
@@ -194,7 +191,11 @@ class IOProcessors:
         name = self.find(request.io_processor)
         generate = request.task == "generate" or not getattr(engine, "supported_pooling_tasks", ())
         run = _Run(name, self._pools[name], request, request_id, params, priority, online, generate)
+        if request_id in self._under_way:
+            # A plugin keeps by it what it knows of a request, which another client's must not get.
+            raise ValidationError(f"request_id {request_id[:100]!r} is that of a request under way.", parameter="request_id")
         outcome = "abort"
+        self._under_way.add(request_id)
         try:
             answer = await self._done(engine, run)
             outcome = "ok"
@@ -203,6 +204,7 @@ class IOProcessors:
             outcome = type(error).__name__
             raise
         finally:
+            self._under_way.discard(request_id)
             self.stats.count(name, outcome)
             self.stats.observe(name, run.seconds)
 

@@ -18,7 +18,7 @@ from octavo.errors import (
 )
 from octavo.outputs import CompletionOutput, RequestMetrics, RequestOutput
 from octavo.params import SamplingParams
-from octavo.plugins.generations import Params
+from octavo.plugins.generations import Params, Schemas
 from octavo.plugins.io_processor import ModelOutput
 from octavo.plugins.messages import IOProcessorRequest
 from octavo.pooling_outputs import PoolingOutput, PoolingRequestOutput
@@ -65,6 +65,8 @@ class Cancel(msgspec.Struct, tag=True):
 
 class Loaded(msgspec.Struct, tag=True):
     """The plugin is there."""
+
+    schemas: Schemas
 
 
 class Began(msgspec.Struct, tag=True):

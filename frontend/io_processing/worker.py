@@ -133,7 +133,7 @@ async def _main(descriptor: int, page: mmap.mmap) -> None:
         writer.write(wire.encode(wire.failed(0, error, last=True)))
         await writer.drain()
         os._exit(1)
-    writer.write(wire.encode(wire.Loaded()))
+    writer.write(wire.encode(wire.Loaded(worker.host.schemas)))
     await worker.serve(reader)
 
 

@@ -42,7 +42,7 @@ def _check_field(field: dataclasses.Field[Any], value: Any) -> None:
     if said["choices"] and value not in said["choices"]:
         own_value(field.name, value)  # has better words for a value of vLLM's
         raise ConfigError(f"{flag} must be one of {', '.join(said['choices'])}, got {value!r}")
-    if said["low"] is not None and value < said["low"]:
+    if said["low"] is not None and not value >= said["low"]:  # NaN, too
         raise ConfigError(f"{flag} must be at least {said['low']}, got {value}")
     if said["low"] is not None and value > said["high"]:
         raise ConfigError(f"{flag} must be at most {said['high']}, got {shown(value)}")

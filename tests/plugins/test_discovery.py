@@ -101,6 +101,7 @@ def test_the_argument_goes_before_config_json(tiny_model_dir: Path) -> None:
 def test_bad_options_are_named(tiny_model_dir: Path) -> None:
     for options, words in (
         ({"io_processor_workers": -1}, "--io-processor-workers must be at least 0"),
+        ({"io_processor_timeout": float("nan")}, "--io-processor-timeout must be at least 0.001"),
         ({"io_processor_timeout": 0}, "--io-processor-timeout must be at least 0.001"),
         ({"io_processor_memory": "lots"}, "--io-processor-memory must be a positive number"),
         ({"io_processor_max_prompts": 0}, "--io-processor-max-prompts must be at least 1"),

@@ -17,7 +17,7 @@ GREEDY = SamplingParams(temperature=0.0, max_tokens=12)
 
 
 @pytest.fixture
-def llm(tiny_model_dir: Path, packages: dict[str, str]) -> Iterator[LLM]:  # noqa: ARG001
+def llm(tiny_model_dir: Path, packages: dict[str, str]) -> Iterator[LLM]:
     with LLM(str(tiny_model_dir), io_processor_plugin="generating,struct", dtype="float32", disable_log_stats=False) as llm:
         yield llm
 
@@ -44,14 +44,14 @@ def test_what_offline_prompts_with_data_must_be(llm: LLM) -> None:
             llm.generate(prompt)  # type: ignore[arg-type]
 
 
-def test_a_plugin_that_is_missing_ends_the_start_early(tiny_model_dir: Path, packages: dict[str, str]) -> None:  # noqa: ARG001
+def test_a_plugin_that_is_missing_ends_the_start_early(tiny_model_dir: Path, packages: dict[str, str]) -> None:
     for name, words in (("generatin", "not installed .did you mean generating"), ("broken", "no_such_module")):
         with pytest.raises(ConfigError, match=words):
             LLM(str(tiny_model_dir), io_processor_plugin=name)
 
 
 @pytest.mark.parametrize("workers", [0, 2], ids=["thread", "processes"])
-def test_faults_leave_other_requests_as_they_are(workers: int, tiny_model_dir: Path, packages: dict[str, str]) -> None:  # noqa: ARG001
+def test_faults_leave_other_requests_as_they_are(workers: int, tiny_model_dir: Path, packages: dict[str, str]) -> None:
     """50 requests beside plugins that raise, hang, return what they must not, make 1,000 prompts: token for token as alone."""
     faults = [
         {"in": method, "do": do}

@@ -126,7 +126,8 @@ def test_a_client_that_leaves_a_hanging_call_does_not_leave_it_to_others() -> No
         hanging = asyncio.create_task(ask(made, {"in": "pre_process", "do": "hang"}))
         await asyncio.sleep(0.2)
         hanging.cancel()
-        return await ask(made, {})
+        await asyncio.wait([hanging])
+        return await ask(made, {}, request_id="pooling-2")
 
     with processors("faulty", timeout=0.5) as made:
         check_others([asyncio.run(leave(made))])

@@ -84,7 +84,7 @@ def test_a_plugin_of_the_transition(workers: int) -> None:
 @both
 def test_a_plugin_of_vllms_latest_interface(workers: int, tiny_model_dir: Path) -> None:
     with processors("latest", workers=workers, path=str(tiny_model_dir)) as made:
-        answer, refused = asyncio.run(_both(ask(made, "hello there"), ask(made, 5)))
+        answer, refused = asyncio.run(_both(ask(made, "hello there"), ask(made, 5, request_id="pooling-2")))
     data = body(answer)["data"]
     assert data["version"] == "0.32.0"
     assert data["row"] == [data["tokens"], 0.5]
@@ -139,8 +139,9 @@ def test_typed_data_is_refused_by_its_place(plugin: str, data: object, place: st
     assert place in str(caught.value)
 
 
-def test_schemas_of_typed_plugins() -> None:
-    with processors("struct", "generating", "document") as made:
+@both
+def test_schemas_of_typed_plugins(workers: int) -> None:
+    with processors("struct", "generating", "document", workers=workers) as made:
         schemas = made.schemas()
     assert schemas["struct"]["input"]["$defs"]["Box"]["properties"]["x"] == {"type": "integer", "minimum": 0}
     assert schemas["generating"]["input"]["properties"]["most"]["maximum"] == 16
@@ -150,7 +151,7 @@ def test_schemas_of_typed_plugins() -> None:
 
 def test_several_plugins_are_chosen_by_name() -> None:
     with processors("document", "struct") as made:
-        boxes = ask(made, {"boxes": [{"x": 1}]}, plugin="struct")
+        boxes = ask(made, {"boxes": [{"x": 1}]}, plugin="struct", request_id="pooling-2")
         first, second = asyncio.run(_both(ask(made, {"texts": ["a"]}), boxes))
         assert "texts" in body(first)["data"]
         assert body(second)["data"] == {"total": 1}
@@ -169,6 +170,14 @@ def test_many_prompts_wait_for_each_other(workers: int) -> None:
         answer = body(asyncio.run(ask(made, {"texts": texts}, engine)))
     assert [row[0] for row in answer["data"]["rows"]] == list(range(1, 101))
     assert engine.most == 4
+
+
+def test_an_id_is_one_requests_at_a_time() -> None:
+    with processors("document") as made:
+        first, second = asyncio.run(_both(ask(made, {"texts": ["a"]}), ask(made, {"texts": ["b"]})))
+    assert body(first)["data"]["texts"] == ["a"]
+    assert isinstance(second, ValidationError)
+    assert (second.parameter, str(second)) == ("request_id", "request_id 'pooling-1' is that of a request under way.")
 
 
 @both
