@@ -44,7 +44,7 @@ class RequestChecker:
             return "the prompt is empty"
         if min(ids) < 0 or max(ids) >= self._vocab_size:
             return f"the prompt holds token ids outside 0..{self._vocab_size - 1}"
-        if len(ids) + 1 > self._max_model_len:
+        if len(ids) + (message.pooling is None) > self._max_model_len:
             return f"the prompt has {len(ids)} tokens, which leaves no room for output within {self._max_model_len}"
         if message.sampling.max_tokens < 1:
             return f"max_tokens must be at least 1, got {message.sampling.max_tokens}"

@@ -55,7 +55,7 @@ class Request:
 
     __slots__ = (
         "arrival_time", "block_hashes", "block_ids", "cache_keys", "cache_salt", "client", "drafts", "events", "first_held",
-        "hash_generation", "max_total", "num_cached_tokens", "num_computed", "num_encoded", "num_encoder_tokens",
+        "hash_generation", "inputs", "max_total", "num_cached_tokens", "num_computed", "num_encoded", "num_encoder_tokens",
         "num_expected", "num_held", "num_preemptions", "num_prompt_logprobs", "num_prompt_tokens", "num_published", "num_slots",
         "order", "pooling", "repetition", "request_id", "row", "sampling", "sequence_id", "status", "stop_ids", "token_ids",
     )  # fmt: skip
@@ -72,6 +72,8 @@ class Request:
         self.sampling = sampling
         self.pooling = message.pooling
         """Set: its hidden states are pooled, and it samples nothing."""
+        self.inputs = message.inputs
+        """What the model reads beside tokens."""
         self.cache_salt = message.cache_salt
         self.cache_keys: tuple[ExtraKey, ...] = ()
         """What its keys and values depend on besides tokens and salt: an adapter, what an encoder reads."""
@@ -143,8 +145,8 @@ class Request:
         The last one is always computed, for its logits, and so are prompt tokens whose log-probabilities are still owed;
         all are where more of them than the last is pooled.
         """
-        pools_many = self.pooling is not None and self.pooling.kind != "last"
-        if self.sampling.skip_reading_prefix_cache or pools_many:
+        pools_many = self.pooling is not None and not self.pooling.pools_last_only
+        if self.sampling.skip_reading_prefix_cache or pools_many or self.inputs:
             return 0
         owed_from = self.num_prompt_logprobs
         if self.sampling.prompt_logprobs is not None and owed_from < self.num_prompt_tokens - 1:

@@ -255,6 +255,7 @@ class Scheduler:
                 request.sampling if request.pooling is None else None,
                 request.pooling,
                 request.num_encoder_tokens,
+                request.inputs,
             )
         )
         self._compute(request, count, scheduled)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,7 +30,12 @@ class AttentionMetadata:
     cross-attention groups."""
     layer_groups: tuple[int, ...]
     """Cache group of each layer that has a cache."""
+    row_inputs: Sequence[RowInputs] = ()
+    """Of each request, what it brings beside tokens; empty unless the model takes such (`Model.row_inputs`)."""
 
+
+RowInputs = Mapping[str, torch.Tensor]
+"""What one request brings beside tokens, by name."""
 
 KVCache = tuple[torch.Tensor, torch.Tensor]
 """One layer's (keys, values), each [num_blocks, num_kv_heads, block_size, head_dim]; of a latent cache both are the one tensor

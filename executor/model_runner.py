@@ -12,18 +12,19 @@ import torch
 
 from octavo.cache_groups import CacheLayout
 from octavo.config import EngineConfig
-from octavo.executor.attention import KVCache
+from octavo.executor.attention import KVCache, RowInputs
 from octavo.executor.block_copies import copy_blocks
 from octavo.executor.drafts import DraftedStep
 from octavo.executor.encoder_work import run_encoder
 from octavo.executor.input_batch import InputBatch
 from octavo.executor.logprobs import score_prompt
 from octavo.executor.models.contract import Model
-from octavo.executor.pooler import Pooler
+from octavo.executor.pooler import Pooled, Pooler
+from octavo.executor.pooling_head import PoolingHead
 from octavo.executor.sampler import Sampled, Sampler
 from octavo.executor.step import Masks, NewRequest, StepInput, StepOutput, ints
 from octavo.executor.step_layout import StepLayout
-from octavo.executor.transfer import to_device
+from octavo.executor.transfer import to_device, to_host
 
 _STEP_FAILED = "the step that computed this request failed"
 
@@ -56,6 +57,9 @@ class ModelRunner:
         self._layout = StepLayout(self.batch, scheduler.max_num_batched_tokens, device, self._layer_groups)
         self._sampler = Sampler(self.batch, model, config.model.logprobs_mode, device)
         self._pooler = Pooler()
+        self._pooling_head = PoolingHead(config.model.pooling, model)
+        self._takes_inputs = bool(model.row_inputs)
+        self._inputs: dict[int, RowInputs] = {}
         self._num_prompt_logprobs: dict[int, int] = {}
         self._failed: dict[int, str] = {}
 
@@ -93,10 +97,13 @@ class ModelRunner:
         if self.batch.remove(row):
             self._sampler.remove(row)
             self._pooler.remove(row)
+            self._inputs.pop(row, None)
             self._num_prompt_logprobs.pop(row, None)
 
     def _add(self, request: NewRequest) -> None:
         self.batch.add(request)
+        if request.inputs:
+            self._take_inputs(request)
         if request.pooling is not None:
             self._pooler.add(request.row, request.pooling)
         if request.sampling is None:
@@ -104,6 +111,16 @@ class ModelRunner:
         self._sampler.add(request.row, request.sampling)
         if request.sampling.prompt_logprobs is not None:
             self._num_prompt_logprobs[request.row] = request.sampling.prompt_logprobs
+
+    def _take_inputs(self, request: NewRequest) -> None:
+        """Keep what a request brings beside tokens; it fails by itself where that does not fit the model."""
+        inputs = {name: torch.from_numpy(value) for name, value in request.inputs.items()}
+        try:
+            self._model.check_inputs(inputs)
+        except ValueError as error:
+            self._failed[request.row] = str(error)
+        else:
+            self._inputs[request.row] = inputs
 
     def _without_failed(self, step: StepInput, output: StepOutput) -> StepInput:
         failed = self._failed
@@ -129,6 +146,8 @@ class ModelRunner:
         drafted = None if step.drafts is None else DraftedStep(step, self.batch)
         rows, counts = (step.rows, step.num_tokens) if drafted is None else (step.rows, drafted.counts)
         input_ids, positions, attention = self._layout.arrange(rows, counts, step.grown)
+        if self._takes_inputs:
+            attention.row_inputs = [self._inputs.get(row, {}) for row in self._layout.rows.tolist()]
         hidden = self._model.forward(input_ids, positions, self._kv_caches, attention)
         self.batch.num_computed[self._layout.rows] = self._layout.stop
         if self._num_prompt_logprobs:
@@ -178,10 +197,17 @@ class ModelRunner:
         layout = self._layout
         for i in np.flatnonzero(self.batch.pooled[layout.rows]).tolist():
             row = int(layout.rows[i])
-            part = hidden[int(layout.query_starts[i]) : int(layout.query_starts[i + 1])]
+            part = to_host(hidden[int(layout.query_starts[i]) : int(layout.query_starts[i + 1])].float())
             pooled = self._pooler.take(row, part, bool(layout.last[i]))
             if pooled is not None:
-                output.pooled[row] = pooled
+                self._finish_pooled(row, pooled, output)
+
+    def _finish_pooled(self, row: int, pooled: Pooled, output: StepOutput) -> None:
+        result = self._pooling_head.finish(pooled, self._pooler.specs[row])
+        if np.isfinite(result).all():
+            output.pooled[row] = result
+        else:
+            output.errors[row] = self._failed[row] = "the model computed numbers that are not finite"
 
     def _score_prompts(self, hidden: torch.Tensor, output: StepOutput) -> None:
         """Score the prompt tokens that follow those computed in this step."""

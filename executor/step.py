@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Container, Mapping, Sequence
 from itertools import accumulate, chain
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -46,6 +47,8 @@ class NewRequest(msgspec.Struct):
     pooling: PoolingSpec | None = None
     num_encoder_tokens: int = 0
     """Length of the encoder's output that it attends to, in the blocks of the cross-attention groups."""
+    inputs: dict[str, npt.NDArray[Any]] = {}
+    """What the model reads beside tokens, by name: see `Model.row_inputs`."""
 
 
 class Drafts(msgspec.Struct):

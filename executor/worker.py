@@ -24,6 +24,7 @@ from octavo.executor.models.contract import Model
 from octavo.executor.step import NewRequest, StepInput, StepOutput
 from octavo.executor.worker_calls import WORKER_CALLS, Profiler
 from octavo.kernels import ops
+from octavo.wire.pooling_spec import PoolingSpec
 from octavo.wire.sampling_spec import SamplingSpec
 
 logger = logging.getLogger(__name__)
@@ -188,10 +189,14 @@ def _set_native_threads(count: int) -> None:
 
 
 def _warm_up_steps(config: EngineConfig, max_model_len: int, num_groups: int) -> Iterator[StepInput]:
-    """A greedy and a random request of a few tokens, two steps, and their end. The groups write over each other."""
+    """A greedy and a random request of a few tokens, two steps, and their end; or one that is pooled. The groups write over each other."""
     length = max(
         1, min(_WARM_UP_TOKENS, max_model_len - 1, config.scheduler.max_num_batched_tokens, config.cache.block_size - 1)
     )
+    if config.model.pooling is not None:
+        yield _pooling_step(length, num_groups)
+        yield _leaving_step()
+        return
     specs = {
         "warm-up-greedy": SamplingSpec(2, seed=0, temperature=0.0),
         "warm-up-random": SamplingSpec(2, seed=0, temperature=1.0, top_p=0.9, logprobs=1),
@@ -202,9 +207,20 @@ def _warm_up_steps(config: EngineConfig, max_model_len: int, num_groups: int) ->
         yield joining
         if length + 1 <= min(max_model_len, config.cache.block_size):
             yield _warm_up_step(1)
-        leaving = StepInput.empty(-1)
-        leaving.left.append(0)
-        yield leaving
+        yield _leaving_step()
+
+
+def _pooling_step(length: int, num_groups: int) -> StepInput:
+    """A request of a few tokens is pooled."""
+    step = _warm_up_step(length)
+    step.joined.append(NewRequest(0, "warm-up", [0] * length, length, 0, [[0]] * num_groups, None, PoolingSpec()))
+    return step
+
+
+def _leaving_step() -> StepInput:
+    step = StepInput.empty(-1)
+    step.left.append(0)
+    return step
 
 
 def _warm_up_step(num_tokens: int) -> StepInput:

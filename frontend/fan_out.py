@@ -43,6 +43,8 @@ class FanOut:
             arrival_time=self._arrival_time,
             priority=self._priority,
             cache_salt=self.processed.cache_salt,
+            pooling=self.processed.pooling,
+            inputs=self.processed.inputs,
         )
         return index, request
 

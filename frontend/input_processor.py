@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from octavo.config import EngineConfig, ModelConfig
 from octavo.errors import ValidationError
-from octavo.frontend.text_checks import check_prompt_length, check_unicode
+from octavo.frontend.text_checks import check_prompt_length, check_text_length, check_unicode
 from octavo.frontend.tokenizer import Tokenizer
 from octavo.frontend.tokenizer_pool import TokenizerPool
 from octavo.inputs import PromptType
 from octavo.not_served import PROMPT_KEYS, refusal
 from octavo.params import MAX_BAD_WORDS, SamplingParams
 from octavo.sources.generation_config import sampling_defaults
+from octavo.wire.pooling_spec import PoolingSpec
 from octavo.wire.sampling_spec import SamplingSpec
 
 MAX_BAD_WORD_SEQUENCES = MAX_BAD_WORDS
@@ -45,6 +48,8 @@ class ProcessedInput:
     Attributes:
         prompt: the text, None when the caller gave ids only.
         spec: of the first sequence; the others differ in their seed.
+        pooling: set where hidden states are pooled, and nothing is sampled.
+        inputs: what the model reads beside tokens, by name.
     """
 
     prompt: str | None
@@ -52,6 +57,8 @@ class ProcessedInput:
     params: SamplingParams
     spec: SamplingSpec
     cache_salt: str | None
+    pooling: PoolingSpec | None = None
+    inputs: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class InputProcessor:
@@ -82,7 +89,7 @@ class InputProcessor:
             raise ValidationError(
                 f"sampling_params must be SamplingParams, got {type(params).__name__}.", parameter="sampling_params"
             )
-        parts = _prompt_parts(prompt)
+        parts = prompt_parts(prompt)
         token_ids = parts.token_ids
         if token_ids is None:
             token_ids = await self.texts.encode(parts.text or "")
@@ -107,6 +114,17 @@ class InputProcessor:
         if not token_ids:
             raise ValidationError("The prompt must not be empty.", parameter="prompt", value=token_ids)
         check_prompt_length(len(token_ids), self.max_model_len)
+        self.check_ids("prompt", token_ids)
+
+    def check_whole_prompt(self, token_ids: list[int]) -> None:
+        """Refuse a prompt that cannot be pooled: nothing follows it, so it may fill the context.
+
+        Raises:
+            ValidationError: naming the prompt.
+        """
+        if not token_ids:
+            raise ValidationError("The prompt must not be empty.", parameter="prompt", value=token_ids)
+        check_text_length(len(token_ids), self.max_model_len)
         self.check_ids("prompt", token_ids)
 
     def check_ids(self, parameter: str, token_ids: Sequence[Any]) -> None:
@@ -212,18 +230,20 @@ class InputProcessor:
 
 
 @dataclass(slots=True)
-class _PromptParts:
+class PromptParts:
+    """A prompt of any form, taken apart."""
+
     text: str | None
     token_ids: list[int] | None
     cache_salt: str | None = None
 
 
-def _prompt_parts(prompt: Any) -> _PromptParts:
+def prompt_parts(prompt: Any) -> PromptParts:
     """What a prompt of any form holds, its types checked."""
     if isinstance(prompt, str):
-        return _PromptParts(prompt, None)
+        return PromptParts(prompt, None)
     if isinstance(prompt, list | tuple):
-        return _PromptParts(None, list(prompt))
+        return PromptParts(None, list(prompt))
     if not isinstance(prompt, Mapping):
         raise ValidationError(
             f"A prompt must be a string, a list of token ids, or a dict with 'prompt' or 'prompt_token_ids', "
@@ -247,7 +267,7 @@ def _prompt_parts(prompt: Any) -> _PromptParts:
         raise ValidationError("cache_salt must not be empty.", parameter="cache_salt", value=salt)
     if salt is not None:
         check_unicode("cache_salt", salt)
-    return _PromptParts(text, None if ids is None else list(ids), None if salt is None else f"{salt}")
+    return PromptParts(text, None if ids is None else list(ids), None if salt is None else f"{salt}")
 
 
 def _check_type(name: str, value: Any, kind: Any) -> None:

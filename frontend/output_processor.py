@@ -222,6 +222,9 @@ class OutputProcessor:
             state.add_prompt_logprobs(update.prompt_logprobs)
         if update.new_token_ids:
             self._measure_tokens(state, sequence, len(update.new_token_ids), timestamp)
+        if update.pooled is not None:
+            state.pooled = update.pooled
+            self._measure_pooled(state, timestamp)
         stop = sequence.apply(update)
         if stop is not None and update.finish_reason is None:
             follow_up.aborts.append(update.request_id)
@@ -252,6 +255,11 @@ class OutputProcessor:
             gap = timestamp - sequence.last_token_ts
             iteration.inter_token_latency += [gap] if number == 1 else [gap / number] * number
         sequence.last_token_ts = metrics.last_token_ts = timestamp
+
+    def _measure_pooled(self, state: RequestState, timestamp: float) -> None:
+        state.metrics.last_token_ts = timestamp
+        self._iteration.num_prompt_tokens += len(state.prompt_token_ids)
+        self._iteration.num_cached_tokens += state.num_cached_tokens
 
     def _sequence_finished(self, core_id: str, entry: LiveSequence, follow_up: FollowUp) -> None:
         state, sequence = entry.state, entry.sequence

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+import numpy as np
+import numpy.typing as npt
+
 from octavo.flat_logprobs import FlatLogprobs
 from octavo.frontend.collector import Collector
 from octavo.frontend.fan_out import FanOut
@@ -29,6 +32,7 @@ class RequestState:
         live_ids: the core's ids of those that have not ended.
         collector: where the consumer waits.
         has_news: the consumer is about to be told of something.
+        pooled: what pooling gave, [D] or [tokens, D]; the request has ended then.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class RequestState:
         self.has_news = False
         self.metrics = RequestMetrics(arrival_time=arrival_time)
         self.num_cached_tokens = 0
+        self.pooled: npt.NDArray[np.float32] | None = None
         self.finish_reason: str | None = None
         self._num_finished = 0
         self._tokenizer = tokenizer

@@ -23,6 +23,22 @@ def check_prompt_length(num_tokens: int, max_model_len: int, parameter: str = "p
         )
 
 
+def check_text_length(num_tokens: int, max_model_len: int, parameter: str = "prompt") -> None:
+    """Refuse a text that is longer than the context.
+
+    Raises:
+        ValidationError: naming `parameter`.
+    """
+    if num_tokens > max_model_len:
+        raise ValidationError(
+            f"This model's maximum context length is {max_model_len} tokens, but the {parameter} has {num_tokens}; "
+            f"shorten it, or set truncate_prompt_tokens.",
+            parameter=parameter,
+            value=num_tokens,
+            code=CONTEXT_LENGTH_EXCEEDED,
+        )
+
+
 def check_unicode(name: str, text: str) -> None:
     """Refuse text that cannot be sent anywhere: half of a surrogate pair.
 

@@ -106,6 +106,26 @@ class Tokenizer:
         # encode_batch_fast tracks no offsets: half the time on a long text.
         return self._backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
 
+    def encode_fitting(self, texts: Sequence[str], limit: int | None, cut_left: bool = False) -> tuple[list[int], list[int]]:
+        """Token ids of one text, or of a pair, with the special tokens around them.
+
+        Args:
+            texts: one or two.
+            limit: tokens in all, at most; the longer of two texts is cut first. None = nothing is cut.
+            cut_left: texts lose their beginnings.
+
+        Returns:
+            The ids, and of each token the number of its text as the tokenizer counts it (its token type).
+        """
+        backend = self._backend
+        parts = [backend.encode(text, add_special_tokens=False) for text in texts]
+        if limit is not None:
+            room = max(0, limit - backend.num_special_tokens_to_add(len(parts) > 1))
+            for part, length in zip(parts, _shares([len(part) for part in parts], room), strict=True):
+                part.truncate(length, direction="left" if cut_left else "right")
+        whole = backend.post_process(parts[0], parts[1] if len(parts) > 1 else None)
+        return (whole.ids, whole.type_ids) if limit is None else (whole.ids[:limit], whole.type_ids[:limit])
+
     def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = False) -> str:
         """Text of token ids; ids outside the vocabulary have none."""
         return self._backend.decode(list(token_ids), skip_special_tokens=skip_special_tokens)
@@ -137,6 +157,14 @@ class Tokenizer:
     def _named_id(self, name: str) -> int | None:
         token = self.special_tokens.get(name)
         return None if token is None else self._backend.token_to_id(token)
+
+
+def _shares(lengths: list[int], room: int) -> list[int]:
+    """How much of each of one or two texts fits: the longer of two is cut first, then both equally."""
+    if len(lengths) == 1 or sum(lengths) <= room:
+        return [min(length, room) for length in lengths]
+    shorter = min(*lengths, room // 2)
+    return [shorter, room - shorter] if lengths[0] <= lengths[1] else [room - shorter, shorter]
 
 
 def load_tokenizer(config: ModelConfig) -> Tokenizer:

@@ -126,6 +126,16 @@ class TokenizerPool:
         limit = await self._limit()
         return text[-limit:] if keep_end else text[:limit]
 
+    async def check_text(self, text: str, parameter: str = "prompt") -> None:
+        """Refuse a text that cannot fit the context, by its length.
+
+        Raises:
+            ValidationError: naming `parameter`.
+        """
+        check_unicode(parameter, text)
+        if len(text) > _AT_ONCE:
+            await self._check_length(len(text), parameter, "characters", as_prompt=True)
+
     async def decode(self, token_ids: Sequence[int], *, parameter: str = "prompt") -> str:
         """Text of token ids, special tokens included.
 

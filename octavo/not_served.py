@@ -47,14 +47,12 @@ NAMES: dict[str, str] = {
 """Names of the package."""
 
 LLM_METHODS: dict[str, str] = {
-    **dict.fromkeys(("encode", "embed", "classify", "score"), _POOLING),
     "beam_search": _BEAM,
     "apply_model": _CODE,
     **_WEIGHT_UPDATE,
 }
 
 ASYNC_LLM_METHODS: dict[str, str] = {
-    "encode": _POOLING,
     **dict.fromkeys(("add_lora", "remove_lora", "list_loras", "pin_lora"), _LORA),
     "apply_model": _CODE,
     "scale_elastic_ep": _ONE_CORE,
@@ -73,7 +71,6 @@ ARGUMENTS: dict[str, str] = {
     "kv_hints": "the KV cache takes no hints",
     "reasoning_ended": "this version has no reasoning parser",
     "reasoning_parser_kwargs": "this version has no reasoning parser",
-    "pooling_params": _POOLING,
 }
 """Arguments of `generate` and its kind that must stay unset."""
 

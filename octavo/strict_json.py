@@ -46,6 +46,21 @@ def parse_object(data: bytes, where: str) -> dict[str, Any]:
         ConfigError: `data` is no such object; names `where`.
 
     """
+    value = _parse(data, where)
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where} should hold a JSON object")
+    return value
+
+
+def read_list(path: Path) -> list[Any]:
+    """The list in a JSON file. Raises: ConfigError, as `read_object`."""
+    value = _parse(read_bytes(path, LARGEST_CONFIG), str(path))
+    if not isinstance(value, list):
+        raise ConfigError(f"{path} should hold a JSON list")
+    return value
+
+
+def _parse(data: bytes, where: str) -> Any:
     try:
         value = json.loads(
             data.decode("utf-8"),
@@ -58,8 +73,6 @@ def parse_object(data: bytes, where: str) -> dict[str, Any]:
         raise ConfigError(f"{where} is nested deeper than {DEEPEST} levels") from None
     except ValueError as error:
         raise ConfigError(f"{where} is not valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ConfigError(f"{where} should hold a JSON object")
     if _is_deep(value):
         raise ConfigError(f"{where} is nested deeper than {DEEPEST} levels")
     return value

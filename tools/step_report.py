@@ -75,8 +75,9 @@ class Profile:
         row = [name, f"{seconds * 1e6:.0f}", f"{seconds * 1e6 / self.num_tokens:.1f}", f"{seconds / self.times.total:.1%}"]
         read = self.read_bytes.get(op, 0)
         row.append(number(read / 1e6) if read else "")
-        row += _rate(read, seconds, self.machine and self.machine.reads)
-        return row + _rate(self.operations.get(op, 0), seconds, self.machine and self.machine.multiplies)
+        reads, multiplies = (self.machine.reads, self.machine.multiplies) if self.machine else (None, None)
+        row += _rate(read, seconds, reads)
+        return row + _rate(self.operations.get(op, 0), seconds, multiplies)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; times in seconds."""

@@ -50,7 +50,7 @@ def load_model(config: EngineConfig, device: torch.device, progress: Callable[[f
     parts = list(model.parts())
     slots = [slot for part in parts for slot in part.slots()]
     checkpoint = _open(config, slots)
-    _check(config.model.path, slots, checkpoint)
+    _check(config.model.path, slots, checkpoint, tuple(model.unused_weights))
     sizes = {slot.name: slot.target.numel() for slot in slots}
     total, done = sum(sizes.values()), 0
     del slots  # they hold the unpacked memory, which each part is to give back as soon as it is packed
@@ -116,12 +116,14 @@ def _open(config: EngineConfig, slots: list[Slot]) -> Checkpoint:
     return safetensors
 
 
-def _check(path: str, slots: list[Slot], checkpoint: Checkpoint) -> None:
-    """Compare names and shapes before anything is read."""
+def _check(path: str, slots: list[Slot], checkpoint: Checkpoint, unused: tuple[str, ...]) -> None:
+    """Compare names and shapes before anything is read; names that begin like one of `unused` may be there, too."""
     found = checkpoint.shapes
     wanted = {slot.name: tuple(slot.target.shape) for slot in slots}
     missing = [name for name in wanted if name not in found]
-    unexpected = [name for name in found if name not in wanted and not name.endswith(SUPERFLUOUS)]
+    unexpected = [
+        name for name in found if name not in wanted and not name.endswith(SUPERFLUOUS) and not name.startswith(unused)
+    ]
     misshaped = [
         f"{name} {list(found[name])} instead of {list(shape)}"
         for name, shape in wanted.items()

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 
 from octavo.cache_groups import CacheSpec
-from octavo.executor.attention import AttentionMetadata, KVCache
+from octavo.executor.attention import AttentionMetadata, KVCache, RowInputs
 from octavo.executor.layers.module import Module
 from octavo.executor.models.build import Build
 from octavo.executor.sampler import Head
@@ -24,9 +24,13 @@ class Model(Head, Protocol):
 
     Attributes:
         cache_specs: what each layer that has a cache keeps; the order is that of `kv_caches`.
+        row_inputs: names of what requests may bring beside tokens; `attn.row_inputs` has them.
+        unused_weights: beginnings of the names of tensors that checkpoints may hold and the model does not use.
     """
 
     cache_specs: Sequence[CacheSpec]
+    row_inputs: Sequence[str]
+    unused_weights: Sequence[str]
 
     def parts(self) -> Iterator[Module]:
         """What the loader fills and finishes, one after the other: memory peaks at the model and one part."""
@@ -35,6 +39,9 @@ class Model(Head, Protocol):
         self, input_ids: torch.Tensor, positions: torch.Tensor, kv_caches: list[KVCache], attn: AttentionMetadata
     ) -> torch.Tensor:
         """Hidden states [T, H] after the final norm, for ids int64 [T] at positions int64 [T]; keys and values are cached."""
+
+    def check_inputs(self, inputs: RowInputs) -> None:
+        """Raises: ValueError: what a request brings does not fit the model; says what is allowed."""
 
     def activation_bytes(self, num_tokens: int) -> int:
         """Memory that a step of so many tokens takes beside weights and caches, at most: what the cache must leave free."""

@@ -31,6 +31,22 @@ ARCHITECTURES = {
     "Qwen2ForCausalLM": "qwen.Qwen2",
     "Qwen3ForCausalLM": "qwen.Qwen3",
     "SmolLM3ForCausalLM": "smollm.SmolLM3",
+    "BertModel": "bert.Bert",
+    "BertForMaskedLM": "bert.BertForMaskedLM",
+    "BertForSequenceClassification": "bert.BertForSequenceClassification",
+    "BertForTokenClassification": "bert.BertForTokenClassification",
+    "DistilBertModel": "distilbert.DistilBert",
+    "DistilBertForMaskedLM": "distilbert.DistilBertForMaskedLM",
+    "DistilBertForSequenceClassification": "distilbert.DistilBertForSequenceClassification",
+    "DistilBertForTokenClassification": "distilbert.DistilBertForTokenClassification",
+    "RobertaModel": "bert.Roberta",
+    "RobertaForMaskedLM": "bert.RobertaForMaskedLM",
+    "RobertaForSequenceClassification": "bert.RobertaForSequenceClassification",
+    "RobertaForTokenClassification": "bert.RobertaForTokenClassification",
+    "XLMRobertaModel": "bert.Roberta",
+    "XLMRobertaForMaskedLM": "bert.RobertaForMaskedLM",
+    "XLMRobertaForSequenceClassification": "bert.RobertaForSequenceClassification",
+    "XLMRobertaForTokenClassification": "bert.RobertaForTokenClassification",
 }
 """Architecture -> module of this package and class, imported when a model asks for it."""
 

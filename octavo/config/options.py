@@ -26,6 +26,24 @@ class EngineOptions:
     load_format: str = option(
         "auto", "Format of the weights; dummy = random ones.", choices=("auto", "safetensors", "gguf", "dummy")
     )
+    runner: str = option(
+        "auto",
+        "What the model is for; auto = pooling for encoders and classifiers, else generating text.",
+        choices=("auto", "generate", "pooling"),
+    )
+    convert: str = option(
+        "auto",
+        "What a pooling model gives; embed makes an embedding model of one that generates text.",
+        choices=("auto", "none", "embed", "classify"),
+    )
+    task: str = option(
+        "auto",
+        "Another spelling of --runner and --convert, as engines had it once.",
+        choices=("auto", "generate", "embed", "embedding", "classify", "score", "reward"),
+    )
+    pooler_config: dict[str, Any] = option(
+        {}, "JSON: pooling_type (CLS, LAST, MEAN, ...) and use_activation in the place of what the model's files say."
+    )
     dtype: str = option(
         "auto",
         "Type of weights and activations; auto = the checkpoint's 16-bit type where the processor computes in it.",

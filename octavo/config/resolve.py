@@ -15,9 +15,11 @@ from octavo.config.check import check
 from octavo.config.io_processors import io_processor_config
 from octavo.config.machine import available_cpus, cpu_has_bf16, torch_sees_cuda
 from octavo.config.options import EngineOptions
+from octavo.config.pooling import pooling_config, work_of
 from octavo.config.sizes import parse_bytes, parse_length
 from octavo.config.structs import CacheConfig, DeviceConfig, EngineConfig, ModelConfig, SchedulerConfig
 from octavo.errors import ConfigError
+from octavo.sources.encoders import ENCODERS, encoder_config, encoder_length
 from octavo.sources.generation_config import check_overrides
 from octavo.sources.hf_config import (
     architecture_of,
@@ -87,7 +89,11 @@ def _model_config(options: EngineOptions, files: ModelFiles, device: str) -> Mod
     where = files.config_file + (" with --hf-overrides" if options.hf_overrides else "")
     config = with_overrides(files.config, options.hf_overrides)
     architecture = architecture_of(config, where)
+    work = work_of(options, architecture)
+    if architecture in ENCODERS:
+        config = encoder_config(config, architecture, where)
     text = text_config(config, where)
+    pooling, text_length = pooling_config(options, work, Path(files.path), config, architecture, where)
     check_config(text, where, architecture)
     check_weights(files, text, architecture, where)
     generation = _generation_config(options, files)
@@ -109,7 +115,7 @@ def _model_config(options: EngineOptions, files: ModelFiles, device: str) -> Mod
         hf_config=config,
         architecture=architecture,
         dtype=_dtype(options, text, config, device),
-        max_model_len=_max_model_len(options, text),
+        max_model_len=_max_model_len(options, text, architecture, text_length),
         fit_max_model_len=parse_length(options.max_model_len) is None,
         vocab_size=text["vocab_size"],
         eos_token_ids=_eos_ids(text, generation),
@@ -117,6 +123,7 @@ def _model_config(options: EngineOptions, files: ModelFiles, device: str) -> Mod
         tokenizer_path=tokenizer,
         served_model_names=tuple(options.served_model_name) or names_of(options.model),
         quantization=_quantization(options, device),
+        pooling=pooling,
     )
 
 
@@ -152,11 +159,12 @@ def _quantization(options: EngineOptions, device: str) -> Literal["int8", "gguf"
     return options.quantization  # type: ignore[return-value]
 
 
-def _max_model_len(options: EngineOptions, text: Mapping[str, Any]) -> int:
-    own = model_context_length(text)
+def _max_model_len(options: EngineOptions, text: Mapping[str, Any], architecture: str, text_length: int | None) -> int:
+    """`text_length`: what the model's files say is read of a text."""
+    own = encoder_length(text, architecture) if architecture in ENCODERS else model_context_length(text)
     wanted = parse_length(options.max_model_len)
     if wanted is None:
-        return own
+        return min(own, text_length or own)
     if wanted > own:
         raise ConfigError(f"--max-model-len {wanted} is more than the model's own {own}; lower it or change --hf-overrides")
     return wanted
@@ -184,8 +192,9 @@ def _cache_bytes(options: EngineOptions, device: str) -> int | None:
 def _scheduler_config(options: EngineOptions, model: ModelConfig, device: str) -> SchedulerConfig:
     max_num_seqs = options.max_num_seqs or (128 if device == "cpu" else 256)
     tokens = options.max_num_batched_tokens or max(2048 if device == "cpu" else 8192, max_num_seqs)
-    if not options.enable_chunked_prefill and tokens < model.max_model_len:
-        if options.max_num_batched_tokens:
+    chunked = options.enable_chunked_prefill and not model.is_encoder
+    if not chunked and tokens < model.max_model_len:
+        if options.max_num_batched_tokens and not model.is_encoder:
             raise ConfigError(
                 f"--max-num-batched-tokens {tokens} is below --max-model-len {model.max_model_len}, "
                 "which --no-enable-chunked-prefill does not allow"
@@ -198,6 +207,7 @@ def _scheduler_config(options: EngineOptions, model: ModelConfig, device: str) -
         options,
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=tokens,
+        enable_chunked_prefill=chunked,
         policy=options.scheduling_policy,
     )
 

@@ -6,6 +6,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from octavo.pooling_config import PoolingConfig
+from octavo.sources.encoders import ENCODERS
+
 LogprobsMode = Literal["raw_logprobs", "processed_logprobs", "raw_logits", "processed_logits"]
 
 
@@ -40,6 +43,13 @@ class ModelConfig(msgspec.Struct, frozen=True):
     """A template's text or path that replaces the model's own."""
     quantization: Literal["int8", "gguf"] | None = None
     """What weights are turned into while they are loaded; None leaves them as they are."""
+    pooling: PoolingConfig | None = None
+    """How hidden states are pooled; None = the model generates text."""
+
+    @property
+    def is_encoder(self) -> bool:
+        """It reads a text whole, in one step, and keeps nothing of it."""
+        return self.architecture in ENCODERS
 
 
 class CacheConfig(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ from octavo.cache_groups import CacheSpec, specs_of_windows
 from octavo.checked import LARGEST_LENGTH, Fields, shown
 from octavo.errors import ConfigError, ValidationError
 from octavo.params import SamplingParams
+from octavo.sources.encoders import ENCODERS
 from octavo.sources.generation_config import SAMPLING_KEYS
 from octavo.sources.layer_windows import layer_windows
 from octavo.sources.rope import overridden, rope_parameters
@@ -25,6 +26,9 @@ BUILT_IN = (
 
 DEFAULT_HEAD_DIM = {"Qwen3ForCausalLM": 128, "GemmaForCausalLM": 256, "Gemma2ForCausalLM": 256, "Gemma3ForCausalLM": 256}
 """Of architectures whose head size is not hidden_size / num_attention_heads where config.json says none."""
+
+SEQUENCE_CLASSIFIER = "ForSequenceClassification"
+"""How the names of classifiers end."""
 
 _registered: set[str] = set()
 
@@ -74,7 +78,7 @@ _LAYER_LISTS = ("layer_types", "no_rope_layers")
 
 def known_architectures() -> list[str]:
     """Names of all architectures, plugins' included."""
-    return sorted({*BUILT_IN, *_registered, *(e.name for e in entry_points(group=ARCHITECTURE_PLUGINS))})
+    return sorted({*BUILT_IN, *ENCODERS, *_registered, *(e.name for e in entry_points(group=ARCHITECTURE_PLUGINS))})
 
 
 def add_architecture(name: str) -> None:
@@ -95,7 +99,7 @@ def architecture_of(config: Mapping[str, Any], where: str) -> str:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise Fields(where, config).refuse("architectures", "a list of names")
     # Plugins are looked for only then: that reads every installed distribution.
-    if names[0] not in BUILT_IN and names[0] not in (known := known_architectures()):
+    if names[0] not in BUILT_IN and names[0] not in ENCODERS and names[0] not in (known := known_architectures()):
         raise ConfigError(f"{where}: architecture {shown(names[0])} is not supported; known are {', '.join(known)}")
     return str(names[0])
 
@@ -143,6 +147,8 @@ def check_config(config: Mapping[str, Any], where: str, architecture: str) -> No
 
 def cache_specs(config: Mapping[str, Any], architecture: str) -> list[CacheSpec]:
     """What each layer's cache keeps, of a checked configuration of an architecture that comes with Octavo."""
+    if architecture in ENCODERS:
+        return []
     kv_heads = config.get("num_key_value_heads") or config["num_attention_heads"]
     return specs_of_windows(kv_heads, head_dim(config, architecture), layer_windows(config, architecture))
 

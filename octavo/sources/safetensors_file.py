@@ -17,7 +17,7 @@ from octavo.errors import ConfigError
 from octavo.strict_json import parse_object, read_bytes
 
 INDEX = "model.safetensors.index.json"
-SUPERFLUOUS = ("rotary_emb.inv_freq", "lm_head.weight", "masked_bias")
+SUPERFLUOUS = ("rotary_emb.inv_freq", "lm_head.weight", "masked_bias", "position_ids")
 """Endings of names that some checkpoints carry though nobody needs them (lm_head.weight beside a tied embedding)."""
 
 _LARGEST_HEADER = 4 << 20

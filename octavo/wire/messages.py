@@ -68,6 +68,8 @@ class EngineRequest(msgspec.Struct, tag="add", array_like=True):
     """Prompt positions, from position 1 on, whose log-probabilities the client has already."""
     pooling: PoolingSpec | None = None
     """Pool its hidden states; nothing is sampled, whatever `sampling` says."""
+    inputs: dict[str, np.ndarray] = {}
+    """What the model reads beside tokens, by name; its frontend has checked that there is such a thing."""
 
 
 class AbortRequests(msgspec.Struct, tag="abort", array_like=True):

@@ -88,6 +88,9 @@ def fake_logits(hashes: torch.Tensor, vocab: int = VOCAB) -> torch.Tensor:
 class FakeModel:
     """Writes each token to the cache by slot and hashes what the block table then gives back for each position."""
 
+    row_inputs = ()
+    unused_weights = ()
+
     def __init__(self, vocab: int = VOCAB) -> None:
         self.cache_specs = [CacheSpec("full", 1, 2)]
         self.vocab = vocab

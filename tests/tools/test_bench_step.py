@@ -57,7 +57,19 @@ def test_parts_of_a_step(tiny_model_dir: Path, tmp_path: Path, capsys: pytest.Ca
         assert profiles[0]["machine"]["isa"] == isa()
         assert min(profiles[0]["machine"]["reads"], profiles[0]["machine"]["multiplies"]) > 1e8
     text = capsys.readouterr().out
-    for name in ("schedule", "prepare", "forward", "  qkv", "sample", "output", "IPC", "frontend", "GB/s", "of reading", "of multiplying"):
+    for name in (
+        "schedule",
+        "prepare",
+        "forward",
+        "  qkv",
+        "sample",
+        "output",
+        "IPC",
+        "frontend",
+        "GB/s",
+        "of reading",
+        "of multiplying",
+    ):
         assert name in text
 
 
