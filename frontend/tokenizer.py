@@ -126,6 +126,10 @@ class Tokenizer:
         whole = backend.post_process(parts[0], parts[1] if len(parts) > 1 else None)
         return (whole.ids, whole.type_ids) if limit is None else (whole.ids[:limit], whole.type_ids[:limit])
 
+    def plain_encoding(self, text: str) -> tokenizers.Encoding:
+        """A text's tokens without special ones, in the library's form, which can be cut and joined to prompts."""
+        return self._backend.encode_batch_fast([text], add_special_tokens=False)[0]
+
     def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = False) -> str:
         """Text of token ids; ids outside the vocabulary have none."""
         return self._backend.decode(list(token_ids), skip_special_tokens=skip_special_tokens)

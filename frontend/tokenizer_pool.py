@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import cached_property, partial
 from typing import ParamSpec, TypeVar
@@ -21,6 +21,10 @@ from octavo.frontend.tokenizer import Tokenizer
 
 P = ParamSpec("P")
 T = TypeVar("T")
+S = TypeVar("S", bound=Sized)
+
+Convert = Callable[[Tokenizer, str, str], S]
+"""Tokenizer, text and what errors call the text -> what becomes of it, as long as it has tokens."""
 
 MOST_CHARS = 1_000_000
 """Characters (or ids) of a text that need not fit the context, where that holds less."""
@@ -84,40 +88,58 @@ class TokenizerPool:
         return ids
 
     async def encode_all(
-        self, texts: Sequence[str], *, add_special_tokens: bool = True, parameter: str = "prompt", as_prompt: bool = True
+        self,
+        texts: Sequence[str],
+        *,
+        add_special_tokens: bool = True,
+        parameter: str = "prompt",
+        as_prompt: bool = True,
+        names: Sequence[str] | None = None,
     ) -> list[list[int]]:
-        """Token ids of several texts, each as `encode` gives them."""
-        tokenizer = self.need_tokenizer(parameter)
+        """Token ids of several texts, each as `encode` gives them; `names` is what errors call each, where they do not share a name."""
+        encode = partial(_encoded, add_special_tokens=add_special_tokens)
+        return await self.convert_all(texts, encode, names or [parameter] * len(texts), as_prompt=as_prompt)
+
+    async def convert_all(self, texts: Sequence[str], convert: Convert[S], names: Sequence[str], *, as_prompt: bool) -> list[S]:
+        """What `convert` makes of each text and its name, once in order for all texts.
+
+        Raises:
+            ValidationError: as `encode`, naming the text at fault; and what `convert` raises.
+        """
+        if not texts:
+            return []
+        tokenizer = self.need_tokenizer(names[0])
         if sum(map(len, texts)) <= _AT_ONCE:
-            return [_encoded(tokenizer, text, add_special_tokens, parameter) for text in texts]
-        await self._check_length(max(map(len, texts)), parameter, "characters", as_prompt)
-        ids: list[list[int]] = []
+            return [convert(tokenizer, text, name) for text, name in zip(texts, names, strict=True)]
+        longest = max(range(len(texts)), key=lambda index: len(texts[index]))
+        await self._check_length(len(texts[longest]), names[longest], "characters", as_prompt)
+        results: list[S] = []
         for batch in _batches(texts):
             # One job after the other: those of other requests come between.
-            work = partial(self._encode_batch, tokenizer, batch, add_special_tokens, parameter, as_prompt)
-            ids += await self._cancellable(sum(map(len, batch)), work)
-        return ids
+            named = list(zip(batch, names[len(results) :]))
+            work = partial(self._convert_batch, tokenizer, named, convert, as_prompt)
+            results += await self._cancellable(sum(map(len, batch)), work)
+        return results
 
-    def _encode_batch(
+    def _convert_batch(
         self,
         tokenizer: Tokenizer,
-        texts: list[str],
-        add_special_tokens: bool,
-        parameter: str,
+        named: list[tuple[str, str]],
+        convert: Convert[S],
         as_prompt: bool,
         check: Callable[[], None],
-    ) -> list[list[int]]:
+    ) -> list[S]:
         """In a thread. A prompt too long for the context is the end of it: the texts behind it are not looked at."""
-        all_ids = []
-        for text in texts:
+        results = []
+        for text, name in named:
             check()
             if as_prompt:
-                self._check_count(tokenizer, text, parameter, check)
-            ids = _encoded(tokenizer, text, add_special_tokens, parameter)
-            if as_prompt and len(texts) > 1 and len(ids) > self._max_model_len:
-                check_prompt_length(len(ids), self._max_model_len, parameter)
-            all_ids.append(ids)
-        return all_ids
+                self._check_count(tokenizer, text, name, check)
+            result = convert(tokenizer, text, name)
+            if as_prompt and len(named) > 1:
+                check_prompt_length(len(result), self._max_model_len, name, room=0)
+            results.append(result)
+        return results
 
     async def cut_to_fit(self, text: str, *, keep_end: bool) -> str:
         """The part of a text that all of the context's tokens can come from, however long the text: for who truncates."""
@@ -200,7 +222,7 @@ class TokenizerPool:
         count = 0
         for piece in _pieces(text):
             check()
-            count += len(_encoded(tokenizer, piece, False, parameter))
+            count += len(_encoded(tokenizer, piece, parameter, False))
             if count > self._max_model_len * _CUT_SURPLUS + len(text) // _PIECE:
                 message = (
                     f"This model's maximum context length is {self._max_model_len} tokens, but {parameter} has more: "
@@ -230,7 +252,7 @@ class TokenizerPool:
         return self._long_thread if size > _LONG else self._threads
 
 
-def _encoded(tokenizer: Tokenizer, text: str, add_special_tokens: bool, parameter: str) -> list[int]:
+def _encoded(tokenizer: Tokenizer, text: str, parameter: str, add_special_tokens: bool) -> list[int]:
     """Raises ValidationError for what is no Unicode: the library says only that it is no text."""
     try:
         return tokenizer.encode(text, add_special_tokens)

@@ -106,13 +106,6 @@ ROUTES: dict[str, str] = {
     "POST /v1/audio/transcriptions": _SPEECH,
     "POST /v1/audio/translations": _SPEECH,
     "GET /v1/realtime": _SPEECH,
-    **dict.fromkeys(
-        (
-            "POST /v1/embeddings", "POST /v2/embed", "POST /pooling", "POST /classify", "POST /score", "POST /v1/score",
-            "POST /rerank", "POST /v1/rerank", "POST /v2/rerank",
-        ),
-        _POOLING,
-    ),
     "POST /invocations": "call the endpoint itself: /v1/chat/completions or /v1/completions",
     **dict.fromkeys(("POST /v1/load_lora_adapter", "POST /v1/unload_lora_adapter"), _LORA),
     **dict.fromkeys(("POST /scale_elastic_ep", "POST /is_scaling_elastic_ep"), _ONE_CORE),

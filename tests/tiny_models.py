@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -81,3 +82,22 @@ def make_tiny_llama(folder: Path) -> None:
     model.save_pretrained(folder)
     generation = {"bos_token_id": 1, "eos_token_id": EOS_TOKEN_ID, "pad_token_id": EOS_TOKEN_ID}
     (folder / "generation_config.json").write_text(json.dumps(generation))
+
+
+BERT_SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def make_word_piece() -> Any:
+    """A WordPiece tokenizer as BERT's, with [CLS] and [SEP] around texts and pairs."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", continuing_subword_prefix="##"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(vocab_size=VOCAB_SIZE, special_tokens=list(BERT_SPECIAL_TOKENS), show_progress=False)
+    tokenizer.train_from_iterator(TRAINING_TEXT.splitlines(), trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return tokenizer

@@ -9,12 +9,18 @@ from octavo.errors import ConfigError
 from octavo.frontend.server import middleware, probes
 from octavo.frontend.server.absent import absent_routes
 from octavo.frontend.server.chat.serving import chat_completions
+from octavo.frontend.server.classify.serving import classify
+from octavo.frontend.server.cohere_embed.serving import embed
 from octavo.frontend.server.completions.serving import completions
 from octavo.frontend.server.dev.serving import DEV_ROUTES
+from octavo.frontend.server.embeddings.serving import embeddings
 from octavo.frontend.server.generate.serving import generate
 from octavo.frontend.server.models.serving import get_model, list_models
 from octavo.frontend.server.page.serving import PAGE_PATHS, page_routes, to_root
+from octavo.frontend.server.pooling.serving import pooling
+from octavo.frontend.server.score.serving import rerank, score
 from octavo.frontend.server.state import STATE, ServerState
+from octavo.frontend.server.tasks import generating
 from octavo.frontend.server.tokenize.serving import detokenize, tokenize, tokenizer_info
 
 ROUTES: list[tuple[str, str, Handler]] = [
@@ -29,9 +35,15 @@ ROUTES: list[tuple[str, str, Handler]] = [
     ("GET", "/metrics", probes.metrics),
     ("GET", "/v1/models", list_models),
     ("GET", "/v1/models/{model:.+}", get_model),
-    ("POST", "/v1/chat/completions", chat_completions),
-    ("POST", "/v1/completions", completions),
-    ("POST", "/generate", generate),
+    ("POST", "/v1/chat/completions", generating("Chat Completions", chat_completions)),
+    ("POST", "/v1/completions", generating("Completions", completions)),
+    ("POST", "/generate", generating("Generate", generate)),
+    ("POST", "/v1/embeddings", embeddings),
+    ("POST", "/v2/embed", embed),
+    ("POST", "/pooling", pooling),
+    ("POST", "/classify", classify),
+    *(("POST", path, score) for path in ("/score", "/v1/score")),
+    *(("POST", path, rerank) for path in ("/rerank", "/v1/rerank", "/v2/rerank")),
     ("POST", "/tokenize", tokenize),
     ("POST", "/detokenize", detokenize),
     ("GET", "/tokenizer_info", tokenizer_info),

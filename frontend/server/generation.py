@@ -14,7 +14,7 @@ from octavo.frontend.collector import OutputSink
 from octavo.frontend.server.fields import GenerationFields
 from octavo.frontend.server.logprobs import TokenSpelling
 from octavo.frontend.server.options import ServerOptions
-from octavo.frontend.server.record import RequestRecord, is_good_id
+from octavo.frontend.server.record import RequestRecord
 from octavo.frontend.server.state import ServerState
 from octavo.inputs import PromptType
 from octavo.outputs import RequestOutput
@@ -57,7 +57,7 @@ class Generation:
         prompts: list[PromptType],
         params: SamplingParams,
     ) -> None:
-        self.id = f"{prefix}{_request_id(body, record)}"
+        self.id = record.answer_id(prefix, body.request_id)
         self.created = int(time.time())
         self.model = model
         self.fingerprint = state.fingerprint
@@ -71,7 +71,7 @@ class Generation:
         self._state = state
         self._prompts = prompts
         self._priority = body.priority or 0
-        self._timeout = _timeout(body, state.options)
+        self._timeout = state.options.time_limit(body.timeout)
 
     def _check_size(self, params: SamplingParams) -> None:
         """Each sequence takes a copy of the lists in its parameters to the core."""
@@ -199,16 +199,3 @@ def answer_weight(outputs: list[RequestOutput], params: SamplingParams) -> int:
     generated = sum(len(one.token_ids) + 1 for output in outputs for one in output.outputs)
     scored = 0 if prompt_top is None else sum(len(output.prompt_token_ids) for output in outputs) * (1 + max(0, prompt_top))
     return generated * (1 + max(0, top)) + scored
-
-
-def _request_id(body: GenerationFields, record: RequestRecord) -> str:
-    if body.request_id is not None:
-        if not is_good_id(body.request_id):
-            raise ValidationError("request_id must be 1 to 128 printable ASCII characters.", parameter="request_id")
-        record.request_id = body.request_id
-    return record.request_id
-
-
-def _timeout(body: GenerationFields, options: ServerOptions) -> float | None:
-    limits = [limit for limit in (body.timeout, options.request_timeout) if limit]
-    return min(limits) if limits else None

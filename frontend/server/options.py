@@ -156,6 +156,10 @@ class ServerOptions:
         """`root_path` without its closing slash."""
         return self.root_path.rstrip("/")
 
+    def time_limit(self, asked: float | None) -> float | None:
+        """Seconds that a request may take which asks for `asked` itself; None = no limit."""
+        return min((limit for limit in (asked, self.request_timeout) if limit), default=None)
+
     def key_ring(self) -> KeyRing:
         """The keys of --api-key and OCTAVO_API_KEY."""
         from_environment = envs.API_KEY

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from octavo.errors import ValidationError
 from octavo.frontend.server.fields import GenerationFields
@@ -13,6 +13,31 @@ if TYPE_CHECKING:
     from octavo.frontend.async_llm import AsyncLLM
 
 Prompt = str | list[int]
+
+
+def split_prompts(name: str, value: str | Sequence[str | int | list[int]], most: int) -> list[Prompt]:
+    """A field that holds a text, token ids, or several of either, as one prompt each.
+
+    Args:
+        name: of the field.
+        value: what it holds.
+        most: prompts that it may hold.
+
+    Raises:
+        ValidationError: none, too many, or a mixture.
+    """
+    if isinstance(value, str):
+        return [value]
+    kinds = set(map(type, value))
+    if not kinds:
+        raise ValidationError(f"{name} must not be empty.", parameter=name, value=[])
+    if len(kinds) > 1:
+        raise ValidationError(f"{name} must hold texts, or token ids, or lists of token ids, not a mixture.", parameter=name)
+    if kinds == {int}:
+        return [cast(list[int], value)]
+    if len(value) > most:
+        raise ValidationError(f"{name} may hold at most {most} prompts, got {len(value)}.", parameter=name)
+    return cast(list[Prompt], value)
 
 
 async def engine_prompts(

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from aiohttp import web
 
+from octavo.errors import ValidationError
 from octavo.frontend.stats import TokenCounts
 from octavo.outputs import RequestMetrics, RequestOutput
 
@@ -36,6 +37,18 @@ class RequestRecord:
     outcome: str = ""
     reason: str = ""
     metrics: RequestMetrics | None = None
+
+    def answer_id(self, prefix: str, given: str | None) -> str:
+        """The id in the answer; `given` is the body's request_id, which replaces the header's.
+
+        Raises:
+            ValidationError: it cannot be logged and sent back as it is.
+        """
+        if given is not None:
+            if not is_good_id(given):
+                raise ValidationError("request_id must be 1 to 128 printable ASCII characters.", parameter="request_id")
+            self.request_id = given
+        return prefix + self.request_id
 
     def saw(self, output: RequestOutput) -> None:
         """Keep an engine output's timings."""

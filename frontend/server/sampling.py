@@ -60,10 +60,11 @@ def check_shared_rules(body: GenerationFields) -> None:
     if body.stream and body.prompt_logprobs:
         raise ValidationError("prompt_logprobs cannot be streamed.", parameter="prompt_logprobs", value=body.prompt_logprobs)
     if body.cache_salt is not None:
-        _check_cache_salt(body.cache_salt)
+        check_cache_salt(body.cache_salt)
 
 
-def _check_cache_salt(salt: str) -> None:
+def check_cache_salt(salt: str) -> None:
+    """Raise ValidationError for a salt that is too long, or holds what could be taken for a part of a path."""
     if not 1 <= len(salt) <= MAX_CACHE_SALT or any(character in salt for character in "@/\\\0"):
         rule = f"must have 1 to {MAX_CACHE_SALT} characters, none of them @, /, \\ or NUL"
         raise ValidationError(f"cache_salt {rule}.", parameter="cache_salt", value=salt)

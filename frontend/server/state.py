@@ -23,6 +23,7 @@ from octavo.wire.messages import Progress
 
 if TYPE_CHECKING:
     from octavo.frontend.async_llm import AsyncLLM
+    from octavo.frontend.server.pooling.plugin import PluginPooling
 
 
 _BODY_THREADS = 2
@@ -48,6 +49,7 @@ class ServerState:
         body_bytes: of requests that are being received.
         body_threads: where large bodies are unpacked and decoded.
         progress: what the starting engine reported last, None before its first report.
+        plugins: answers /pooling requests with `data`, None where no plugin is installed.
     """
 
     def __init__(self, options: ServerOptions, metrics: PrometheusStats) -> None:
@@ -63,6 +65,7 @@ class ServerState:
         self.body_bytes = 0
         self.body_threads = ThreadPoolExecutor(_BODY_THREADS, thread_name_prefix="octavo-body")
         self.progress: Callable[[], Progress | None] = lambda: None
+        self.plugins: PluginPooling | None = None
         self._engine: AsyncLLM | None = None
         self._active_ids: set[str] = set()
 

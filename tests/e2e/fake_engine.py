@@ -10,6 +10,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from octavo.config import EngineArgs
 from octavo.errors import EngineDeadError, ValidationError
 from octavo.frontend.chat_template import make_chat_renderer
@@ -19,8 +21,18 @@ from octavo.frontend.stats import TokenCounts
 from octavo.frontend.tokenizer import load_tokenizer
 from octavo.outputs import CompletionOutput, Logprob, RequestMetrics, RequestOutput
 from octavo.params import RequestOutputKind, SamplingParams
+from octavo.pooling_outputs import PoolingOutput, PoolingRequestOutput
+from octavo.pooling_params import PoolingParams
 
 TEXT = "one two three four five six seven eight nine ten"
+
+
+def pooled_of_ids(ids: list[int], params: PoolingParams) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """A vector of 16 numbers, or one a token, or probabilities of three classes; equal for equal ids."""
+    rows = {"embed": 1, "classify": 1}.get(params.task or "", len(ids))
+    width = 3 if params.task in ("classify", "token_classify") else params.dimensions or 16
+    numbers = np.random.default_rng(ids).standard_normal((rows, width)).astype(np.float32)
+    return numbers[0] if params.task in ("embed", "classify") else numbers
 
 
 class FakeEngine:
@@ -34,6 +46,9 @@ class FakeEngine:
         num_said: tokens of all requests.
         room_error: raised by `check_room`.
         aborted: ids of generators that were closed early.
+        supported_pooling_tasks: none = it generates.
+        most_encoding: prompts that were being encoded at once, at most.
+        pooled: token ids and parameters -> what `encode` answers.
     """
 
     def __init__(self, model: Path) -> None:
@@ -56,6 +71,9 @@ class FakeEngine:
         self.room_error: Exception | None = None
         self.aborted: list[str] = []
         self.calls: list[SimpleNamespace] = []
+        self.supported_pooling_tasks: tuple[str, ...] = ()
+        self.num_encoding = self.most_encoding = 0
+        self.pooled = pooled_of_ids
 
     def check_room(self) -> None:
         if self.room_error is not None:
@@ -95,6 +113,26 @@ class FakeEngine:
         finally:
             if counts is not None:
                 counts.add(len(ids), metrics.num_generation_tokens)
+            if not finished:
+                self.aborted.append(request_id)
+
+    async def encode(
+        self, prompt: Any, pooling_params: PoolingParams, request_id: str, *, priority: int = 0
+    ) -> AsyncGenerator[PoolingRequestOutput]:
+        """What `pooled` makes of the token ids and parameters; fails with `fail_with` at the item `fail_after`."""
+        self.calls.append(SimpleNamespace(prompt=prompt, params=pooling_params, id=request_id, priority=priority))
+        ids = prompt["prompt_token_ids"]
+        self.num_encoding += 1
+        self.most_encoding = max(self.most_encoding, self.num_encoding)
+        finished = False
+        try:
+            await asyncio.sleep(self.delay)
+            if self.fail_with is not None and request_id.endswith(f"-{self.fail_after}"):
+                raise self.fail_with
+            finished = True
+            yield PoolingRequestOutput(request_id, PoolingOutput(self.pooled(ids, pooling_params)), ids)
+        finally:
+            self.num_encoding -= 1
             if not finished:
                 self.aborted.append(request_id)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -23,7 +23,7 @@ from octavo.frontend.server.completions.stream import CompletionStream
 from octavo.frontend.server.generation import Generation, answer_weight, check_repetition, token_spelling
 from octavo.frontend.server.options import ServerOptions
 from octavo.frontend.server.per_request_metrics import per_request_metrics
-from octavo.frontend.server.prompts import engine_prompts
+from octavo.frontend.server.prompts import engine_prompts, split_prompts
 from octavo.frontend.server.record import RECORD
 from octavo.frontend.server.responses import encoded, json_bytes_response
 from octavo.frontend.server.sampling import named_by_client, sampling_params, weight
@@ -47,7 +47,7 @@ async def completions(request: web.Request) -> web.StreamResponse:
     with state.admit() as engine:
         model = state.check_model(body.model)
         pool = engine.input_processor.texts
-        prompts = await pool.run(len(body.prompt), split_prompts, body)
+        prompts = await pool.run(len(body.prompt), split_prompts, "prompt", body.prompt, MAX_PROMPTS)
         with named_by_client({"prompt_token_ids": "prompt", **({"n": "best_of"} if body.best_of is not None else {})}):
             params = await pool.run(weight(body), completion_params, body, engine.config)
             add = body.add_special_tokens is not False
@@ -66,26 +66,6 @@ async def completions(request: web.Request) -> web.StreamResponse:
         num_ids = sum(len(output.prompt_token_ids or ()) for output in outputs)
         await pool.run(num_ids, heap.let_go, outputs, inputs)
         return json_bytes_response(answer)
-
-
-def split_prompts(body: CompletionRequest) -> list[str | list[int]]:
-    """The request's prompts, one text or list of token ids each.
-
-    Raises:
-        ValidationError: none, too many, or a mixture.
-    """
-    if isinstance(body.prompt, str):
-        return [body.prompt]
-    kinds = set(map(type, body.prompt))
-    if not kinds:
-        raise ValidationError("prompt must not be empty.", parameter="prompt", value=[])
-    if len(kinds) > 1:
-        raise ValidationError("prompt must hold texts, or token ids, or lists of token ids, not a mixture.", parameter="prompt")
-    if kinds == {int}:
-        return [cast(list[int], body.prompt)]
-    if len(body.prompt) > MAX_PROMPTS:
-        raise ValidationError(f"prompt may hold at most {MAX_PROMPTS} prompts, got {len(body.prompt)}.", parameter="prompt")
-    return cast(list[str | list[int]], body.prompt)
 
 
 def completion_params(body: CompletionRequest, config: EngineConfig) -> SamplingParams:

@@ -1,0 +1,116 @@
+"""Texts, and pairs of texts, as token ids of which the special ones stay when there are too many.
+
+A model that pools reads its first or last token, so a cut must not take that away. The texts are cut, and what the tokenizer
+adds to a prompt is put around what is left. No state of the tokenizer is changed: other threads use it meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tokenizers import Encoding
+
+from octavo.frontend.text_checks import check_unicode
+from octavo.frontend.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPair:
+    """Two texts as one prompt.
+
+    Attributes:
+        ids: token ids.
+        type_ids: for each, 0 or 1: which of the texts it belongs to, for models that are told.
+    """
+
+    ids: list[int]
+    type_ids: list[int]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class PairLimits:
+    """How many tokens are kept; None = all of them.
+
+    Attributes:
+        whole: of a pair, special tokens included; the longer text is cut first.
+        first, second: of each text, without special tokens.
+    """
+
+    whole: int | None = None
+    first: int | None = None
+    second: int | None = None
+
+
+def encode_within(
+    tokenizer: Tokenizer, text: str, name: str, *, limit: int, keep_end: bool, add_special_tokens: bool
+) -> list[int]:
+    """At most `limit` token ids of a text, special ones included.
+
+    Args:
+        keep_end: the text is cut at its beginning, not at its end.
+
+    Raises:
+        ValidationError: the text is no valid Unicode; calls it `name`.
+    """
+    encoding = encoded(tokenizer, text, name)
+    num_special = tokenizer.backend.num_special_tokens_to_add(is_pair=False) if add_special_tokens else 0
+    _cut(encoding, max(0, limit - num_special), "left" if keep_end else "right")
+    if add_special_tokens:
+        encoding = tokenizer.backend.post_process(encoding, None, True)
+    return encoding.ids[:limit]
+
+
+def encoded(tokenizer: Tokenizer, text: str, name: str) -> Encoding:
+    """A text's tokens without special ones.
+
+    Raises:
+        ValidationError: the text is no valid Unicode; calls it `name`.
+    """
+    try:
+        return tokenizer.plain_encoding(text)
+    except TypeError:
+        check_unicode(name, text)
+        raise
+
+
+def pair_joiner(tokenizer: Tokenizer, limits: PairLimits) -> Callable[[Encoding, Encoding], TokenPair]:
+    """Makes prompts of pairs of `encoded` texts, which it leaves as they are."""
+    num_special = tokenizer.backend.num_special_tokens_to_add(is_pair=True)
+
+    def join(first: Encoding, second: Encoding) -> TokenPair:
+        lengths = [_least(len(first), limits.first), _least(len(second), limits.second)]
+        if limits.whole is not None:
+            lengths = longest_first(*lengths, max(0, limits.whole - num_special))
+        kept = []
+        for encoding, length in zip((first, second), lengths, strict=True):
+            kept.append(Encoding.merge([encoding], growing_offsets=False))
+            _cut(kept[-1], length, "right")
+        pair = tokenizer.backend.post_process(kept[0], kept[1], True)
+        return TokenPair(pair.ids[: limits.whole], pair.type_ids[: limits.whole])
+
+    return join
+
+
+def longest_first(first: int, second: int, room: int) -> list[int]:
+    """How many tokens of two texts are kept where there is room for so many: of the longer one fewer, as tokenizers do it."""
+    if first + second <= room:
+        return [first, second]
+    short = min(first, second)
+    # Cut to equal halves, unless the shorter one needs less than its half; an odd token goes to the second text.
+    if short <= room // 2:
+        return [short, room - short] if first <= second else [room - short, short]
+    low, high = room // 2, room - room // 2
+    return [low, high] if first <= second else [high, low]
+
+
+def _least(number: int, limit: int | None) -> int:
+    return number if limit is None else min(number, limit)
+
+
+def _cut(encoding: Encoding, length: int, direction: str) -> None:
+    if len(encoding) > length:
+        encoding.truncate(length, direction=direction)

@@ -1,0 +1,171 @@
+"""One HTTP request's work in a pooling engine: all its prompts at once, within a window, results in order."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterable
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from octavo.config import SchedulerConfig
+from octavo.errors import QueueFullError, RequestFailedError, RequestTimeoutError, ValidationError
+from octavo.frontend.server.errors import unavailable
+from octavo.frontend.server.pooling.fields import PoolingFields
+from octavo.frontend.server.pooling.prompts import Inputs
+from octavo.frontend.server.record import RequestRecord
+from octavo.frontend.server.state import ServerState
+from octavo.frontend.server.usage import Usage, UsageCounter
+from octavo.pooling_outputs import PoolingOutput, PoolingRequestOutput
+from octavo.pooling_params import PoolingParams
+
+if TYPE_CHECKING:
+    from octavo.frontend.async_llm import AsyncLLM
+
+Pooled = PoolingRequestOutput[PoolingOutput]
+
+_PROMPT_NAMES = (None, "prompt", "prompt_token_ids")
+"""What the engine calls the item at fault; other names are fields of the whole request."""
+
+
+class PoolingRun:
+    """A request to a pooling model, ready to run.
+
+    Attributes:
+        id: the id in the answer.
+        created: Unix seconds.
+        model: the name to answer with.
+    """
+
+    def __init__(
+        self, state: ServerState, record: RequestRecord, prefix: str, body: PoolingFields, model: str, params: PoolingParams
+    ) -> None:
+        self.id = record.answer_id(prefix, body.request_id)
+        self.created = int(time.time())
+        self.model = model
+        self._state = state
+        self._record = record
+        self._params = params
+        self._priority = body.priority or 0
+        self._timeout = state.options.time_limit(body.timeout)
+
+    async def outputs(self, engine: AsyncLLM, inputs: Inputs) -> list[Pooled]:
+        """One output a prompt, in order. What goes wrong with one, or leaving early, ends them all.
+
+        Raises:
+            ValidationError, RequestFailedError: naming the prompt at fault.
+            QueueFullError, EngineDeadError: as `AsyncLLM.encode`.
+            RequestTimeoutError: they took too long.
+            ApiError: 503, the server ended them.
+        """
+        unique = f"{self.id}-{uuid4().hex[:8]}"
+        ids = [f"{unique}-{index}" for index in range(len(inputs.prompts))]
+        items = _Items(engine, self, inputs, ids)
+        with self._state.active(ids):
+            try:
+                async with asyncio.timeout(self._timeout):
+                    return await items.run(window(engine.config.scheduler))
+            except TimeoutError:
+                raise RequestTimeoutError(f"the request took more than {self._timeout:g} s") from None
+
+    async def one(self, engine: AsyncLLM, inputs: Inputs, index: int, request_id: str) -> Pooled:
+        """The output of one prompt; its tokens count, also when it fails or nobody waits for it, unless it was not let in."""
+        prompt = inputs.prompts[index]
+        num_tokens = len(prompt["prompt_token_ids"])
+        stream = engine.encode(prompt, self._params, request_id, priority=self._priority)
+        try:
+            async with aclosing(stream):
+                result = await anext(stream, None)
+        except QueueFullError:
+            num_tokens = 0
+            raise
+        except (ValidationError, RequestFailedError) as error:
+            raise _naming(error, inputs.names[index]) from error
+        finally:
+            self._record.counts.add(num_tokens, 0)
+        if result is None:
+            raise unavailable("the request was aborted")
+        return result
+
+    def usage(self, outputs: Iterable[Pooled]) -> Usage:
+        """Tokens of all prompts."""
+        counter = UsageCounter(self._state.options.enable_prompt_tokens_details)
+        for output in outputs:
+            counter.prompt_tokens += len(output.prompt_token_ids)
+            counter.cached_tokens += output.num_cached_tokens
+        return counter.usage()
+
+
+def window(limits: SchedulerConfig) -> int:
+    """Prompts of one request that are in the engine at once: two steps full, or what the queue has room for.
+
+    The rest of a large batch waits here, where others' requests go before it.
+    """
+    waiting = limits.max_num_seqs
+    if limits.max_num_queued_reqs:
+        waiting = min(waiting, max(1, limits.max_num_queued_reqs // 2))
+    return limits.max_num_seqs + waiting
+
+
+class _Items:
+    """The prompts of a request on their way through the engine."""
+
+    def __init__(self, engine: AsyncLLM, run: PoolingRun, inputs: Inputs, ids: list[str]) -> None:
+        self._engine, self._run, self._inputs, self._ids = engine, run, inputs, ids
+        self._left = deque(range(len(ids)))
+        self._results: dict[int, Pooled] = {}
+        self._num_running = 0
+        self._refused: deque[asyncio.Future[None]] = deque()
+
+    async def run(self, width: int) -> list[Pooled]:
+        """All results; at most `width` prompts are in the engine at once."""
+        workers = [asyncio.ensure_future(self._work()) for _ in range(min(width, len(self._ids)))]
+        try:
+            done, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+            for worker in done:
+                worker.result()
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+        return [self._results[index] for index in range(len(self._ids))]
+
+    async def _work(self) -> None:
+        while self._left:
+            index = self._left.popleft()
+            self._num_running += 1
+            try:
+                self._results[index] = await self._run.one(self._engine, self._inputs, index, self._ids[index])
+            except QueueFullError:
+                self._num_running -= 1
+                if not self._num_running:
+                    raise
+                # The request as a whole was let in, so this prompt goes when another of it has gone.
+                self._left.appendleft(index)
+                await self._room()
+            else:
+                self._num_running -= 1
+                self._wake(1)
+        # Nothing is left for those who wait for room.
+        self._wake(len(self._refused))
+
+    async def _room(self) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        self._refused.append(waiter)
+        await waiter
+
+    def _wake(self, number: int) -> None:
+        for waiter in [self._refused.popleft() for _ in range(min(number, len(self._refused)))]:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+def _naming(error: ValidationError | RequestFailedError, name: str) -> Exception:
+    """The error, as one of the prompt that errors call `name`."""
+    if not isinstance(error, ValidationError):
+        return type(error)(f"{name}: {error}")
+    if error.parameter not in _PROMPT_NAMES:
+        return error
+    return ValidationError(f"{name}: {error}", parameter=name, value=error.value, code=error.code)
