@@ -32,7 +32,7 @@ from octavo.frontend.core_watch import CoreWatch
 from octavo.frontend.engine_control import EngineControl
 from octavo.frontend.fan_out import FanOut
 from octavo.frontend.input_processor import InputProcessor, ProcessedInput, default_sampling_params
-from octavo.frontend.io_processing.runner import IOProcessors
+from octavo.frontend.io_processing.runner import IOProcessors, is_data
 from octavo.frontend.log_stats import LoggingStatLogger
 from octavo.frontend.output_processor import FollowUp, OutputProcessor
 from octavo.frontend.output_pump import pump_core
@@ -289,7 +289,7 @@ class AsyncLLM(EngineControl):
 
         Args:
             prompt: text, a pair of texts for a classifier of pairs, token ids, or a dict with either and `multi_modal_data` where the
-                model takes arrays.
+                model takes arrays; or a `DataPrompt`, whose output is an IO Processor plugin's.
             pooling_params: not changed.
             request_id: see `generate`, as for priority, timeout, counts and others.
             tokenization_kwargs: `truncate_prompt_tokens` and `truncation_side`, in the place of the parameters'.
@@ -301,6 +301,9 @@ class AsyncLLM(EngineControl):
         """
         arrival_time = time.monotonic()
         check_arguments("encode", others)
+        if is_data(prompt):
+            yield await self.io_processors.output(self, prompt, request_id, params=pooling_params, priority=priority)
+            return
         params = with_tokenization(pooling_params, tokenization_kwargs)
         process = partial(pooling_input, self.input_processor, self.config.model, prompt, params)
         state = await self._submit_processed(process, request_id, priority, arrival_time)

@@ -25,11 +25,11 @@ from octavo.plugins.generations import Done, Params, Prepared, Schemas
 from octavo.plugins.io_processor import ModelOutput
 from octavo.plugins.messages import IOProcessorRequest
 from octavo.pooling_outputs import PoolingRequestOutput
-from octavo.pooling_params import PoolingParams, PoolingTask
+from octavo.pooling_params import PoolingParams
 
 _ATTEMPTS = 3
 """Workers that may be lost under a request before it is given up."""
-_TASKS: tuple[PoolingTask, ...] = ("token_embed", "token_classify", "plugin")
+_TASKS = ("token_embed", "token_classify", "plugin")
 """What a plugin of the first generation means that names no task: the first of these that the model has."""
 
 
@@ -37,7 +37,7 @@ class Engine(Protocol):
     """What is needed of `AsyncLLM`."""
 
     @property
-    def supported_pooling_tasks(self) -> tuple[PoolingTask, ...]: ...
+    def supported_pooling_tasks(self) -> tuple[str, ...]: ...
 
     def generate(
         self, prompt: Any, sampling_params: SamplingParams, request_id: str, *, priority: int = 0
@@ -189,7 +189,7 @@ class IOProcessors:
             QueueFullError: too much is waiting.
         """
         name = self.find(request.io_processor)
-        generate = request.task == "generate" or not getattr(engine, "supported_pooling_tasks", ())
+        generate = request.task == "generate" or not engine.supported_pooling_tasks
         run = _Run(name, self._pools[name], request, request_id, params, priority, online, generate)
         if request_id in self._under_way:
             # A plugin keeps by it what it knows of a request, which another client's must not get.
@@ -333,8 +333,9 @@ def _with_task(params: PoolingParams, engine: Engine) -> PoolingParams:
     tasks = engine.supported_pooling_tasks
     if not tasks:
         raise ValidationError('the model generates and does not pool; say "task": "generate".', parameter="task")
+    task: Any = next((task for task in _TASKS if task in tasks), tasks[0])
     params = params.clone()
-    params.task = next((task for task in _TASKS if task in tasks), tasks[0])
+    params.task = task
     return params
 
 
