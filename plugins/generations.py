@@ -11,12 +11,14 @@ A class's generation is which of these names it overrides, each name by itself.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,7 @@ from octavo.pooling_outputs import PoolingOutput, PoolingRequestOutput
 from octavo.pooling_params import PoolingParams
 
 Params = SamplingParams | PoolingParams
+Outside = Callable[[Callable[[], Any]], Awaitable[Any]]
 Schemas = dict[str, dict[str, Any] | None]
 
 logger = logging.getLogger(__name__)
@@ -75,7 +78,14 @@ class PluginCalls:
         """JSON Schemas of what the class declares; None where it declares nothing."""
 
     async def prepare(
-        self, request: IOProcessorRequest[Any], request_id: str | None, params: Params | None, *, online: bool, generate: bool
+        self,
+        request: IOProcessorRequest[Any],
+        request_id: str | None,
+        params: Params | None,
+        *,
+        online: bool,
+        generate: bool,
+        outside: Outside = asyncio.to_thread,
     ) -> Prepared:
         """Everything before the model.
 
@@ -85,26 +95,45 @@ class PluginCalls:
             params: what the request asks for, if it does; not changed.
             online: by HTTP, so that methods that are asynchronous are called.
             generate: the model is to generate, not to pool.
+            outside: runs synchronous code where no event loop runs, for it may run one of its own.
 
         Raises:
             ValidationError: the plugin refuses the request.
             PluginError: the plugin failed.
         """
         seconds: dict[str, float] = {}
-        with self._calling("parse", seconds, refuses=True):
-            parsed = self._parse(request, online)
+        if not online or not self._overrides("pre_process_async"):
+            prepared: Prepared = await outside(partial(self._prepare, request, request_id, params, online, generate))
+            return prepared
+        parsed = await outside(partial(self._parsed, request, online, seconds))
         with self._calling("pre_process", seconds, refuses=True):
-            if online and self._overrides("pre_process_async"):
-                made = await self._plugin.pre_process_async(prompt=parsed, request_id=request_id)
-            else:
-                made = self._plugin.pre_process(prompt=parsed, **_id(request_id))
+            made = await self._plugin.pre_process_async(prompt=parsed, request_id=request_id)
+        return self._prepared(made, params, generate, seconds)
+
+    def _prepare(
+        self, request: IOProcessorRequest[Any], request_id: str | None, params: Params | None, online: bool, generate: bool
+    ) -> Prepared:
+        """All of it at a stretch: no other request's methods run between."""
+        seconds: dict[str, float] = {}
+        parsed = self._parsed(request, online, seconds)
+        with self._calling("pre_process", seconds, refuses=True):
+            made = self._plugin.pre_process(prompt=parsed, **_id(request_id))
+        return self._prepared(made, params, generate, seconds)
+
+    def _prepared(self, made: Any, params: Params | None, generate: bool, seconds: dict[str, float]) -> Prepared:
         prompts = self._checked_prompts(made)
         with self._calling("params", seconds, refuses=True):
             each = [self._merged(params, generate) for _ in prompts]
         return Prepared(prompts, each, seconds)
 
     async def finish(
-        self, outputs: Sequence[tuple[int, ModelOutput]], request_id: str | None, *, online: bool, answer_id: str = ""
+        self,
+        outputs: Sequence[tuple[int, ModelOutput]],
+        request_id: str | None,
+        *,
+        online: bool,
+        answer_id: str = "",
+        outside: Outside = asyncio.to_thread,
     ) -> Done:
         """Everything after the model.
 
@@ -113,6 +142,7 @@ class PluginCalls:
             request_id: as `prepare` got it.
             online: make the HTTP answer of it.
             answer_id: the answer's `request_id`, where the plugin gives it none.
+            outside: see `prepare`.
 
         Raises:
             PluginError: the plugin failed, or its output is not what it should be.
@@ -120,18 +150,28 @@ class PluginCalls:
         seconds: dict[str, float] = {}
         if self._tensors:
             outputs = [(index, _with_tensor(output)) for index, output in outputs]
-        with self._calling("post_process", seconds):
-            if online and self._overrides("post_process_async"):
+        if online and self._overrides("post_process_async"):
+            with self._calling("post_process", seconds):
                 output = await self._plugin.post_process_async(model_output=_generated(outputs), request_id=request_id)
-            else:
-                ordered = [output for _, output in sorted(outputs, key=lambda pair: pair[0])]
-                output = self._plugin.post_process(model_output=ordered, **_id(request_id))
+        else:
+            ordered = [output for _, output in sorted(outputs, key=lambda pair: pair[0])]
+            output = await outside(partial(self._post_process, ordered, request_id, seconds))
         self._check_output(output)
-        if not online:
-            return Done(output, seconds)
+        if online:
+            output = await outside(partial(self._as_json, output, answer_id, seconds))
+        return Done(output, seconds)
+
+    def _post_process(self, ordered: list[ModelOutput], request_id: str | None, seconds: dict[str, float]) -> Any:
+        with self._calling("post_process", seconds):
+            return self._plugin.post_process(model_output=ordered, **_id(request_id))
+
+    def _as_json(self, output: Any, answer_id: str, seconds: dict[str, float]) -> bytes:
         with self._calling("output_to_response", seconds):
-            answer = to_json(self._answer(output, answer_id))
-        return Done(answer, seconds)
+            return to_json(self._answer(output, answer_id))
+
+    def _parsed(self, request: IOProcessorRequest[Any], online: bool, seconds: dict[str, float]) -> Any:
+        with self._calling("parse", seconds, refuses=True):
+            return self._parse(request, online)
 
     def _parse(self, request: IOProcessorRequest[Any], online: bool) -> Any:
         plugin = self._plugin

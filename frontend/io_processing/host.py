@@ -1,8 +1,8 @@
-"""Where a plugin lives: a thread with an event loop of its own.
+"""Where a plugin lives: a thread for its synchronous methods, and one with an event loop for the others.
 
-Synchronous methods block that loop and no other, and so run one after the other, as their authors expect; asynchronous ones
-interleave. A call that is over its time is cancelled; one that does not even notice is abandoned, with its thread, and its
-neighbours are told to go elsewhere.
+Of the two, one runs at a time: methods follow each other, as their authors expect, and asynchronous ones interleave where they
+wait. A call that is over its time is cancelled; one that does not even notice is abandoned, with its threads, and its neighbours
+are told to go elsewhere.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Any, Protocol
 
 from octavo import envs
 from octavo.errors import OctavoError, PluginError, PluginUnavailableError, RequestTimeoutError
-from octavo.plugins.generations import Done, Params, PluginCalls, Prepared, Schemas
+from octavo.frontend.io_processing.code_thread import CodeThread
+from octavo.plugins.generations import Done, Outside, Params, PluginCalls, Prepared, Schemas
 from octavo.plugins.io_processor import ModelOutput
 from octavo.plugins.messages import IOProcessorRequest
 
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 GRACE = 1.0
 """Seconds in which a cancelled call may end by itself."""
 
-Work = Callable[[PluginCalls], Awaitable[Any]]
+Work = Callable[[PluginCalls, Outside], Awaitable[Any]]
 
 
 class HostLostError(OctavoError):
@@ -82,6 +83,7 @@ def start_timed_out(name: str) -> PluginUnavailableError:
 class _Call:
     work: Work
     number: int
+    on_begin: Callable[[], None]
     future: concurrent.futures.Future[Any] = field(default_factory=concurrent.futures.Future)
     began: float | None = None
     task: asyncio.Task[None] | None = None
@@ -124,14 +126,14 @@ class _Steps:
 
 
 class ThreadHost:
-    """A plugin in a thread.
+    """A plugin in this process.
 
     Args:
         name: of the plugin.
-        make: makes the plugin, in the thread.
+        make: makes the plugin, in the thread for synchronous code.
         timeout: seconds each call may take, from its begin.
-        on_lost: called, on the event loop that calls come from, when the thread is abandoned.
-        on_step: called, in the thread, before code of a call runs, with the call's number, and with 0 after it.
+        on_lost: called, on the event loop that calls come from, when the threads are abandoned.
+        on_step: called, in either thread, before code of a call runs, with the call's number, and with 0 after it.
     """
 
     def __init__(
@@ -143,7 +145,9 @@ class ThreadHost:
         on_step: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._name, self._make, self._timeout, self._on_lost, self._on_step = name, make, timeout, on_lost, on_step
+        self._turn = threading.Lock()
         self._running: _Call | None = None
+        self._code: CodeThread | None = None
         self._loop = asyncio.new_event_loop()
         self._plugin: concurrent.futures.Future[PluginCalls] = concurrent.futures.Future()
         self._thread = threading.Thread(target=self._run, name=f"octavo-plugin-{name}", daemon=True)
@@ -157,7 +161,7 @@ class ThreadHost:
 
     @property
     def hangs(self) -> bool:
-        return self._lost and self._thread.is_alive()
+        return self._lost and (self._thread.is_alive() or (self._code is not None and self._code.is_alive()))
 
     @property
     def load(self) -> int:
@@ -168,9 +172,11 @@ class ThreadHost:
         return self._plugin.result().schemas
 
     def start(self) -> None:
-        self._thread.start()
+        self._code = CodeThread(f"octavo-plugin-{self._name}-code")
+        self._plugin = self._code.submit(self._make)
         try:
             self._plugin.result(envs.START_TIMEOUT)
+            self._thread.start()
         except TimeoutError:
             self._lost = True
             raise start_timed_out(self._name) from None
@@ -179,35 +185,39 @@ class ThreadHost:
         self, request: IOProcessorRequest[Any], request_id: str | None, params: Params | None, *, online: bool, generate: bool
     ) -> Prepared:
         prepared: Prepared = await self.call(
-            lambda plugin: plugin.prepare(request, request_id, params, online=online, generate=generate)
+            lambda plugin, outside: plugin.prepare(
+                request, request_id, params, online=online, generate=generate, outside=outside
+            )
         )
         return prepared
 
     async def finish(
         self, outputs: Sequence[tuple[int, ModelOutput]], request_id: str | None, *, online: bool, answer_id: str
     ) -> Done:
-        done: Done = await self.call(lambda plugin: plugin.finish(outputs, request_id, online=online, answer_id=answer_id))
+        done: Done = await self.call(
+            lambda plugin, outside: plugin.finish(outputs, request_id, online=online, answer_id=answer_id, outside=outside)
+        )
         return done
 
     async def call(self, work: Work, number: int = 0, began: Callable[[], None] = lambda: None) -> Any:
-        """Do something with the plugin, in its thread.
+        """Do something with the plugin, in its threads.
 
         Args:
             work: what to do.
             number: for `on_step`.
-            began: called in the thread when the call's turn has come.
+            began: called in one of the threads when the call's turn has come.
 
         Raises:
             RequestTimeoutError: it took too long.
-            HostLostError: the thread was abandoned, because of another call.
+            HostLostError: the threads were abandoned, because of another call.
             Exception: what the work raises.
         """
         if self._lost:
             raise HostLostError("the plugin's thread was abandoned")
-        call = _Call(work, number)
+        call = _Call(work, number, began)
         self._calls.add(call)
         ended = asyncio.wrap_future(call.future)
-        self._loop.call_soon_threadsafe(self._begin, call, began)
+        self._loop.call_soon_threadsafe(self._begin, call)
         watch = asyncio.get_running_loop().create_task(self._watch(call, ended))
         self._watches.add(watch)
         watch.add_done_callback(self._watches.discard)
@@ -220,17 +230,12 @@ class ThreadHost:
 
     def close(self) -> None:
         self._lose(PluginUnavailableError("the engine has been shut down"))
-        if self._thread.is_alive():
-            self._thread.join(GRACE)
+        for thread in (self._thread, self._code):
+            if thread is not None and thread.is_alive():
+                thread.join(GRACE)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        try:
-            plugin = self._make()
-        except BaseException as error:  # noqa: BLE001  (raised where the start is waited for)
-            self._plugin.set_exception(error)
-            return
-        self._plugin.set_result(plugin)
         if not self._lost:
             self._loop.run_forever()
         for task in asyncio.all_tasks(self._loop):
@@ -238,17 +243,16 @@ class ThreadHost:
         self._loop.run_until_complete(asyncio.sleep(0))
         self._loop.close()
 
-    def _begin(self, call: _Call, began: Callable[[], None]) -> None:
+    def _begin(self, call: _Call) -> None:
         if not call.abandoned:
-            call.task = self._loop.create_task(self._do(call, began))
+            call.task = self._loop.create_task(self._do(call))
         else:
             call.settle(error=HostLostError("its caller has gone"))
 
-    async def _do(self, call: _Call, began: Callable[[], None]) -> None:
-        call.began = time.monotonic()
-        began()
+    async def _do(self, call: _Call) -> None:
+        work = call.work(self._plugin.result(), partial(self._outside, call))
         try:
-            call.settle(await _Steps(call.work(self._plugin.result()), partial(self._step, call), partial(self._step, None)))
+            call.settle(await _Steps(work, partial(self._enter, call), self._leave))
         except OctavoError as error:
             call.settle(error=error)
         except asyncio.CancelledError:
@@ -256,10 +260,33 @@ class ThreadHost:
         except BaseException as error:  # noqa: BLE001  (raised where the call is waited for; SystemExit must not end the thread)
             call.settle(error=self._fault(f"raised {type(error).__name__}: {error}"))
 
-    def _step(self, call: _Call | None) -> None:
-        """Whose code runs from now on: what hangs or dies is at nobody else's fault."""
+    async def _outside(self, call: _Call, code: Callable[[], Any]) -> Any:
+        """Run synchronous code of a call in the thread for it."""
+
+        def in_turn() -> Any:
+            self._enter(call)
+            try:
+                return code()
+            finally:
+                self._leave()
+
+        if self._code is None:
+            raise HostLostError("the plugin has not been started")
+        return await self._code.run(in_turn)
+
+    def _enter(self, call: _Call) -> None:
+        """The call's code runs from now on, and no other's: what hangs or dies is at nobody else's fault."""
+        self._turn.acquire()
+        if call.began is None:
+            call.began = time.monotonic()
+            call.on_begin()
         self._running = call
-        self._on_step(0 if call is None else call.number)
+        self._on_step(call.number)
+
+    def _leave(self) -> None:
+        self._running = None
+        self._on_step(0)
+        self._turn.release()
 
     def _fault(self, what: str) -> PluginError:
         return PluginError(f"the IO Processor plugin {self._name!r} {what}"[:2000], plugin=self._name)
@@ -290,10 +317,16 @@ class ThreadHost:
             await asyncio.wait([ended])
             return
         call.settle(error=self._over_time())
-        if running is not None:
+        if running is not None or not await self._turns():
             logger.error("a call of the plugin %s hangs; its thread is abandoned", self._name)
             self._lose(HostLostError("the plugin's thread was abandoned, because another call hangs"))
             self._on_lost()
+
+    async def _turns(self) -> bool:
+        """Whether the event loop still does: code in tasks of a plugin's own is no call's."""
+        turned: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._loop.call_soon_threadsafe(turned.set_result, None)
+        return bool((await asyncio.wait([asyncio.wrap_future(turned)], timeout=GRACE))[0])
 
     def _cancel(self, call: _Call) -> None:
         if call.task is not None and not self._loop.is_closed():
@@ -310,3 +343,5 @@ class ThreadHost:
             call.settle(error=error)
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._loop.stop)
+        if self._code is not None:
+            self._code.stop()

@@ -300,7 +300,7 @@ class IOProcessors:
         return outputs
 
     async def _ask(self, engine: Engine, run: _Run, request_id: str, prompt: Any, params: Params) -> ModelOutput:
-        prompt = _with_salt(prompt, run.request.cache_salt)
+        prompt = _with_salt(_with_flat_arrays(prompt), run.request.cache_salt)
         if isinstance(params, SamplingParams):
             params = params.clone()
             params.output_kind = RequestOutputKind.FINAL_ONLY
@@ -337,6 +337,14 @@ def _with_task(params: PoolingParams, engine: Engine) -> PoolingParams:
     params = params.clone()
     params.task = task
     return params
+
+
+def _with_flat_arrays(prompt: Any) -> Any:
+    """A prompt whose arrays are there by name, also where a plugin has them by modality first, as later vLLMs want them."""
+    arrays = prompt.get("multi_modal_data") if isinstance(prompt, Mapping) else None
+    if not isinstance(arrays, Mapping) or not arrays or not all(isinstance(one, Mapping) for one in arrays.values()):
+        return prompt
+    return {**prompt, "multi_modal_data": {name: array for one in arrays.values() for name, array in one.items()}}
 
 
 def _with_salt(prompt: Any, salt: str | None) -> Any:

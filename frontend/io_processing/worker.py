@@ -16,7 +16,6 @@ import socket
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import msgspec
 
@@ -27,6 +26,7 @@ from octavo.frontend.io_processing import wire
 from octavo.frontend.io_processing.host import GRACE, HostLostError, ThreadHost
 from octavo.frontend.io_processing.making import calls_of
 from octavo.log_format import make_formatter
+from octavo.plugins.generations import Outside, PluginCalls
 
 
 class Worker:
@@ -98,15 +98,19 @@ class Worker:
         self._writer.write(data)
 
 
-async def _work(message: wire.Prepare | wire.Finish, plugin: Any) -> wire.PreparedReply | wire.DoneReply:
-    """In the plugin's thread."""
+async def _work(
+    message: wire.Prepare | wire.Finish, plugin: PluginCalls, outside: Outside
+) -> wire.PreparedReply | wire.DoneReply:
+    """In the plugin's threads."""
     if isinstance(message, wire.Finish):
         outputs = [(index, wire.output_in(output)) for index, output in message.outputs]
-        done = await plugin.finish(outputs, message.request_id, online=message.online, answer_id=message.answer_id)
+        done = await plugin.finish(
+            outputs, message.request_id, online=message.online, answer_id=message.answer_id, outside=outside
+        )
         return wire.DoneReply(message.call, done.output, done.seconds)
     params = wire.params_in(message.params)
     prepared = await plugin.prepare(
-        message.request, message.request_id, params, online=message.online, generate=message.generate
+        message.request, message.request_id, params, online=message.online, generate=message.generate, outside=outside
     )
     each = [wire.params_out(one) or {} for one in prepared.params]
     return wire.PreparedReply(message.call, prepared.prompts, each, prepared.seconds)

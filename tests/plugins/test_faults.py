@@ -208,6 +208,21 @@ def test_nothing_of_the_plugin_runs_on_the_event_loop() -> None:
         assert asyncio.run(watch(made)) > 20
 
 
+def test_synchronous_methods_may_run_a_loop_of_their_own() -> None:
+    """As some of vLLM's do, which call their asynchronous twin."""
+    with processors("faulty") as made:
+        request = IOProcessorRequest(data={"in": "pre_process", "do": "run a loop"})
+        assert asyncio.run(made.run(FakeEngine(), request, "1", online=False)).output["count"] == 3
+
+
+def test_arrays_by_modality_reach_the_model_by_name() -> None:
+    engine = FakeEngine()
+    with processors("faulty") as made:
+        asyncio.run(ask(made, {"in": "pre_process", "do": "nest"}, engine))
+    ((_, prompt, _),) = engine.asked
+    assert prompt == {"prompt_token_ids": [1], "multi_modal_data": {"a": 1, "b": 2}}
+
+
 def test_offline_arrays_go_to_a_process_and_back() -> None:
     import numpy as np
     import torch

@@ -75,6 +75,10 @@ def do(method: str, data: dict[str, Any]) -> Any:
         return len(held)
     if fault == "unserializable":
         return object()
+    if fault == "run a loop":
+        return asyncio.run(asyncio.sleep(0, ["three", "four", "five"]))
+    if fault == "nest":
+        return [{"prompt_token_ids": [1], "multi_modal_data": {"image": {"a": 1, "b": 2}}}]
     if fault == "many":
         return ["one"] * 1000
     return 5  # of a wrong type everywhere
