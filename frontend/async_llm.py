@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -30,13 +30,13 @@ from octavo.frontend.chat_template import check_template, make_chat_renderer
 from octavo.frontend.collector import OutputSink
 from octavo.frontend.core_watch import CoreWatch
 from octavo.frontend.engine_control import EngineControl
+from octavo.frontend.engine_pooling import EnginePooling, Process
 from octavo.frontend.fan_out import FanOut
 from octavo.frontend.input_processor import InputProcessor, ProcessedInput, default_sampling_params
-from octavo.frontend.io_processing.runner import IOProcessors, is_data
+from octavo.frontend.io_processing.runner import IOProcessors
 from octavo.frontend.log_stats import LoggingStatLogger
 from octavo.frontend.output_processor import FollowUp, OutputProcessor
 from octavo.frontend.output_pump import pump_core
-from octavo.frontend.pooling import pooling_input, supported_tasks, with_tokenization
 from octavo.frontend.recovery import Recovery, fingerprint
 from octavo.frontend.request_state import RequestState
 from octavo.frontend.stats import StatLogger, TokenCounts
@@ -48,8 +48,6 @@ from octavo.not_served import ASYNC_LLM_METHODS, check_arguments, refusing
 from octavo.outputs import RequestOutput
 from octavo.owner import Owner
 from octavo.params import SamplingParams
-from octavo.pooling_outputs import PoolingOutput, PoolingRequestOutput
-from octavo.pooling_params import PoolingParams
 from octavo.wire.messages import CoreOutputs, EngineRequest, Progress, Ready
 
 if TYPE_CHECKING:
@@ -60,8 +58,6 @@ logger = logging.getLogger(__name__)
 _TEMPLATE_THREADS = 4
 
 OnProgress = Callable[[Progress], None]
-_Process = Callable[[], Awaitable[ProcessedInput]]
-"""Checks and converts a request."""
 
 
 @dataclass(slots=True, eq=False)
@@ -73,7 +69,7 @@ class _Arrival:
 
 
 @refusing(ASYNC_LLM_METHODS)
-class AsyncLLM(EngineControl):
+class AsyncLLM(EnginePooling, EngineControl):
     """One engine: the core process and the frontend's half of every request. Used from one event loop.
 
     Make one with `from_engine_args`. It ends with `shutdown`, or with the block in `with` / `async with`.
@@ -268,61 +264,6 @@ class AsyncLLM(EngineControl):
                 counts.add(len(state.prompt_token_ids), state.metrics.num_generation_tokens)
             self._abort_in_core(self._outputs.abort(state))
 
-    @property
-    def supported_pooling_tasks(self) -> tuple[str, ...]:
-        """Tasks that `encode` takes; none where the model generates text."""
-        return supported_tasks(self.config.model)
-
-    async def encode(
-        self,
-        prompt: PromptType,
-        pooling_params: PoolingParams,
-        request_id: str,
-        *,
-        priority: int = 0,
-        timeout: float | None = None,  # noqa: ASYNC109
-        counts: TokenCounts | None = None,
-        tokenization_kwargs: Mapping[str, Any] | None = None,
-        **others: Any,
-    ) -> AsyncGenerator[PoolingRequestOutput[PoolingOutput]]:
-        """Pool one prompt; yields one output. Closing the generator before (or cancelling who waits) aborts the request.
-
-        Args:
-            prompt: text, a pair of texts for a classifier of pairs, token ids, or a dict with either and `multi_modal_data` where the
-                model takes arrays; or a `DataPrompt`, whose output is an IO Processor plugin's.
-            pooling_params: not changed.
-            request_id: see `generate`, as for priority, timeout, counts and others.
-            tokenization_kwargs: `truncate_prompt_tokens` and `truncation_side`, in the place of the parameters'.
-
-        Raises:
-            ValidationError: prompt or parameters are not allowed.
-            RequestFailedError: the engine failed on this request, or it was aborted.
-            QueueFullError, RequestTimeoutError, EngineDeadError: see `generate`.
-        """
-        arrival_time = time.monotonic()
-        check_arguments("encode", others)
-        if is_data(prompt):
-            yield await self.io_processors.output(self, prompt, request_id, params=pooling_params, priority=priority)
-            return
-        params = with_tokenization(pooling_params, tokenization_kwargs)
-        process = partial(pooling_input, self.input_processor, self.config.model, prompt, params)
-        state = await self._submit_processed(process, request_id, priority, arrival_time)
-        timer = None
-        try:
-            timer = self._start_timer(state, arrival_time, timeout)
-            while not state.finished:
-                await state.collector.wait()
-            if state.pooled is None:
-                raise RequestFailedError("the request was aborted")
-            output = PoolingOutput(state.pooled)
-            yield PoolingRequestOutput(request_id, output, state.prompt_token_ids, True, state.num_cached_tokens)
-        finally:
-            if timer is not None:
-                timer.cancel()
-            if counts is not None:
-                counts.add(len(state.prompt_token_ids), 0)
-            self._abort_in_core(self._outputs.abort(state))
-
     async def abort(self, request_id: str | Sequence[str]) -> None:
         """End requests by the id they were given; their generators yield what there is, with finish reason "abort"."""
         for one in [request_id] if isinstance(request_id, str) else request_id:
@@ -388,7 +329,7 @@ class AsyncLLM(EngineControl):
         process = partial(self.input_processor.process, prompt, params)
         return await self._submit_processed(process, request_id, priority, arrival_time)
 
-    async def _submit_processed(self, process: _Process, request_id: str, priority: int, arrival_time: float) -> RequestState:
+    async def _submit_processed(self, process: Process, request_id: str, priority: int, arrival_time: float) -> RequestState:
         """Check, count and send a request; one that is aborted meanwhile has ended when this returns."""
         arrival = _Arrival(request_id)
         self._arriving.append(arrival)
@@ -401,7 +342,7 @@ class AsyncLLM(EngineControl):
             self._abort_in_core(self._outputs.abort(state))
         return state
 
-    async def _prepare(self, process: _Process, request_id: str, priority: int, arrival_time: float) -> RequestState:
+    async def _prepare(self, process: Process, request_id: str, priority: int, arrival_time: float) -> RequestState:
         self._ensure_running()
         _check_identity(request_id, priority)
         if not self.accepting.is_set():

@@ -5,25 +5,43 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 from octavo.errors import OctavoError
 from octavo.frontend.async_llm import AsyncLLM
 from octavo.inputs import PromptType
 from octavo.outputs import RequestOutput
 from octavo.params import SamplingParams
+from octavo.pooling_outputs import PoolingOutput, PoolingRequestOutput
+from octavo.pooling_params import PoolingParams
 
 OnError = Literal["raise", "return"]
-OnFinished = Callable[[RequestOutput], None]
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Work(Protocol[T_co]):
+    """One prompt of a batch.
+
+    Attributes:
+        priority: lower goes first, with scheduling_policy "priority".
+    """
+
+    priority: int
+
+    async def run(self, engine: AsyncLLM) -> T_co:
+        """Its output. Raises: OctavoError."""
+
+    def failed(self, error: OctavoError) -> T_co:
+        """An output that holds the error."""
 
 
 @dataclass(slots=True)
 class Job:
-    """One prompt of the batch.
+    """One prompt to go on with.
 
     Attributes:
         prompt: the prompt, or what makes it when its turn comes (a conversation to render).
-        priority: lower goes first, with scheduling_policy "priority".
     """
 
     prompt: PromptType | Callable[[], Awaitable[PromptType]]
@@ -31,9 +49,39 @@ class Job:
     request_id: str
     priority: int = 0
 
+    async def run(self, engine: AsyncLLM) -> RequestOutput:
+        """See `Work.run`."""
+        prompt = await self.prompt() if callable(self.prompt) else self.prompt
+        outputs = [o async for o in engine.generate(prompt, self.params, self.request_id, priority=self.priority)]
+        return outputs[-1]
 
-async def run_batch(engine: AsyncLLM, jobs: Sequence[Job], on_error: OnError, on_finished: OnFinished) -> list[RequestOutput]:
-    """Generate for every job; the engine gets them in order, a few more at a time than it can run.
+    def failed(self, error: OctavoError) -> RequestOutput:
+        """See `Work.failed`."""
+        prompt, ids = (None, []) if callable(self.prompt) else _shown_prompt(self.prompt)
+        return RequestOutput(self.request_id, prompt, ids, [], finished=True, error=error)
+
+
+@dataclass(slots=True)
+class PoolingJob:
+    """One prompt to pool; its error is the batch's."""
+
+    prompt: PromptType
+    params: PoolingParams
+    request_id: str
+    priority: int = 0
+
+    async def run(self, engine: AsyncLLM) -> PoolingRequestOutput[PoolingOutput]:
+        """See `Work.run`."""
+        outputs = [o async for o in engine.encode(self.prompt, self.params, self.request_id, priority=self.priority)]
+        return outputs[-1]
+
+    def failed(self, error: OctavoError) -> PoolingRequestOutput[PoolingOutput]:
+        """Raises: OctavoError: the error."""
+        raise error
+
+
+async def run_batch(engine: AsyncLLM, jobs: Sequence[Work[T]], on_error: OnError, on_finished: Callable[[T], None]) -> list[T]:
+    """Do every job; the engine gets them in order, a few more at a time than it can run.
 
     Cancelling it aborts what is unfinished.
 
@@ -46,7 +94,7 @@ async def run_batch(engine: AsyncLLM, jobs: Sequence[Job], on_error: OnError, on
     Raises:
         OctavoError: with on_error="raise".
     """
-    results: list[RequestOutput | None] = [None] * len(jobs)
+    results: dict[int, T] = {}
     turns = iter(_in_order(jobs, engine))
 
     async def work() -> None:
@@ -62,10 +110,10 @@ async def run_batch(engine: AsyncLLM, jobs: Sequence[Job], on_error: OnError, on
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
-    return [result for result in results if result is not None]
+    return [results[index] for index in range(len(jobs))]
 
 
-def _in_order(jobs: Sequence[Job], engine: AsyncLLM) -> list[int]:
+def _in_order(jobs: Sequence[Work[T]], engine: AsyncLLM) -> list[int]:
     """The scheduler sees only a window of the batch, so the most urgent must come first."""
     order = range(len(jobs))
     if engine.config.scheduler.policy == "priority":
@@ -73,20 +121,13 @@ def _in_order(jobs: Sequence[Job], engine: AsyncLLM) -> list[int]:
     return list(order)
 
 
-async def _run(engine: AsyncLLM, job: Job, on_error: OnError) -> RequestOutput:
+async def _run(engine: AsyncLLM, job: Work[T], on_error: OnError) -> T:
     try:
-        prompt = await job.prompt() if callable(job.prompt) else job.prompt
-        outputs = [o async for o in engine.generate(prompt, job.params, job.request_id, priority=job.priority)]
-        return outputs[-1]
+        return await job.run(engine)
     except OctavoError as error:
         if on_error == "raise":
             raise
-        return _failed(job, error)
-
-
-def _failed(job: Job, error: OctavoError) -> RequestOutput:
-    prompt, ids = (None, []) if callable(job.prompt) else _shown_prompt(job.prompt)
-    return RequestOutput(job.request_id, prompt, ids, [], finished=True, error=error)
+        return job.failed(error)
 
 
 def _shown_prompt(prompt: PromptType) -> tuple[str | None, list[int]]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from octavo.frontend.async_llm import AsyncLLM
-from octavo.frontend.batch import Job, OnFinished, run_batch
+from octavo.frontend.batch import Job, run_batch
 from octavo.frontend.loop_thread import LoopThread
 from octavo.outputs import RequestOutput
 
@@ -19,14 +19,14 @@ class EnqueuedBatches:
         self.num_requests = 0
         self._futures: list[Future[list[RequestOutput]]] = []
         self._finished: list[RequestOutput] = []
-        self._on_finished: OnFinished = self._finished.append
+        self._on_finished: Callable[[RequestOutput], None] = self._finished.append
 
     def add(self, engine: AsyncLLM, jobs: Sequence[Job], thread: LoopThread) -> None:
         """Start a batch."""
         self.num_requests += len(jobs)
         self._futures.append(thread.start(run_batch(engine, jobs, "raise", self._tell)))
 
-    async def wait(self, on_finished: OnFinished) -> list[RequestOutput]:
+    async def wait(self, on_finished: Callable[[RequestOutput], None]) -> list[RequestOutput]:
         """The outputs of all batches, in the order of their start; runs on the engine's event loop.
 
         Raises:

@@ -15,8 +15,10 @@ from octavo.frontend.batch import Job, OnError, run_batch
 from octavo.frontend.blocking_control import BlockingControl
 from octavo.frontend.enqueued import EnqueuedBatches
 from octavo.frontend.io_processing.runner import is_data
+from octavo.frontend.llm_pooling import PoolingVerbs
 from octavo.frontend.loop_thread import LoopThread
 from octavo.frontend.progress_bar import BatchBar, UseTqdm
+from octavo.frontend.prompt_lists import as_prompts, one_each
 from octavo.frontend.tokenization import Tokenization, parse_tokenization, tokenized
 from octavo.inputs import PromptType
 from octavo.metrics import Metric
@@ -33,7 +35,7 @@ Conversation = Sequence[Mapping[str, Any]]
 
 
 @refusing(LLM_METHODS)
-class LLM(BlockingControl):
+class LLM(PoolingVerbs, BlockingControl):
     """An engine for batches.
 
     The engine runs beside the caller: the core in a process of its own, the frontend on an event loop in a thread. So it works
@@ -112,7 +114,7 @@ class LLM(BlockingControl):
         if is_data(prompts):
             return self._plugin_output(prompts, sampling_params, priority, "generate")
         how = parse_tokenization(tokenization_kwargs) if tokenization_kwargs else None
-        return self._run(self._jobs(_as_prompts(prompts), sampling_params, priority, how), use_tqdm, on_error)
+        return self._run(self._jobs(as_prompts(prompts), sampling_params, priority, how), use_tqdm, on_error)
 
     def chat(
         self,
@@ -190,7 +192,7 @@ class LLM(BlockingControl):
         """
         check_arguments("enqueue", {"lora_request": lora_request, "mm_processor_kwargs": mm_processor_kwargs})
         how = parse_tokenization(tokenization_kwargs) if tokenization_kwargs else None
-        return self._start(self._jobs(_as_prompts(prompts), sampling_params, priority, how))
+        return self._start(self._jobs(as_prompts(prompts), sampling_params, priority, how))
 
     def enqueue_chat(
         self,
@@ -257,12 +259,6 @@ class LLM(BlockingControl):
         with BatchBar(len(jobs), use_tqdm) as bar:
             return self._call(run_batch(self._engine, jobs, on_error, bar.update), bar.show)
 
-    def _plugin_output(self, prompt: Mapping[str, Any], params: Any, priority: Any, task: str | None) -> list[Any]:
-        """What an IO Processor plugin makes of one prompt with data."""
-        (one,), (rank,) = _one_each("params", params, 1), _one_each("priority", priority or 0, 1)
-        processors, request_id = self._engine.io_processors, str(next(self._ids))
-        return [self._call(processors.output(self._engine, prompt, request_id, params=one, priority=rank, task=task))]
-
     def _start(self, jobs: Sequence[Job]) -> list[str]:
         self._check_open()
         self._enqueued.add(self._engine, jobs, self._thread)
@@ -276,13 +272,13 @@ class LLM(BlockingControl):
         how: Tokenization | None,
     ) -> list[Job]:
         params = self.get_default_sampling_params() if sampling_params is None else sampling_params
-        all_params = _one_each("sampling_params", params, len(prompts))
-        priorities = _one_each("priority", 0 if priority is None else priority, len(prompts))
+        all_params = one_each("sampling_params", params, len(prompts))
+        priorities = one_each("priority", 0 if priority is None else priority, len(prompts))
         jobs = []
         for prompt, one, rank in zip(prompts, all_params, priorities, strict=True):
             final = _final_only(one)
             source = prompt if how is None else self._tokenized_prompt(prompt, how, final.max_tokens)
-            jobs.append(Job(source, final, str(next(self._ids)), rank))
+            jobs.append(Job(source, final, self._next_id(), rank))
         return jobs
 
     def _chat_jobs(
@@ -325,6 +321,9 @@ class LLM(BlockingControl):
             raise
         return self._thread.call(coroutine, while_waiting)
 
+    def _next_id(self) -> str:
+        return str(next(self._ids))
+
     def _check_open(self) -> None:
         if not self._finalizer.alive:
             raise EngineDeadError("this LLM has been closed")
@@ -362,24 +361,6 @@ def _final_only(params: SamplingParams) -> SamplingParams:
     return params
 
 
-def _as_prompts(prompts: Any) -> list[Any]:
-    """A list of prompts, also from a single one; a flat list of ids is one prompt."""
-    if isinstance(prompts, str | Mapping) or not isinstance(prompts, Sequence):
-        return [prompts]
-    if prompts and all(isinstance(item, int) for item in prompts):
-        return [prompts]
-    return list(prompts)
-
-
 def _as_conversations(messages: Any) -> list[Any]:
     """A list of conversations, also from a single one."""
     return list(messages) if messages and isinstance(messages[0], Sequence) else [messages]
-
-
-def _one_each(name: str, value: Any, number: int) -> list[Any]:
-    if not isinstance(value, Sequence):
-        return [value] * number
-    if len(value) != number:
-        message = f"{name} has {len(value)} entries for {number} prompts; give one for each, or one for all."
-        raise ValidationError(message, parameter=name, value=len(value))
-    return list(value)

@@ -11,6 +11,7 @@ from typing import Any, Self
 from tqdm.auto import tqdm
 
 from octavo.outputs import RequestOutput
+from octavo.pooling_outputs import PoolingOutput, PoolingRequestOutput
 
 UseTqdm = bool | Callable[..., Any]
 
@@ -56,10 +57,17 @@ class BatchBar:
 
     def update(self, output: RequestOutput) -> None:
         """One more prompt is done."""
+        self._count(len(output.prompt_token_ids), sum(len(sequence.token_ids) for sequence in output.outputs))
+
+    def update_pooled(self, output: PoolingRequestOutput[PoolingOutput]) -> None:
+        """One more prompt is pooled."""
+        self._count(len(output.prompt_token_ids), 0)
+
+    def _count(self, prompt_tokens: int, output_tokens: int) -> None:
         with self._lock:
             self._finished += 1
-            self._prompt_tokens += len(output.prompt_token_ids)
-            self._output_tokens += sum(len(sequence.token_ids) for sequence in output.outputs)
+            self._prompt_tokens += prompt_tokens
+            self._output_tokens += output_tokens
             if self._bar is not None:
                 self._draw(1)
 
