@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tokenizers import Encoding
 
 from octavo.frontend.text_checks import check_unicode
-from octavo.frontend.tokenizer import Tokenizer
+from octavo.frontend.tokenizer import Tokenizer, shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def pair_joiner(tokenizer: Tokenizer, limits: PairLimits) -> Callable[[Encoding,
     def join(first: Encoding, second: Encoding) -> TokenPair:
         lengths = [_least(len(first), limits.first), _least(len(second), limits.second)]
         if limits.whole is not None:
-            lengths = longest_first(*lengths, max(0, limits.whole - num_special))
+            lengths = shares(lengths, max(0, limits.whole - num_special))
         kept = []
         for encoding, length in zip((first, second), lengths, strict=True):
             kept.append(Encoding.merge([encoding], growing_offsets=False))
@@ -93,18 +93,6 @@ def pair_joiner(tokenizer: Tokenizer, limits: PairLimits) -> Callable[[Encoding,
         return TokenPair(pair.ids[: limits.whole], pair.type_ids[: limits.whole])
 
     return join
-
-
-def longest_first(first: int, second: int, room: int) -> list[int]:
-    """How many tokens of two texts are kept where there is room for so many: of the longer one fewer, as tokenizers do it."""
-    if first + second <= room:
-        return [first, second]
-    short = min(first, second)
-    # Cut to equal halves, unless the shorter one needs less than its half; an odd token goes to the second text.
-    if short <= room // 2:
-        return [short, room - short] if first <= second else [room - short, short]
-    low, high = room // 2, room - room // 2
-    return [low, high] if first <= second else [high, low]
 
 
 def _least(number: int, limit: int | None) -> int:

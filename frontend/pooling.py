@@ -122,7 +122,7 @@ def _activate(config: PoolingConfig, params: PoolingParams) -> bool:
 
 def _dimensions(model: ModelConfig, config: PoolingConfig, params: PoolingParams) -> int | None:
     wanted = params.dimensions
-    if wanted is None:
+    if wanted is None or (config.task == "embed" and wanted == vector_size(model)):
         return None
     if config.task != "embed" or config.dimensions is None:
         message = f"Model {model.served_model_names[0]!r} does not support matryoshka representation: dimensions must be unset."

@@ -7,17 +7,16 @@ from octavo.errors import ValidationError
 CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
 
 
-def check_prompt_length(num_tokens: int, max_model_len: int, parameter: str = "prompt", *, room: int = 1) -> None:
-    """Refuse a prompt that leaves no room in the context for `room` tokens of output.
+def check_prompt_length(num_tokens: int, max_model_len: int, parameter: str = "prompt") -> None:
+    """Refuse a prompt that leaves no room in the context for a token of output.
 
     Raises:
         ValidationError: naming `parameter`.
     """
-    if num_tokens > max_model_len - room:
-        purpose = " so that at least one token can be generated" if room else ""
+    if num_tokens >= max_model_len:
         raise ValidationError(
             f"This model's maximum context length is {max_model_len} tokens, but the {parameter} has {num_tokens}; "
-            f"shorten the {parameter}{purpose}.",
+            f"shorten the {parameter} so that at least one token can be generated.",
             parameter=parameter,
             value=num_tokens,
             code=CONTEXT_LENGTH_EXCEEDED,

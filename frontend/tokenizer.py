@@ -106,6 +106,10 @@ class Tokenizer:
         # encode_batch_fast tracks no offsets: half the time on a long text.
         return self._backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
 
+    def plain_encoding(self, text: str) -> tokenizers.Encoding:
+        """A text's tokens without special ones, in the library's form, which can be cut and joined to prompts."""
+        return self._backend.encode_batch_fast([text], add_special_tokens=False)[0]
+
     def encode_fitting(self, texts: Sequence[str], limit: int | None, cut_left: bool = False) -> tuple[list[int], list[int]]:
         """Token ids of one text, or of a pair, with the special tokens around them.
 
@@ -121,14 +125,10 @@ class Tokenizer:
         parts = [backend.encode(text, add_special_tokens=False) for text in texts]
         if limit is not None:
             room = max(0, limit - backend.num_special_tokens_to_add(len(parts) > 1))
-            for part, length in zip(parts, _shares([len(part) for part in parts], room), strict=True):
+            for part, length in zip(parts, shares([len(part) for part in parts], room), strict=True):
                 part.truncate(length, direction="left" if cut_left else "right")
         whole = backend.post_process(parts[0], parts[1] if len(parts) > 1 else None)
         return (whole.ids, whole.type_ids) if limit is None else (whole.ids[:limit], whole.type_ids[:limit])
-
-    def plain_encoding(self, text: str) -> tokenizers.Encoding:
-        """A text's tokens without special ones, in the library's form, which can be cut and joined to prompts."""
-        return self._backend.encode_batch_fast([text], add_special_tokens=False)[0]
 
     def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = False) -> str:
         """Text of token ids; ids outside the vocabulary have none."""
@@ -163,7 +163,7 @@ class Tokenizer:
         return None if token is None else self._backend.token_to_id(token)
 
 
-def _shares(lengths: list[int], room: int) -> list[int]:
+def shares(lengths: list[int], room: int) -> list[int]:
     """How much of each of one or two texts fits: the longer of two is cut first, then both equally."""
     if len(lengths) == 1 or sum(lengths) <= room:
         return [min(length, room) for length in lengths]

@@ -16,7 +16,7 @@ from typing import ParamSpec, TypeVar
 
 from octavo.errors import ValidationError
 from octavo.frontend import heap
-from octavo.frontend.text_checks import CONTEXT_LENGTH_EXCEEDED, check_prompt_length, check_unicode
+from octavo.frontend.text_checks import CONTEXT_LENGTH_EXCEEDED, check_text_length, check_unicode
 from octavo.frontend.tokenizer import Tokenizer
 
 P = ParamSpec("P")
@@ -137,7 +137,7 @@ class TokenizerPool:
                 self._check_count(tokenizer, text, name, check)
             result = convert(tokenizer, text, name)
             if as_prompt and len(named) > 1:
-                check_prompt_length(len(result), self._max_model_len, name, room=0)
+                check_text_length(len(result), self._max_model_len, name)
             results.append(result)
         return results
 

@@ -23,6 +23,8 @@ class TokensPrompt(TypedDict):
     prompt_token_ids: list[int]
     prompt: NotRequired[str]
     """The text the ids came from; only echoed back in outputs."""
+    token_type_ids: NotRequired[list[int]]
+    """Of each token which of a pair's texts it is of, for pooling models that are told."""
     cache_salt: NotRequired[str]
 
 

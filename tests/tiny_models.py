@@ -101,3 +101,48 @@ def make_word_piece() -> Any:
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     return tokenizer
+
+
+def make_tiny_bert(folder: Path, num_labels: int = 0) -> None:
+    """Write a random two-layer BERT (128 positions) with its tokenizer into `folder`.
+
+    It embeds, by the mean of its hidden states made 1 long as sentence-transformers' files say it; or it tells `num_labels` classes apart.
+    """
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification, BertModel
+
+    make_word_piece().save(str(folder / "tokenizer.json"))
+    names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), BERT_SPECIAL_TOKENS, strict=True))
+    settings = {"tokenizer_class": "BertTokenizerFast", "model_max_length": 128, **names}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    config = BertConfig(
+        vocab_size=VOCAB_SIZE,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=128,
+        initializer_range=0.3,
+    )
+    if num_labels:
+        config.id2label = {index: f"class {index}" for index in range(num_labels)}
+        config.label2id = {name: index for index, name in config.id2label.items()}
+    kind = BertForSequenceClassification if num_labels else BertModel
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        kind(config).to(torch.float32).save_pretrained(folder)
+    if not num_labels:
+        _write_sentence_modules(folder, config.hidden_size)
+
+
+def _write_sentence_modules(folder: Path, size: int) -> None:
+    """What makes a sentence-transformers model of a BERT: mean pooling, then length 1."""
+    kinds = ("Transformer", "Pooling", "Normalize")
+    modules = [
+        {"idx": i, "name": str(i), "path": f"{i}_{kind}" if i else "", "type": f"sentence_transformers.models.{kind}"}
+        for i, kind in enumerate(kinds)
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir()
+    pooling = {"word_embedding_dimension": size, "pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))

@@ -14,7 +14,7 @@
 | PluginInputError: data that is not of the type a plugin declares | 422 |
 | QueueFullError | 429 and Retry-After |
 | RequestFailedError, anything unforeseen | 500; a RequestRefusedError is not to be tried again |
-| a transfer encoding that is not understood | 501 |
+| a route that the model is not for, a transfer encoding that is not understood | 501 |
 | EngineDeadError, PluginUnavailableError, starting, draining | 503 and Retry-After |
 | RequestTimeoutError | 504, not to be tried again |
 """

@@ -117,8 +117,14 @@ class FakeEngine:
                 self.aborted.append(request_id)
 
     async def encode(
-        self, prompt: Any, pooling_params: PoolingParams, request_id: str, *, priority: int = 0
-    ) -> AsyncGenerator[PoolingRequestOutput]:
+        self,
+        prompt: Any,
+        pooling_params: PoolingParams,
+        request_id: str,
+        *,
+        priority: int = 0,
+        counts: TokenCounts | None = None,
+    ) -> AsyncGenerator[PoolingRequestOutput[PoolingOutput]]:
         """What `pooled` makes of the token ids and parameters; fails with `fail_with` at the item `fail_after`."""
         self.calls.append(SimpleNamespace(prompt=prompt, params=pooling_params, id=request_id, priority=priority))
         ids = prompt["prompt_token_ids"]
@@ -133,6 +139,8 @@ class FakeEngine:
             yield PoolingRequestOutput(request_id, PoolingOutput(self.pooled(ids, pooling_params)), ids)
         finally:
             self.num_encoding -= 1
+            if counts is not None:
+                counts.add(len(ids), 0)
             if not finished:
                 self.aborted.append(request_id)
 

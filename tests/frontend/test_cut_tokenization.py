@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tiny_models import make_word_piece
 
 from octavo.errors import ValidationError
-from octavo.frontend.cut_tokenization import PairLimits, encode_within, encoded, longest_first, pair_joiner
-from octavo.frontend.tokenizer import Tokenizer
+from octavo.frontend.cut_tokenization import PairLimits, encode_within, encoded, pair_joiner
+from octavo.frontend.tokenizer import Tokenizer, shares
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "lazy", "dog", "capital", "of", "France", "is", "Paris"]
 TEXTS = st.lists(st.sampled_from(WORDS), max_size=9).map(" ".join)
@@ -51,7 +51,7 @@ def test_a_pair(tokenizer: Tokenizer, backend: tokenizers.Tokenizer, first: str,
 
 @given(first=st.integers(0, 40), second=st.integers(0, 40), room=st.integers(0, 40))
 def test_what_is_kept_fills_the_room(first: int, second: int, room: int) -> None:
-    kept = longest_first(first, second, room)
+    kept = shares([first, second], room)
     assert sum(kept) == min(first + second, room)
     assert 0 <= kept[0] <= first
     assert 0 <= kept[1] <= second

@@ -15,7 +15,7 @@ from octavo.frontend.server.options import ServerOptions
 from octavo.frontend.server.pooling.fields import InputFields, PoolingFields
 from octavo.frontend.server.prompts import Prompt, split_prompts, truncated
 from octavo.frontend.server.sampling import check_cache_salt
-from octavo.frontend.text_checks import check_prompt_length
+from octavo.frontend.text_checks import check_text_length
 from octavo.inputs import TokensPrompt
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def check_ids_and_lengths(engine: AsyncLLM, names: list[str], all_ids: list[list
     for name, ids in zip(names, all_ids, strict=True):
         if not ids:
             raise ValidationError(f"{name} must not be empty.", parameter=name, value=ids)
-        check_prompt_length(len(ids), engine.max_model_len, name, room=0)
+        check_text_length(len(ids), engine.max_model_len, name)
         engine.input_processor.check_ids(name, ids)
 
 

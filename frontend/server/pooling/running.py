@@ -12,7 +12,6 @@ from uuid import uuid4
 
 from octavo.config import SchedulerConfig
 from octavo.errors import QueueFullError, RequestFailedError, RequestTimeoutError, ValidationError
-from octavo.frontend.server.errors import unavailable
 from octavo.frontend.server.pooling.fields import PoolingFields
 from octavo.frontend.server.pooling.prompts import Inputs
 from octavo.frontend.server.record import RequestRecord
@@ -58,7 +57,7 @@ class PoolingRun:
             ValidationError, RequestFailedError: naming the prompt at fault.
             QueueFullError, EngineDeadError: as `AsyncLLM.encode`.
             RequestTimeoutError: they took too long.
-            ApiError: 503, the server ended them.
+            ApiError: 503, the server shuts down.
         """
         unique = f"{self.id}-{uuid4().hex[:8]}"
         ids = [f"{unique}-{index}" for index in range(len(inputs.prompts))]
@@ -71,23 +70,17 @@ class PoolingRun:
                 raise RequestTimeoutError(f"the request took more than {self._timeout:g} s") from None
 
     async def one(self, engine: AsyncLLM, inputs: Inputs, index: int, request_id: str) -> Pooled:
-        """The output of one prompt; its tokens count, also when it fails or nobody waits for it, unless it was not let in."""
-        prompt = inputs.prompts[index]
-        num_tokens = len(prompt["prompt_token_ids"])
-        stream = engine.encode(prompt, self._params, request_id, priority=self._priority)
+        """The output of one prompt."""
+        stream = engine.encode(
+            inputs.prompts[index], self._params, request_id, priority=self._priority, counts=self._record.counts
+        )
         try:
             async with aclosing(stream):
-                result = await anext(stream, None)
-        except QueueFullError:
-            num_tokens = 0
-            raise
+                return await anext(stream)
         except (ValidationError, RequestFailedError) as error:
+            # What is aborted at the server's end has not failed by itself.
+            self._state.check_accepting()
             raise _naming(error, inputs.names[index]) from error
-        finally:
-            self._record.counts.add(num_tokens, 0)
-        if result is None:
-            raise unavailable("the request was aborted")
-        return result
 
     def usage(self, outputs: Iterable[Pooled]) -> Usage:
         """Tokens of all prompts."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
 from msgspec import UNSET
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from octavo.frontend.async_llm import AsyncLLM
 
 NO_PLUGIN = "No IOProcessor plugin installed. Start the server with --io-processor-plugin NAME to answer requests with data."
-_DEFAULTS: tuple[PoolingTask, ...] = ("token_embed", "token_classify", "plugin")
+_DEFAULTS = ("token_embed", "token_classify", "plugin")
 """What a request without a task means: the first of these that the model has, else the first that it has."""
 _REMOVED = {"encode": "token_embed", "score": "classify"}
 
@@ -49,24 +49,24 @@ async def pooling(request: web.Request) -> web.StreamResponse:
         return await engine.input_processor.texts.run(work_of(arrays), vectors_response, run, body, arrays, usage, PooledData)
 
 
-def task_of(body: PoolingRequest, supported: tuple[PoolingTask, ...]) -> PoolingTask:
+def task_of(body: PoolingRequest, supported: tuple[str, ...]) -> PoolingTask:
     """The task that a request without `data` means.
 
     Raises:
         ValidationError: the model has it not.
     """
-    if body.task is None:
-        return next((task for task in _DEFAULTS if task in supported), supported[0])
-    if body.task in _REMOVED:
-        message = f"Unsupported task: {body.task!r} was removed; use {_REMOVED[body.task]!r}."
-        raise ValidationError(message, parameter="task", value=body.task)
-    for task in supported:
-        if task == body.task:
-            return task
-    message = (
-        f"Unsupported task: {body.task[:100]!r}; the model is served for {', '.join(supported)} (--runner pooling, --convert)."
-    )
-    raise ValidationError(message, parameter="task", value=body.task)
+    task = body.task
+    if task is None:
+        task = next((one for one in _DEFAULTS if one in supported), supported[0])
+    if task in _REMOVED:
+        message = f"Unsupported task: {task!r} was removed; use {_REMOVED[task]!r}."
+        raise ValidationError(message, parameter="task", value=task)
+    if task not in supported:
+        message = (
+            f"Unsupported task: {task[:100]!r}; the model is served for {', '.join(supported)} (--runner pooling, --convert)."
+        )
+        raise ValidationError(message, parameter="task", value=task)
+    return cast(PoolingTask, task)
 
 
 async def _plugin_answer(request: web.Request, state: ServerState, engine: AsyncLLM, body: PoolingRequest) -> web.Response:

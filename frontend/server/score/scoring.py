@@ -49,7 +49,7 @@ class Scores:
 def scoring_task(engine: AsyncLLM) -> PoolingTask | None:
     """What the model scores with: as a cross-encoder, which has one class, or by its vectors; None when it cannot."""
     for task in TASKS:
-        if task in engine.supported_pooling_tasks and (task != "classify" or _num_classes(engine) == 1):
+        if task in engine.supported_pooling_tasks and (task != "classify" or _has_one_class(engine)):
             return task
     return None
 
@@ -120,11 +120,16 @@ def _only(array: Floats) -> float:
     return float(array.reshape(-1)[0])
 
 
-def _num_classes(engine: AsyncLLM) -> int:
-    """As config.json says it; a config that does not say has two, as in transformers."""
-    config = engine.config.model.hf_config
-    labels = config.get("id2label")
-    return len(labels) if isinstance(labels, dict) else int(config.get("num_labels", 2))
+def _has_one_class(engine: AsyncLLM) -> bool:
+    pooling = engine.config.model.pooling
+    return pooling is not None and pooling.num_labels == 1
+
+
+def _types_of(engine: AsyncLLM, pair: TokenPair) -> list[int] | None:
+    """Which text each token is of, where the model tells so many texts apart."""
+    known = engine.config.model.hf_config.get("type_vocab_size")
+    tells = isinstance(known, int) and max(pair.type_ids, default=0) < known and known > 1
+    return pair.type_ids if tells else None
 
 
 async def _apart(engine: AsyncLLM, body: PairFields, side: Side, most: int | None) -> Inputs:
@@ -149,7 +154,7 @@ async def _joined(engine: AsyncLLM, body: PairFields, pairs: Pairs) -> Inputs:
 
     size = sum(map(len, seconds)) + sum(len(firsts[query]) for query in query_of)
     joined = await engine.input_processor.texts.run(size, join)
-    return Inputs(names, [token_prompt(pair.ids, body, pair.type_ids) for pair in joined])
+    return Inputs(names, [token_prompt(pair.ids, body, _types_of(engine, pair)) for pair in joined])
 
 
 async def _encoded(engine: AsyncLLM, side: Side, whole: int | None, most: int | None) -> list[Encoding]:

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from fake_engine import FakeEngine, pooled_of_ids
@@ -17,6 +18,7 @@ from local_server import LocalServer, ServerMaker
 from octavo.errors import EngineDeadError, QueueFullError, RequestFailedError, RequestRefusedError, ValidationError
 from octavo.frontend.server.pooling.plugin import PluginAnswer
 from octavo.frontend.server.pooling.running import window
+from octavo.pooling_config import PoolingConfig
 from octavo.pooling_params import PoolingParams
 
 ALL_TASKS = ("embed", "token_embed", "classify")
@@ -267,6 +269,12 @@ async def test_classification(server: LocalServer) -> None:
     assert server.engine.calls[-1].params == PoolingParams(task="classify", use_activation=False)
 
 
+def set_classes(engine: FakeEngine, number: int) -> None:
+    pooling = PoolingConfig(task="classify", kinds=("cls",), num_labels=number)
+    model = msgspec.structs.replace(engine.config.model, pooling=pooling)
+    engine.config = msgspec.structs.replace(engine.config, model=model)
+
+
 PAIRS = [
     ({"queries": "a", "documents": "b"}, 1),
     ({"queries": "a", "items": ["b", "c"]}, 2),
@@ -288,7 +296,8 @@ async def test_scores_are_cosines_of_an_embedding_model(server: LocalServer, bod
 async def test_a_cross_encoder_reads_pairs(server: LocalServer) -> None:
     engine = server.engine
     engine.supported_pooling_tasks = ("classify",)
-    engine.config.model.hf_config["id2label"] = {"0": "LABEL_0"}
+    set_classes(engine, 1)
+    engine.config.model.hf_config["type_vocab_size"] = 2
     engine.pooled = lambda ids, _: np.float32([len(ids) / 100])  # type: ignore[assignment]
     status, answer = await server.post("/score", {"queries": "one two", "documents": ["three", "four five six seven"]})
     assert status == 200, answer
@@ -301,7 +310,10 @@ async def test_a_cross_encoder_reads_pairs(server: LocalServer) -> None:
     limits = {"max_tokens_per_query": 1, "max_tokens_per_doc": 2}
     assert (await server.post("/score", {"queries": "one two", "documents": "four five six", **limits}))[0] == 200
     assert engine.calls[0].prompt["prompt_token_ids"] == encode("one two")[:1] + encode("four five six")[:2]
-    engine.config.model.hf_config["id2label"] = {"0": "a", "1": "b"}
+    engine.config.model.hf_config["type_vocab_size"] = 1
+    assert (await server.post("/score", {"queries": "one two", "documents": "three"}))[0] == 200
+    assert "token_type_ids" not in engine.calls[-1].prompt
+    set_classes(engine, 2)
     assert (await server.post("/score", {"queries": "a", "documents": "b"}))[0] == 501
 
 

@@ -8,11 +8,19 @@ import msgspec
 import pytest
 
 from octavo.frontend.server.chat.protocol import CHAT_BODY
+from octavo.frontend.server.classify.protocol import CLASSIFY_BODY
+from octavo.frontend.server.cohere_embed.protocol import EMBED_BODY
 from octavo.frontend.server.completions.protocol import COMPLETION_BODY
+from octavo.frontend.server.embeddings.protocol import EMBEDDING_BODY
 from octavo.frontend.server.generate.protocol import GENERATE_BODY
+from octavo.frontend.server.pooling.protocol import POOLING_BODY
+from octavo.frontend.server.score.protocol import RERANK_BODY, SCORE_BODY
 from octavo.frontend.server.tokenize.protocol import DETOKENIZE_BODY, TOKENIZE_BODY
 
-BODIES = [CHAT_BODY, COMPLETION_BODY, GENERATE_BODY, DETOKENIZE_BODY, TOKENIZE_BODY]
+BODIES = [
+    CHAT_BODY, COMPLETION_BODY, GENERATE_BODY, DETOKENIZE_BODY, TOKENIZE_BODY, EMBEDDING_BODY, POOLING_BODY, CLASSIFY_BODY, SCORE_BODY,
+    RERANK_BODY, EMBED_BODY,
+]  # fmt: skip
 
 
 def integers(info: msgspec.inspect.Type, path: str) -> Iterator[tuple[str, msgspec.inspect.IntType]]:
