@@ -40,7 +40,7 @@ from octavo.frontend.output_pump import pump_core
 from octavo.frontend.recovery import Recovery, fingerprint
 from octavo.frontend.request_state import RequestState
 from octavo.frontend.stats import StatLogger, TokenCounts
-from octavo.frontend.text_checks import check_unicode
+from octavo.frontend.text_checks import check_identity
 from octavo.frontend.tokenization import tokenized_prompt
 from octavo.frontend.tokenizer import Tokenizer, load_tokenizer
 from octavo.inputs import PromptType
@@ -344,7 +344,7 @@ class AsyncLLM(EnginePooling, EngineControl):
 
     async def _prepare(self, process: Process, request_id: str, priority: int, arrival_time: float) -> RequestState:
         self._ensure_running()
-        _check_identity(request_id, priority)
+        check_identity(request_id, priority)
         if not self.accepting.is_set():
             await self.accepting.wait()
         self._admission.check()
@@ -535,14 +535,6 @@ def _offer(state: RequestState, sink: OutputSink) -> bool:
         return False
     sink.put(state.take())
     return True
-
-
-def _check_identity(request_id: str, priority: int) -> None:
-    if not isinstance(request_id, str):
-        raise ValidationError(f"request_id must be a string, got {type(request_id).__name__}.", parameter="request_id")
-    check_unicode("request_id", request_id)
-    if not isinstance(priority, int) or isinstance(priority, bool) or not -(2**63) <= priority < 2**63:
-        raise ValidationError(f"priority must be a 64-bit integer, got {priority!r}.", parameter="priority", value=priority)
 
 
 def _report(loading: Future[Tokenizer | None], on_progress: OnProgress | None, progress: Progress) -> None:

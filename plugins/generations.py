@@ -29,6 +29,7 @@ from octavo.plugins import typed
 from octavo.plugins.io_processor import IOProcessor, ModelOutput, overrides
 from octavo.plugins.json_form import to_json
 from octavo.plugins.messages import IOProcessorRequest, IOProcessorResponse
+from octavo.plugins.renderer import Renderer
 from octavo.pooling_outputs import PoolingOutput, PoolingRequestOutput
 from octavo.pooling_params import PoolingParams
 
@@ -71,6 +72,8 @@ class PluginCalls:
     def __init__(self, name: str, plugin: IOProcessor[Any, Any], max_prompts: int = 512, *, tensors: bool = False) -> None:
         self.name = name
         self._tensors = tensors
+        if tensors:
+            import torch  # noqa: F401  (now, rather than in the first request's time)
         self._plugin = plugin
         self._max_prompts = max_prompts
         given, self._output_type = typed.declared_types(type(plugin))
@@ -272,15 +275,24 @@ class PluginCalls:
         return PluginError(text[:2000], plugin=self.name, method=method)
 
 
-def make_plugin(cls: type, config: Any, renderer: Any) -> Any:
-    """An object of a plugin's class; which arguments its constructor takes, depends on its generation."""
+def make_plugin(cls: type, config: Any, renderer: Renderer) -> Any:
+    """An object of a plugin's class; which arguments its constructor takes, depends on its generation.
+
+    For one that takes the renderer the tokenizer is loaded now, rather than in the first request's time.
+    """
+    if not _takes_renderer(cls):
+        return cls(config)
+    renderer.load()
+    return cls(config, renderer)
+
+
+def _takes_renderer(cls: type) -> bool:
     try:
         parameters = list(inspect.signature(cls).parameters.values())
     except (TypeError, ValueError):
-        return cls(config)
+        return False
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    takes_two = len(positional) > 1 or any(p.kind is p.VAR_POSITIONAL for p in parameters)
-    return cls(config, renderer) if takes_two else cls(config)
+    return len(positional) > 1 or any(p.kind is p.VAR_POSITIONAL for p in parameters)
 
 
 def _with_tensor(output: ModelOutput) -> ModelOutput:

@@ -7,24 +7,28 @@ from typing import Any
 
 
 class Renderer:
-    """The tokenizer as transformers has it, loaded when a plugin first asks.
+    """The tokenizer as transformers has it.
 
     Args:
         config: the configuration's view, as the plugin gets it.
-        load: loads the tokenizer; may return None.
+        make: loads the tokenizer; may return None.
     """
 
-    def __init__(self, config: Any, load: Callable[[], Any]) -> None:
+    def __init__(self, config: Any, make: Callable[[], Any]) -> None:
         self.config = config
         self.model_config = config.model_config
-        self._load = load
+        self._make = make
         self._tokenizer: Any = None
+
+    def load(self) -> None:
+        """Load the tokenizer now, if there is one."""
+        if self._tokenizer is None:
+            self._tokenizer = self._make()
 
     @property
     def tokenizer(self) -> Any:
         """None with skip_tokenizer_init."""
-        if self._tokenizer is None:
-            self._tokenizer = self._load()
+        self.load()
         return self._tokenizer
 
     def get_tokenizer(self) -> Any:

@@ -11,8 +11,8 @@ import pytest
 sys.path.insert(0, os.path.dirname(__file__))
 
 from dist_info import write_dist_info
+from plugin_environment import PACKAGES, plugin_environment
 
-PACKAGES = Path(__file__).parent / "packages"
 OCTAVO = {
     "document": "document_plugin:register",
     "faulty": "faulty_plugin:register",
@@ -43,6 +43,6 @@ def packages(site: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The packages, installed for this test; returns the environment that has them in other processes, too."""
     for folder in (PACKAGES, site):
         monkeypatch.syspath_prepend(str(folder))
-    path = os.pathsep.join([str(site), str(PACKAGES), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    monkeypatch.setenv("PYTHONPATH", path)
-    return {"PYTHONPATH": path}
+    environment = plugin_environment(site)
+    monkeypatch.setenv("PYTHONPATH", environment["PYTHONPATH"])
+    return environment
