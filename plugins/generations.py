@@ -278,21 +278,23 @@ class PluginCalls:
 def make_plugin(cls: type, config: Any, renderer: Renderer) -> Any:
     """An object of a plugin's class; which arguments its constructor takes, depends on its generation.
 
-    For one that takes the renderer the tokenizer is loaded now, rather than in the first request's time.
+    For one that must have the renderer the tokenizer is loaded now, rather than in the first request's time.
     """
-    if not _takes_renderer(cls):
+    second = _second_parameter(cls)
+    if second is None:
         return cls(config)
-    renderer.load()
+    if second.default is second.empty:
+        renderer.load()
     return cls(config, renderer)
 
 
-def _takes_renderer(cls: type) -> bool:
+def _second_parameter(cls: type) -> inspect.Parameter | None:
     try:
         parameters = list(inspect.signature(cls).parameters.values())
     except (TypeError, ValueError):
-        return False
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return len(positional) > 1 or any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        return None
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)]
+    return positional[1] if len(positional) > 1 else None
 
 
 def _with_tensor(output: ModelOutput) -> ModelOutput:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from octavo.config import EngineConfig
@@ -11,6 +12,9 @@ from octavo.plugins.discovery import is_for_vllm, load
 from octavo.plugins.generations import PluginCalls, make_plugin
 from octavo.plugins.renderer import Renderer
 
+_one_at_a_time = threading.Lock()
+"""Large libraries, transformers above all, are not imported by two threads at a time without harm."""
+
 
 def calls_of(name: str, config: EngineConfig) -> PluginCalls:
     """An installed plugin, ready to be called.
@@ -18,15 +22,16 @@ def calls_of(name: str, config: EngineConfig) -> PluginCalls:
     Raises:
         ConfigError: it cannot be loaded, or its constructor raises.
     """
-    cls = load(name)
     view = vllm_config(config)
-    try:
-        plugin = make_plugin(cls, view, Renderer(view, lambda: _tokenizer(config)))
-    except OctavoError:
-        raise
-    except Exception as error:
-        raise ConfigError(f"the IO Processor plugin {name!r} cannot be made: {type(error).__name__}: {error}") from error
-    return PluginCalls(name, plugin, config.io_processor.max_prompts, tensors=is_for_vllm(name))
+    with _one_at_a_time:
+        cls = load(name)
+        try:
+            plugin = make_plugin(cls, view, Renderer(view, lambda: _tokenizer(config)))
+        except OctavoError:
+            raise
+        except Exception as error:
+            raise ConfigError(f"the IO Processor plugin {name!r} cannot be made: {type(error).__name__}: {error}") from error
+        return PluginCalls(name, plugin, config.io_processor.max_prompts, tensors=is_for_vllm(name))
 
 
 def _tokenizer(config: EngineConfig) -> Any:
