@@ -198,7 +198,7 @@ class PluginCalls:
         result = merge(params) if params is not None else merge()
         result = params if result is None else result
         if not isinstance(result, SamplingParams if generate else (PoolingParams, SamplingParams)):
-            allowed = "SamplingParams" if generate else "PoolingParams or SamplingParams"
+            allowed = "SamplingParams, for the model generates" if generate else "PoolingParams or SamplingParams"
             raise self._wrong("parameters", f"must be {allowed}, got {type(result).__name__}")
         return result
 

@@ -10,7 +10,7 @@ from octavo import LLM
 
 def main(model: str, file: str) -> None:
     """Print the embedding's beginning."""
-    with LLM(model, io_processor_plugin="long_document") as llm:
+    with LLM(model, runner="pooling", io_processor_plugin="long_document") as llm:
         data = {"text": Path(file).read_text(encoding="utf-8"), "chunk_tokens": 64, "overlap": 16}
         (output,) = llm.encode({"data": data}, pooling_task="plugin")
         answer = output.outputs

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from octavo import LLM, AsyncLLM, EngineArgs, SamplingParams
+from octavo import LLM, AsyncLLM, EngineArgs, PoolingParams, SamplingParams
 from octavo.errors import ConfigError, OctavoError, ValidationError
 from octavo.plugins.messages import IOProcessorRequest
 
@@ -48,6 +49,35 @@ def test_a_plugin_that_is_missing_ends_the_start_early(tiny_model_dir: Path, pac
     for name, words in (("generatin", "not installed .did you mean generating"), ("broken", "no_such_module")):
         with pytest.raises(ConfigError, match=words):
             LLM(str(tiny_model_dir), io_processor_plugin=name)
+
+
+def test_pooling_plugins_offline(tiny_model_dir: Path, packages: dict[str, str]) -> None:
+    texts = ["the sea", "a house by the sea", "one"]
+    with LLM(
+        str(tiny_model_dir), runner="pooling", dtype="float32", io_processor_plugin="document,first", io_processor_workers=1
+    ) as llm:
+        (output,) = llm.encode({"data": {"texts": texts}}, pooling_task="plugin")  # type: ignore[arg-type]
+        alone = llm.embed(texts, use_tqdm=False)
+        np.testing.assert_array_equal(output.outputs["rows"], [one.outputs.embedding for one in alone])  # type: ignore[index]
+        assert output.outputs["calls"] == ["parse_request", "pre_process", *["validate_or_generate_params"] * 3, "post_process"]  # type: ignore[index]
+        (scaled,) = llm.encode({"data": {"text": "the sea", "scale": 3.0}, "io_processor": "first"})  # type: ignore[arg-type]
+        assert np.linalg.norm(scaled.outputs) == pytest.approx(3.0, abs=1e-4)  # type: ignore[arg-type]
+        (raw,) = llm.encode({"data": {"texts": texts}}, PoolingParams(task="embed", use_activation=False))  # type: ignore[arg-type]
+        assert abs(np.linalg.norm(raw.outputs["rows"][0]) - 1.0) > 1e-3  # type: ignore[index]
+        with pytest.raises(ValidationError, match="only supported for the 'plugin' pooling task"):
+            llm.embed({"data": {"texts": texts}})  # type: ignore[arg-type]
+
+
+def test_an_asynchronous_engine_encodes_data(tiny_model_dir: Path, packages: dict[str, str]) -> None:
+    async def encode() -> Any:
+        args = EngineArgs(str(tiny_model_dir), runner="pooling", dtype="float32", io_processor_plugin="document")
+        async with AsyncLLM.from_engine_args(args) as engine:
+            data: Any = {"data": {"texts": ["the sea"]}}
+            return [output async for output in engine.encode(data, PoolingParams(task="embed"), "1")]
+
+    (output,) = asyncio.run(encode())
+    assert output.finished
+    assert np.linalg.norm(output.outputs["rows"][0]) == pytest.approx(1.0, abs=1e-5)
 
 
 @pytest.mark.parametrize("workers", [0, 2], ids=["thread", "processes"])

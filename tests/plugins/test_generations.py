@@ -45,8 +45,7 @@ def test_the_documents_interface_offline(workers: int) -> None:
     assert "answered" not in output
 
 
-@both
-@pytest.mark.parametrize("online", [True, False])
+@pytest.mark.parametrize(("workers", "online"), [(0, True), (0, False), (1, True)])
 def test_a_plugin_of_vllms_first_interface(workers: int, online: bool, tiny_model_dir: Path) -> None:
     engine = FakeEngine()
     with processors("first", workers=workers, path=str(tiny_model_dir)) as made:
@@ -71,19 +70,17 @@ def test_requests_at_a_time_do_not_take_each_others_stash(tiny_model_dir: Path) 
         assert asyncio.run(many()) == [0.5] * 32
 
 
-@both
-def test_a_plugin_of_the_transition(workers: int) -> None:
+def test_a_plugin_of_the_transition() -> None:
     engine = FakeEngine()
-    with processors("transition", workers=workers) as made:
+    with processors("transition") as made:
         answer = body(asyncio.run(ask(made, {"input": ["ab", "c"]}, engine, params=PoolingParams(dimensions=2))))
     assert answer["data"]["usage"] == {"prompt_tokens": 3, "total_tokens": 3, "completion_tokens": 0}
     assert answer["data"]["data"] == [2, 2]
     assert [(params.task, params.dimensions) for _, _, params in engine.asked] == [("embed", 2)] * 2
 
 
-@both
-def test_a_plugin_of_vllms_latest_interface(workers: int, tiny_model_dir: Path) -> None:
-    with processors("latest", workers=workers, path=str(tiny_model_dir)) as made:
+def test_a_plugin_of_vllms_latest_interface(tiny_model_dir: Path) -> None:
+    with processors("latest", path=str(tiny_model_dir)) as made:
         answer, refused = asyncio.run(_both(ask(made, "hello there"), ask(made, 5, request_id="pooling-2")))
     data = body(answer)["data"]
     assert data["version"] == "0.32.0"
@@ -96,10 +93,9 @@ async def _both(*requests: Any) -> list[Any]:
     return await asyncio.gather(*requests, return_exceptions=True)
 
 
-@both
-def test_the_requests_parameters_reach_the_model(workers: int) -> None:
+def test_the_requests_parameters_reach_the_model() -> None:
     engine = FakeEngine()
-    with processors("document", workers=workers) as made:
+    with processors("document") as made:
         asyncio.run(ask(made, {"texts": ["a"]}, engine, params=PoolingParams(task="token_embed", dimensions=3)))
     ((_, _, params),) = engine.asked
     assert (params.task, params.dimensions) == ("token_embed", 3)
@@ -161,11 +157,10 @@ def test_several_plugins_are_chosen_by_name() -> None:
         none.find(None)
 
 
-@both
-def test_many_prompts_wait_for_each_other(workers: int) -> None:
+def test_many_prompts_wait_for_each_other() -> None:
     """A request of many prompts takes half of the batch at most, and its outputs are in order."""
     engine = FakeEngine()
-    with processors("document", workers=workers) as made:
+    with processors("document") as made:
         texts = ["x" * (1 + i) for i in range(100)]
         answer = body(asyncio.run(ask(made, {"texts": texts}, engine)))
     assert [row[0] for row in answer["data"]["rows"]] == list(range(1, 101))
@@ -180,9 +175,8 @@ def test_an_id_is_one_requests_at_a_time() -> None:
     assert (second.parameter, str(second)) == ("request_id", "request_id 'pooling-1' is that of a request under way.")
 
 
-@both
-def test_the_phases_are_timed(workers: int) -> None:
-    with processors("document", workers=workers) as made:
+def test_the_phases_are_timed() -> None:
+    with processors("document") as made:
         answer = asyncio.run(ask(made, {"texts": ["a"]}))
         phases = {"queue", "parse", "pre_process", "params", "model", "post_process", "output_to_response"}
         assert set(answer.seconds) == phases

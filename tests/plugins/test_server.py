@@ -143,7 +143,7 @@ def test_a_generating_server(tiny_model_dir: Path, site: Path) -> None:
         assert post(server, data)[1]["data"] == answer["data"], "no other task is there"
         assert post(server, {**data, "most": 99})[:1] == (422,)
         status, error, _ = post(server, {"boxes": [{"x": 1}]}, "struct")
-        assert (status, "parameters must be SamplingParams, got PoolingParams" in error["message"]) == (500, True)
+        assert (status, "parameters must be SamplingParams, for the model generates, got PoolingParams" in error["message"]) == (500, True)
         _, error, _ = post(server, data, sampling_params={"temperature": 9})
         assert error["param"] == "temperature"
     with LLM(str(tiny_model_dir), dtype="float32") as llm:
