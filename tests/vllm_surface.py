@@ -49,8 +49,8 @@ LLM_ARGUMENTS: dict[str, Any] = {
 """Arguments of `LLM(...)` and their defaults."""
 
 ASKING: dict[str, Any] = {
-    "runner": "pooling", "convert": "embed", "tensor_parallel_size": 2, "cpu_offload_gb": 4, "offload_group_size": 2, "offload_num_in_group": 2, "offload_prefetch_step": 2, "offload_params": {"x"},
-    "enable_return_routed_experts": True, "return_sampling_mask": True, "pooler_config": {"task": "embed"},
+    "tensor_parallel_size": 2, "cpu_offload_gb": 4, "offload_group_size": 2, "offload_num_in_group": 2, "offload_prefetch_step": 2, "offload_params": {"x"},
+    "enable_return_routed_experts": True, "return_sampling_mask": True,
     "profiler_config": {"profiler": "torch"}, "quantization_config": {"bits": 4}, "logits_processors": ["a:B"],
     "spec_method": "ngram", "spec_model": "m", "spec_tokens": 3, "enable_lora": True,
     "data_parallel_size": 2,
@@ -67,7 +67,9 @@ LLM_METHODS = {
     "enqueue": "prompts sampling_params use_tqdm lora_request priority tokenization_kwargs",
     "enqueue_chat": "messages sampling_params use_tqdm priority",
     "wait_for_completion": "use_tqdm",
-    "beam_search": "", "encode": "", "embed": "", "classify": "", "score": "", "apply_model": "",
+    "encode": "prompts pooling_params use_tqdm lora_request pooling_task tokenization_kwargs",
+    "embed": "prompts pooling_params", "classify": "prompts pooling_params", "reward": "prompts pooling_params",
+    "score": "data_1 data_2 pooling_params", "beam_search": "", "apply_model": "",
     "get_tokenizer": "", "get_default_sampling_params": "", "get_world_size": "include_dp",
     "start_profile": "profile_prefix", "stop_profile": "",
     "reset_prefix_cache": "reset_running_requests reset_connector", "reset_mm_cache": "",

@@ -41,8 +41,8 @@ class EngineOptions:
         "Another spelling of --runner and --convert, as engines had it once.",
         choices=("auto", "generate", "embed", "embedding", "classify", "score", "reward"),
     )
-    pooler_config: dict[str, Any] = option(
-        {}, "JSON: pooling_type (CLS, LAST, MEAN, ...) and use_activation in the place of what the model's files say."
+    pooler_config: dict[str, Any] | None = option(
+        None, "JSON: pooling_type (CLS, LAST, MEAN, ...) and use_activation in the place of what the model's files say."
     )
     dtype: str = option(
         "auto",

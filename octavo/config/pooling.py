@@ -76,7 +76,7 @@ def pooling_config(
             raise ConfigError("--pooler-config is of pooling models; it needs --runner pooling")
         return None, None
     own = read_sentence_pooling(folder) if folder.is_dir() else None
-    asked = Fields("--pooler-config", options.pooler_config)
+    asked = Fields("--pooler-config", options.pooler_config or {})
     _check_known(asked)
     length = None if own is None else own.max_length
     if work.convert == "classify":

@@ -86,5 +86,5 @@ def test_a_message_without_the_new_fields_is_understood() -> None:
     request = make_request("r", [1, 2], 4)
     [document] = MessageEncoder().encode(request)
     fields = msgspec.msgpack.decode(document)
-    assert fields[-3:] == [[], 0, None]
-    assert client_decoder().decode([msgspec.msgpack.encode(fields[:-3])]) == request
+    assert fields[-4:] == [[], 0, None, {}]
+    assert client_decoder().decode([msgspec.msgpack.encode(fields[:-4])]) == request

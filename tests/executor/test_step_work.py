@@ -54,7 +54,7 @@ def test_pooled_hidden_states_of_a_real_model(kind: str, chunk: int, tmp_path: P
         new = [joined(0, texts[1], list(range(16, 24)))]
         if not alone:
             new += [
-                NewRequest(row, str(row), text, len(text), 0, [[4 * row + i for i in range(-4, 0)]], None, PoolingSpec(kind))  # type: ignore[arg-type]
+                NewRequest(row, str(row), text, len(text), 0, [[4 * row + i for i in range(-4, 0)]], None, PoolingSpec((kind,)))  # type: ignore[arg-type]
                 for row, text in texts.items()
             ]
         lengths = {request.row: len(request.token_ids) for request in new}

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from octavo.errors import ConfigError
 from octavo.executor.attention import AttentionMetadata
 from octavo.executor.layers.linear import Placement
-from octavo.executor.models.bert import Bert
+from octavo.executor.models.bert import TOKEN_TYPES, Bert
 from octavo.executor.models.build import Build
 from octavo.executor.models.registry import Keys
 from octavo.executor.models.whisper import WhisperDecoder
@@ -110,7 +110,8 @@ def test_bert(activation: str, native: bool, tmp_path: Path, monkeypatch: pytest
         "types": torch.tensor(list(chain.from_iterable(types))),
     }
     if native:
-        hidden = model.forward(given["ids"], given["positions"], given["types"], metadata(lengths))
+        brought = [{TOKEN_TYPES: torch.tensor(each)} for each in types]
+        hidden = model.forward(given["ids"], given["positions"], [], metadata(lengths, row_inputs=brought))
     else:
         hidden = Interpreter(program, []).run(given, metadata(lengths))["hidden"]
     start = 0
@@ -129,7 +130,7 @@ def test_bert_alone_and_in_a_batch(tmp_path: Path) -> None:
     def run(lengths: list[int]) -> torch.Tensor:
         ids = torch.tensor([token for length in lengths for token in tiny_hf.token_ids(length, seed=length)])
         positions = torch.cat([torch.arange(length) for length in lengths])
-        return model.forward(ids, positions, torch.zeros_like(ids), metadata(lengths))
+        return model.forward(ids, positions, [], metadata(lengths))
 
     batch = run([5, 70, 1, 33])
     for start, length in ((0, 5), (5, 70), (75, 1), (76, 33)):

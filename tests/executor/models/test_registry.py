@@ -15,6 +15,7 @@ from octavo.errors import ConfigError
 from octavo.executor.models import registry
 from octavo.executor.models.llama import Llama
 from octavo.sources import hf_config
+from octavo.sources.encoders import ENCODERS
 
 
 class Doubled(Llama):
@@ -30,7 +31,7 @@ def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_names_known_without_importing_models_are_those_there_are() -> None:
-    assert sorted(registry.ARCHITECTURES) == sorted(hf_config.BUILT_IN)
+    assert sorted(registry.ARCHITECTURES) == sorted([*hf_config.BUILT_IN, *ENCODERS])
 
 
 def renamed(folder: Path, name: str) -> dict[str, Any]:
