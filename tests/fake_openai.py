@@ -75,6 +75,7 @@ class FakeOpenAI:
         app.router.add_get("/startup", self._startup)
         app.router.add_post("/v1/completions", self._generate)
         app.router.add_post("/v1/chat/completions", self._generate)
+        app.router.add_post("/v1/embeddings", self._embed)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", self.port)
@@ -98,6 +99,15 @@ class FakeOpenAI:
             self.starting -= 1
             return web.json_response({"error": {"message": "the engine is starting"}}, status=503)
         return web.json_response({"object": "list", "data": [{"id": self.model, "object": "model"}]})
+
+    async def _embed(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        self.bodies.append(body)
+        if self.fail_with != 200:
+            return web.json_response({"error": {"message": self.refusal, "type": "fake"}}, status=self.fail_with)
+        await asyncio.sleep(self.delay)
+        data = [{"index": index, "object": "embedding", "embedding": "AACAPw=="} for index in range(len(body["input"]))]
+        return web.json_response({"data": data, "usage": {"prompt_tokens": 7 * len(data), "total_tokens": 7 * len(data)}})
 
     async def _generate(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()

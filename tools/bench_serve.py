@@ -22,6 +22,7 @@ from octavo.tools.arrivals import ArrivalOptions, arrival_times
 from octavo.tools.bench_serve_options import SAMPLING, BenchServeOptions, Load, loads, pair
 from octavo.tools.client import ENDPOINTS, RequestResult, Target, list_models, make_session, send, server_version
 from octavo.tools.datasets import BenchRequest, DatasetOptions, load_requests
+from octavo.tools.embeddings import BACKEND, EmbeddingTarget, batches
 from octavo.tools.measured import circumstances
 from octavo.tools.metrics import BenchMetrics, parse_goodput, summarize
 from octavo.tools.plot import write_plot
@@ -64,10 +65,10 @@ async def bench(options: BenchServeOptions, dataset: DatasetOptions, arrivals: A
         if options.num_warmups > 0:
             # Prompts of their own: measured ones must not be in the server's prefix cache.
             few = replace(dataset, num_prompts=options.num_warmups)
-            await _warm_up(session, target, load_requests(few, tokenizer, options.seed - 1), options)
+            await _warm_up(session, target, _requests(options, few, tokenizer, options.seed - 1), options)
         runs: list[dict[str, Any]] = []
         for index, load in enumerate(loads(options, arrivals)):
-            requests = load_requests(dataset, tokenizer, options.seed + index)
+            requests = _requests(options, dataset, tokenizer, options.seed + index)
             run = await _one_run(session, target, requests, load, options)
             run |= {"tokenizer_id": tokenizer_name, "num_prompts": len(requests)}
             runs.append(run)
@@ -78,6 +79,11 @@ async def bench(options: BenchServeOptions, dataset: DatasetOptions, arrivals: A
         write_plot(Path(options.plot), runs, load_key, {**work, **circumstances()})
         print(f"Plot written to {options.plot}")
     return runs
+
+
+def _requests(options: BenchServeOptions, dataset: DatasetOptions, tokenizer: BenchTokenizer, seed: int) -> list[BenchRequest]:
+    requests = load_requests(dataset, tokenizer, seed)
+    return batches(requests, options.random_batch_size) if options.backend == BACKEND else requests
 
 
 async def _measured_work(
@@ -158,7 +164,8 @@ async def _find_target(
         raise ConfigError(f"{options.url()}/v1/models names no model; give --model")
     extra = {key: getattr(options, key) for key in (*SAMPLING, "logprobs") if getattr(options, key) is not None}
     ignore_eos = dataset.ignore_eos if options.ignore_eos is None else options.ignore_eos
-    target = Target(
+    kind = EmbeddingTarget if options.backend == BACKEND else Target
+    target = kind(
         url=options.url() + (options.endpoint or ENDPOINTS[options.backend]),
         chat=options.backend == "openai-chat",
         model=name,

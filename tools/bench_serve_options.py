@@ -12,6 +12,7 @@ from octavo.errors import ConfigError
 from octavo.frontend.cli.address import Address, parse_address
 from octavo.tools.arrivals import ArrivalOptions
 from octavo.tools.client import ENDPOINTS
+from octavo.tools.embeddings import BACKEND
 from octavo.tools.metrics import LATENCIES, parse_goodput
 from octavo.tools.plot import check_plot_path
 
@@ -40,6 +41,7 @@ class BenchServeOptions:
     ready_check_timeout_sec: float = option(0.0, "Seconds to wait for the server to answer; 0 = it must be there.")
     request_timeout: float = option(21600.0, "Seconds after which a request counts as failed.")
     seed: int = option(0, "Seed of prompts and arrivals.")
+    random_batch_size: int = option(1, f"Texts a request, with --backend {BACKEND}; --num-prompts counts texts.")
     ignore_eos: bool | None = option(None, "Generate to the full output length; unset = for data sets of random tokens.")
     temperature: float | None = option(None, "Sent with each request if given.")
     top_p: float | None = option(None, "Sent with each request if given.")
@@ -52,7 +54,9 @@ class BenchServeOptions:
     extra_body: dict[str, Any] = option({}, "JSON merged into each request's body.")
     header: list[str] = option([], "Headers to send, NAME=VALUE.")
     goodput: list[str] = option([], "Limits in milliseconds, as ttft:200 tpot:50 e2el:3000, for the goodput.")
-    percentile_metrics: str = option("ttft,tpot,itl", "Latencies to print, comma-separated: " + ", ".join(LATENCIES) + ".")
+    percentile_metrics: str | None = option(
+        None, "Latencies to print, comma-separated: " + ", ".join(LATENCIES) + "; unset = ttft,tpot,itl, or e2el of embeddings."
+    )
     metric_percentiles: str = option("99", "Percentiles to compute, comma-separated.")
     save_result: bool = option(False, "Write the result to a JSON file.")
     save_detailed: bool = option(False, "Write every request's timings and text too.")
@@ -68,6 +72,10 @@ class BenchServeOptions:
         self.address()
         if self.max_concurrency is not None and self.max_concurrency < 1:
             raise ConfigError(f"--max-concurrency must be at least 1, got {self.max_concurrency}")
+        if self.random_batch_size < 1:
+            raise ConfigError(f"--random-batch-size must be at least 1, got {self.random_batch_size}")
+        if self.random_batch_size > 1 and self.backend != BACKEND:
+            raise ConfigError(f"--random-batch-size is of --backend {BACKEND}, got --backend {self.backend}")
         if self.sweep_concurrency and self.sweep_request_rate:
             raise ConfigError("--sweep-concurrency and --sweep-request-rate exclude each other")
         if self.plot:
@@ -93,7 +101,10 @@ class BenchServeOptions:
         return self.address().root
 
     def shown(self) -> list[str]:
-        return [name.strip() for name in self.percentile_metrics.split(",") if name.strip()]
+        chosen = self.percentile_metrics
+        if chosen is None:
+            chosen = "e2el" if self.backend == BACKEND else "ttft,tpot,itl"
+        return [name.strip() for name in chosen.split(",") if name.strip()]
 
     def percentiles(self) -> list[float]:
         return numbers("--metric-percentiles", self.metric_percentiles)

@@ -1,4 +1,4 @@
-"""One streamed request to an OpenAI-compatible server, timed.
+"""One request to an OpenAI-compatible server, timed: streamed, or for embeddings.
 
 Times are read when bytes arrive, before they are parsed, so that what the client itself costs does not count as the
 server's. All of a read's events carry that read's time.
@@ -19,7 +19,12 @@ from octavo.frontend.cli.reaching import make_connector
 from octavo.frontend.cli.sse import DONE, SSEDecoder
 from octavo.tools.datasets import BenchRequest
 
-ENDPOINTS = {"openai": "/v1/completions", "vllm": "/v1/completions", "openai-chat": "/v1/chat/completions"}
+ENDPOINTS = {
+    "openai": "/v1/completions",
+    "vllm": "/v1/completions",
+    "openai-chat": "/v1/chat/completions",
+    "openai-embeddings": "/v1/embeddings",
+}
 
 _CLOSED = aiohttp.ServerDisconnectedError.__name__
 
@@ -87,6 +92,16 @@ class Target:
             body["ignore_eos"] = True
         return {**body, **self.extra_body}
 
+    async def receive(self, response: aiohttp.ClientResponse, result: RequestResult) -> None:
+        """Read an answer to its end, and note when what came.
+
+        Raises:
+            ValueError: it is no such answer.
+        """
+        timeline = _Timeline(result)
+        await _read(response, timeline)
+        timeline.finish()
+
 
 @dataclass(slots=True)
 class RequestResult:
@@ -100,6 +115,7 @@ class RequestResult:
         itl: gaps between successive chunks that bring tokens, however many each brings.
         latency: last such chunk minus `sent`.
         output_len: tokens, as the server counts them, or -1 when it does not say.
+        num_texts: texts that were embedded.
     """
 
     prompt_len: int
@@ -109,6 +125,7 @@ class RequestResult:
     itl: list[float] = field(default_factory=list)
     latency: float = 0.0
     output_len: int = -1
+    num_texts: int = 0
     text: str = ""
     error: str = ""
 
@@ -177,7 +194,6 @@ async def send(session: aiohttp.ClientSession, target: Target, request: BenchReq
 
 async def _send_once(session: aiohttp.ClientSession, target: Target, request: BenchRequest) -> RequestResult:
     result = RequestResult(prompt_len=request.prompt_len)
-    timeline = _Timeline(result)
     body = msgspec.json.encode(target.body(request))
     headers = {"Content-Type": "application/json", **target.headers}
     result.sent = time.perf_counter()
@@ -186,8 +202,7 @@ async def _send_once(session: aiohttp.ClientSession, target: Target, request: Be
             if response.status != 200:
                 result.error = f"{response.status} {response.reason}: {(await response.text())[:300]}"
                 return result
-            await _read(response, timeline)
-        timeline.finish()
+            await target.receive(response, result)
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         result.error = f"{type(error).__name__}: {error}"
     return result

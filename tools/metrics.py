@@ -51,11 +51,15 @@ class BenchMetrics:
     total_token_throughput: float
     max_output_tokens_per_s: float
     max_concurrent_requests: int
+    text_throughput: float | None = None
+    """Of texts that were embedded; None where text was generated."""
     latencies: dict[str, Summary] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Flat, with keys such as mean_ttft_ms and p99_itl_ms."""
         flat: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "latencies"}
+        if self.text_throughput is None:
+            del flat["text_throughput"]
         for key, summary in self.latencies.items():
             flat |= {f"mean_{key}_ms": summary.mean, f"median_{key}_ms": summary.median, f"std_{key}_ms": summary.std}
             flat |= {f"p{percentile:g}_{key}_ms": value for percentile, value in summary.percentiles.items()}
@@ -78,6 +82,7 @@ def summarize(
     done = [result for result in results if result.success]
     input_tokens = sum(result.prompt_len for result in done)
     output_tokens = sum(output_len(result) for result in done)
+    num_texts = sum(result.num_texts for result in done)
     series = {key: [value * 1000 for result in done for value in _values(key, result)] for key in LATENCIES}
     return BenchMetrics(
         duration=duration,
@@ -91,6 +96,7 @@ def summarize(
         total_token_throughput=(input_tokens + output_tokens) / duration,
         max_output_tokens_per_s=peak_tokens_per_second(done),
         max_concurrent_requests=peak_concurrency(done),
+        text_throughput=num_texts / duration if num_texts else None,
         latencies={key: _summary(values, percentiles) for key, values in series.items()},
     )
 

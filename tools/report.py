@@ -23,7 +23,9 @@ def table(metrics: BenchMetrics, shown: Sequence[str], facts: dict[str, Any]) ->
         lines.append(_row("Maximum request concurrency", facts["max_concurrency"]))
     if math.isfinite(facts.get("request_rate", math.inf)):
         lines.append(_row("Request rate configured (RPS)", facts["request_rate"]))
-    lines += [_row(label, getattr(metrics, name)) for name, label in _TOTALS.items() if getattr(metrics, name) is not None]
+    hidden = _OF_OUTPUT if metrics.text_throughput is not None else ()
+    totals = {label: getattr(metrics, name) for name, label in _TOTALS.items() if name not in hidden}
+    lines += [_row(label, value) for label, value in totals.items() if value is not None]
     for key in shown:
         lines += _latency_rows(key, metrics)
     return "\n".join([*lines, "=" * WIDTH])
@@ -34,12 +36,16 @@ _TOTALS = {
     "total_input_tokens": "Total input tokens",
     "total_output_tokens": "Total generated tokens",
     "request_throughput": "Request throughput (req/s)",
+    "text_throughput": "Text throughput (texts/s)",
     "request_goodput": "Request goodput (req/s)",
     "output_throughput": "Output token throughput (tok/s)",
     "max_output_tokens_per_s": "Peak output token throughput (tok/s)",
     "max_concurrent_requests": "Peak concurrent requests",
     "total_token_throughput": "Total token throughput (tok/s)",
 }
+
+_OF_OUTPUT = ("total_output_tokens", "output_throughput", "max_output_tokens_per_s")
+"""What nothing is said of where nothing is generated."""
 
 
 def _latency_rows(key: str, metrics: BenchMetrics) -> list[str]:

@@ -19,12 +19,18 @@ from chaos.values import Pairs, Raw
 
 from octavo.frontend.server.body import BodyType
 from octavo.frontend.server.chat.protocol import CHAT_BODY
+from octavo.frontend.server.classify.protocol import CLASSIFY_BODY
+from octavo.frontend.server.cohere_embed.protocol import EMBED_BODY
 from octavo.frontend.server.completions.protocol import COMPLETION_BODY
+from octavo.frontend.server.embeddings.protocol import EMBEDDING_BODY
 from octavo.frontend.server.generate.protocol import GENERATE_BODY
+from octavo.frontend.server.pooling.protocol import POOLING_BODY
+from octavo.frontend.server.score.protocol import RERANK_BODY, SCORE_BODY
 from octavo.frontend.server.tokenize.protocol import DETOKENIZE_BODY, TOKENIZE_BODY
 
 HELLO = [{"role": "user", "content": "Hi"}]
-ENDPOINTS: dict[str, tuple[dict[str, Any], BodyType[Any]]] = {
+Endpoints = dict[str, tuple[dict[str, Any], BodyType[Any]]]
+GENERATING: Endpoints = {
     "/v1/completions": ({"prompt": "Hello there", "max_tokens": 4}, COMPLETION_BODY),
     "/v1/chat/completions": ({"messages": HELLO, "max_tokens": 4}, CHAT_BODY),
     "/generate": ({"prompt": "Hello there", "max_tokens": 4}, GENERATE_BODY),
@@ -32,6 +38,16 @@ ENDPOINTS: dict[str, tuple[dict[str, Any], BodyType[Any]]] = {
     "/detokenize": ({"tokens": [1, 2, 3]}, DETOKENIZE_BODY),
 }
 """For each endpoint that reads a body: a body that is right, and what the endpoint knows of fields."""
+POOLING: Endpoints = {
+    "/v1/embeddings": ({"input": ["Hello", "there"]}, EMBEDDING_BODY),
+    "/v2/embed": ({"texts": ["Hello", "there"]}, EMBED_BODY),
+    "/pooling": ({"input": [5, 6, 7]}, POOLING_BODY),
+    "/classify": ({"input": "Hello"}, CLASSIFY_BODY),
+    **{path: ({"queries": "Hello", "documents": ["a", "b"]}, SCORE_BODY) for path in ("/score", "/v1/score")},
+    **{path: ({"query": "Hello", "documents": ["a", "b"]}, RERANK_BODY) for path in ("/rerank", "/v1/rerank", "/v2/rerank")},
+}
+"""Those of a server whose model pools."""
+ENDPOINTS = {**GENERATING, **POOLING}
 _WITHOUT_EFFECT = ("user", "metadata", "store", "prompt_cache_key", "prompt_cache_retention", "parallel_tool_calls")
 FIELDS = {
     path: [*sorted(kind.names), *sorted(kind.refused), *_WITHOUT_EFFECT, "unknown_field", ""]
@@ -76,12 +92,12 @@ _RIGHT: dict[str, _Maker] = {
 """Values at the edge of what is allowed."""
 
 
-def make(seed: int, index: int) -> Input:
-    """The `index`-th input of a seed."""
+def make(seed: int, index: int, endpoints: Endpoints = GENERATING) -> Input:
+    """The `index`-th input of a seed for a server with these endpoints."""
     rng = random.Random(f"{seed}:{index}")
     # Every field of an endpoint has its turn, whatever the dice say.
-    path = list(ENDPOINTS)[index % len(ENDPOINTS)]
-    turn = FIELDS[path][index // len(ENDPOINTS) % len(FIELDS[path])]
+    path = list(endpoints)[index % len(endpoints)]
+    turn = FIELDS[path][index // len(endpoints) % len(FIELDS[path])]
     body = _body(rng, path, turn)
     pieces = _delivered(rng, path, body)
     leaves = rng.random() < 0.12
@@ -139,6 +155,11 @@ def _wrong_inside(rng: random.Random, path: str) -> bytes:
         "messages": rng.choice([[message], [*HELLO, message], [{"role": "user", "content": [part]}], [values.any_value(rng)]]),
         "tools": [tool, values.any_value(rng)],
         "documents": [{"text": values.any_value(rng)}],
+        "input": [rng.choice([5, "a", [5]]), values.any_value(rng)],
+        "inputs": [{"content": rng.choice([[part], values.any_value(rng)])}],
+        "texts": ["a", values.any_value(rng)],
+        "queries": {"content": [part]},
+        "embedding_types": ["float", values.any_value(rng)],
         "chat_template_kwargs": {rng.choice(["a", "self", "bos_token", "tools", "\x00"]): values.any_value(rng)},
         "stream_options": {"include_usage": values.any_value(rng)},
         "repetition_detection": {"max_pattern_size": values.any_value(rng), "min_count": values.any_value(rng)},
@@ -226,6 +247,6 @@ def _half_sent(rng: random.Random, pieces: list[Piece]) -> list[Piece]:
     return [data[: rng.randrange(1, len(data))]]
 
 
-def inputs(seed: int, count: int) -> Iterator[Input]:
+def inputs(seed: int, count: int, endpoints: Endpoints = GENERATING) -> Iterator[Input]:
     """The first `count` inputs of a seed."""
-    return (make(seed, index) for index in range(count))
+    return (make(seed, index, endpoints) for index in range(count))

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
@@ -18,7 +20,7 @@ from chaos.corpus.bodies import bomb
 from chaos.inputs import Input, get
 from chaos.judge import Judge
 from chaos.report import Report, side_by_side, tracebacks
-from chaos.send import Answer, Result, parse
+from chaos.send import Answer, Result, parse, send
 from chaos.watch import Watch
 from servers import OctavoServer
 
@@ -26,6 +28,7 @@ from octavo.frontend.server.app import ROUTES
 from octavo.frontend.server.dev.serving import DEV_ROUTES
 
 GENERATED = 600
+POOLED = 300
 EVERY = {"http": 2, "routes": 6, "bodies": 5, "fields": 4, "texts": 10, "templates": 6, "leaving": 7}
 """Of these families, each so-manieth input. Clients that are merely slow are left to the long form: they take as long as the
 server's deadlines."""
@@ -60,6 +63,27 @@ def test_corpus(tiny_model_dir: Path) -> None:
     assert report.families["generated"].statuses["4xx"] > GENERATED // 5
 
 
+def test_generated_bodies_for_a_model_that_pools(tiny_bert: Callable[[int], Path]) -> None:
+    judge, statuses = Judge(documented=True), Counter[int]()
+    with OctavoServer(tiny_bert(0), ["--dtype", "float32"], stop_timeout=120) as server:
+        for result in asyncio.run(results(server, list(generated.inputs(1, POOLED, generated.POOLING)))):
+            assert not list(judge.faults(result))
+            statuses.update(answer.status // 100 for answer in result.answers)
+        assert not tracebacks(server.log_text())
+    assert min(statuses[2], statuses[4]) > POOLED // 6, statuses
+
+
+async def results(server: OctavoServer, items: list[Input]) -> list[Result]:
+    """What becomes of inputs, eight at once."""
+    gate = asyncio.Semaphore(8)
+
+    async def one(item: Input) -> Result:
+        async with gate:
+            return await send("127.0.0.1", server.port, item, 120)
+
+    return await asyncio.gather(*map(one, items))
+
+
 def test_every_input_has_a_name_of_its_own_and_can_be_made() -> None:
     items = list(corpus.inputs())
     assert len({item.name for item in items}) == len(items) > 900
@@ -74,7 +98,8 @@ def test_every_route_that_reads_a_body_is_generated_for() -> None:
 
 def test_an_index_is_one_input_and_every_field_has_its_turn() -> None:
     assert generated.make(1, 4711).make() == generated.make(1, 4711).make()
-    bodies = b"".join(piece for item in generated.inputs(3, 2000) for piece in item.make() if isinstance(piece, bytes))
+    items = [*generated.inputs(3, 2000), *generated.inputs(3, 2500, generated.POOLING)]
+    bodies = b"".join(piece for item in items for piece in item.make() if isinstance(piece, bytes))
     for path, fields in generated.FIELDS.items():
         missing = [name for name in fields if b'"%b":' % name.encode() not in bodies]
         assert not missing, (path, missing)

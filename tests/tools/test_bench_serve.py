@@ -118,6 +118,33 @@ def test_token_ids(run: Any, fake: FakeOpenAI) -> None:
     assert all(len(body["prompt"]) == 20 and isinstance(body["prompt"][0], int) for body in fake.bodies)
 
 
+def test_embeddings(run: Any, fake: FakeOpenAI, capsys: pytest.CaptureFixture[str]) -> None:
+    code, [result] = run("--backend", "openai-embeddings", "--random-batch-size", "5", "--num-warmups", "1")
+    assert code == 0
+    warm_up, *bodies = fake.bodies
+    assert len(warm_up["input"]) == 1
+    assert [len(body["input"]) for body in bodies] == [5, 5, 2]
+    assert {body["encoding_format"] for body in bodies} == {"base64"}
+    assert (result["completed"], result["total_input_tokens"], result["total_output_tokens"]) == (3, 12 * 7, 0)
+    assert result["text_throughput"] == pytest.approx(4 * result["request_throughput"])
+    assert result["p99_e2el_ms"] >= result["median_e2el_ms"] > 0
+    text = capsys.readouterr().out
+    assert "Text throughput (texts/s)" in text
+    assert "End-to-end Latency" in text
+    assert "generated" not in text
+    fake.bodies.clear()
+    run("--backend", "openai-embeddings", "--prompt-format", "ids", "--endpoint", "/v1/embeddings")
+    assert all(len(body["input"]) == 1 and len(body["input"][0]) == 20 for body in fake.bodies)
+    fake.fail_with = 501
+    assert run("--backend", "openai-embeddings")[0] == 1
+
+
+@pytest.mark.parametrize("flags", [["--random-batch-size", "0"], ["--random-batch-size", "2"]])
+def test_sizes_of_batches_that_cannot_be(run: Any, flags: list[str]) -> None:
+    with pytest.raises(ConfigError, match="--random-batch-size"):
+        run(*flags)
+
+
 def test_concurrency_is_kept(run: Any, fake: FakeOpenAI) -> None:
     _, [result] = run("--max-concurrency", "3")
     assert fake.peak_active == 3

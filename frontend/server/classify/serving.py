@@ -12,8 +12,8 @@ from octavo.frontend.server.body import read_body
 from octavo.frontend.server.classify.protocol import CLASSIFY_BODY, Classification
 from octavo.frontend.server.pooling.numbers import Floats, shortest
 from octavo.frontend.server.pooling.prompts import pooled_inputs
-from octavo.frontend.server.pooling.running import PoolingRun
-from octavo.frontend.server.pooling.vectors import ListAnswer, arrays_of, work_of
+from octavo.frontend.server.pooling.running import PoolingRun, work_of
+from octavo.frontend.server.pooling.vectors import ListAnswer
 from octavo.frontend.server.record import RECORD
 from octavo.frontend.server.responses import encoded, json_bytes_response
 from octavo.frontend.server.state import STATE
@@ -32,8 +32,7 @@ async def classify(request: web.Request) -> web.StreamResponse:
         params = PoolingParams(task="classify", use_activation=body.use_activation)
         inputs = await pooled_inputs(engine, state.options, body)
         run = PoolingRun(state, request[RECORD], "classify-", body, model, params)
-        outputs = await run.outputs(engine, inputs)
-        arrays, usage = arrays_of(outputs, inputs.names), run.usage(outputs)
+        arrays, usage = await run.arrays(engine, inputs)
         labels = engine.config.model.hf_config.get("id2label")
         answer = await engine.input_processor.texts.run(work_of(arrays), _answer, run, arrays, usage, labels)
         return json_bytes_response(answer)

@@ -13,8 +13,7 @@ from octavo.frontend.server.cohere_embed.types import written
 from octavo.frontend.server.pooling.fields import PoolingFields
 from octavo.frontend.server.pooling.numbers import Floats
 from octavo.frontend.server.pooling.prompts import MAX_INPUTS, Inputs, tokenized_inputs
-from octavo.frontend.server.pooling.running import PoolingRun
-from octavo.frontend.server.pooling.vectors import arrays_of, work_of
+from octavo.frontend.server.pooling.running import PoolingRun, work_of
 from octavo.frontend.server.record import RECORD
 from octavo.frontend.server.responses import encoded, json_bytes_response
 from octavo.frontend.server.sampling import named_by_client
@@ -41,8 +40,7 @@ async def embed(request: web.Request) -> web.StreamResponse:
             if body.max_tokens is not None:
                 check_max_tokens(inputs, body.max_tokens)
             run = PoolingRun(state, request[RECORD], "embd-", fields, model, params)
-            outputs = await run.outputs(engine, inputs)
-        arrays, usage = arrays_of(outputs, names), run.usage(outputs)
+            arrays, usage = await run.arrays(engine, inputs)
         size = work_of(arrays) * len(body.embedding_types or "f") + sum(map(len, texts)) // 10
         return json_bytes_response(
             await engine.input_processor.texts.run(size, lambda: encoded(embed_answer(body, run.id, texts, arrays, usage)))

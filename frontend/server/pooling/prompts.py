@@ -14,7 +14,6 @@ from octavo.frontend.server.chat.prompt import check_template_rules, render
 from octavo.frontend.server.options import ServerOptions
 from octavo.frontend.server.pooling.fields import InputFields, PoolingFields
 from octavo.frontend.server.prompts import Prompt, split_prompts, truncated
-from octavo.frontend.server.sampling import check_cache_salt
 from octavo.frontend.text_checks import check_text_length
 from octavo.inputs import TokensPrompt
 
@@ -36,6 +35,11 @@ class Inputs:
 
     names: list[str]
     prompts: list[TokensPrompt]
+
+    @property
+    def num_tokens(self) -> int:
+        """Of all prompts."""
+        return sum(len(prompt["prompt_token_ids"]) for prompt in self.prompts)
 
 
 async def pooled_inputs(engine: AsyncLLM, options: ServerOptions, body: InputFields) -> Inputs:
@@ -104,13 +108,11 @@ def token_prompt(token_ids: list[int], body: PoolingFields, type_ids: list[int] 
 
 
 def truncation(body: PoolingFields, max_model_len: int) -> int | None:
-    """The tokens that truncate_prompt_tokens leaves of a prompt; None = all. A salt is checked by the way.
+    """The tokens that truncate_prompt_tokens leaves of a prompt; None = all.
 
     Raises:
         ValidationError: naming the field.
     """
-    if body.cache_salt is not None:
-        check_cache_salt(body.cache_salt)
     limit = body.truncate_prompt_tokens
     if limit is None or 0 < limit <= max_model_len:
         return limit

@@ -10,11 +10,17 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import numpy as np
+
 from octavo.config import SchedulerConfig
 from octavo.errors import QueueFullError, RequestFailedError, RequestTimeoutError, ValidationError
+from octavo.frontend import heap
+from octavo.frontend.pooling import vector_size
 from octavo.frontend.server.pooling.fields import PoolingFields
+from octavo.frontend.server.pooling.numbers import Floats
 from octavo.frontend.server.pooling.prompts import Inputs
 from octavo.frontend.server.record import RequestRecord
+from octavo.frontend.server.sampling import check_cache_salt
 from octavo.frontend.server.state import ServerState
 from octavo.frontend.server.usage import Usage, UsageCounter
 from octavo.pooling_outputs import PoolingOutput, PoolingRequestOutput
@@ -25,6 +31,14 @@ if TYPE_CHECKING:
 
 Pooled = PoolingRequestOutput[PoolingOutput]
 
+_STEPS_AHEAD = 3
+"""Steps that a request fills at once: one computed, one scheduled, and the next."""
+MAX_NUMBERS = 10_000_000
+"""Of one answer: 40 MB, and three times that as JSON. 2,048 vectors of 4,096 numbers are less."""
+_STARTED_PER_TURN = 64
+"""Prompts of one request that are given to the engine before the event loop sees to others (about 4 ms)."""
+_NUMBERS_PER_CHARACTER = 10
+"""Numbers that are written in the time in which a character of text is tokenized."""
 _PROMPT_NAMES = (None, "prompt", "prompt_token_ids")
 """What the engine calls the item at fault; other names are fields of the whole request."""
 
@@ -41,6 +55,8 @@ class PoolingRun:
     def __init__(
         self, state: ServerState, record: RequestRecord, prefix: str, body: PoolingFields, model: str, params: PoolingParams
     ) -> None:
+        if body.cache_salt is not None:
+            check_cache_salt(body.cache_salt)
         self.id = record.answer_id(prefix, body.request_id)
         self.created = int(time.time())
         self.model = model
@@ -65,9 +81,23 @@ class PoolingRun:
         with self._state.active(ids):
             try:
                 async with asyncio.timeout(self._timeout):
-                    return await items.run(window(engine.config.scheduler))
+                    return await items.run(window(engine.config.scheduler, inputs.num_tokens, len(ids)))
             except TimeoutError:
                 raise RequestTimeoutError(f"the request took more than {self._timeout:g} s") from None
+
+    async def arrays(self, engine: AsyncLLM, inputs: Inputs) -> tuple[list[Floats], Usage]:
+        """The numbers of each prompt's output, and the tokens of all. The prompts are gone then.
+
+        Raises:
+            ValidationError: they are more than an answer may hold.
+            RequestFailedError: an output holds numbers that are not finite, which JSON cannot say.
+            OctavoError: as `outputs`.
+        """
+        check_size(engine, self._params, inputs)
+        outputs = await self.outputs(engine, inputs)
+        usage = self.usage(outputs)
+        size = usage.prompt_tokens + work_of(output.outputs.data for output in outputs)
+        return await engine.input_processor.texts.run(size, _taken, outputs, inputs), usage
 
     async def one(self, engine: AsyncLLM, inputs: Inputs, index: int, request_id: str) -> Pooled:
         """The output of one prompt."""
@@ -91,15 +121,56 @@ class PoolingRun:
         return counter.usage()
 
 
-def window(limits: SchedulerConfig) -> int:
-    """Prompts of one request that are in the engine at once: two steps full, or what the queue has room for.
+def window(limits: SchedulerConfig, num_tokens: int, num_prompts: int) -> int:
+    """Prompts of one request that are in the engine at once: what fills the steps that are on their way, and no more than the queue
+    has room for.
 
-    The rest of a large batch waits here, where others' requests go before it.
+    The rest of a large batch waits here, where others' requests go before it: they wait for three steps, not for the batch.
+
+    Args:
+        limits: of a step.
+        num_tokens: of all prompts of the request.
+        num_prompts: how many these are.
     """
     waiting = limits.max_num_seqs
     if limits.max_num_queued_reqs:
         waiting = min(waiting, max(1, limits.max_num_queued_reqs // 2))
-    return limits.max_num_seqs + waiting
+    filling = _STEPS_AHEAD * limits.max_num_batched_tokens * num_prompts // max(1, num_tokens)
+    return max(_STEPS_AHEAD, min(limits.max_num_seqs + waiting, filling))
+
+
+def check_size(engine: AsyncLLM, params: PoolingParams, inputs: Inputs) -> None:
+    """Refuse, before it is computed, an answer of more numbers than a server should hold for one request.
+
+    Raises:
+        ValidationError: naming the field of the inputs.
+    """
+    model = engine.config.model
+    classes = model.pooling is not None and model.pooling.task == "classify"
+    width = model.pooling.num_labels if model.pooling is not None and classes else params.dimensions or vector_size(model)
+    per_token = params.task is not None and params.task.startswith("token_")
+    rows = inputs.num_tokens if per_token else len(inputs.prompts)
+    if rows * width > MAX_NUMBERS:
+        field = inputs.names[0].partition("[")[0]
+        message = (
+            f"the answer would hold {rows} times {width} numbers, and may hold {MAX_NUMBERS}; send less of {field} at once."
+        )
+        raise ValidationError(message, parameter=field, value=rows)
+
+
+def work_of(arrays: Iterable[Floats]) -> int:
+    """Characters' worth of work that going over the arrays is, for `TokenizerPool.run`."""
+    return sum(array.size for array in arrays) // _NUMBERS_PER_CHARACTER
+
+
+def _taken(outputs: list[Pooled], inputs: Inputs) -> list[Floats]:
+    """The numbers of the outputs, of which nothing else is kept."""
+    arrays = [np.asarray(output.outputs.data, dtype=np.float32) for output in outputs]
+    for name, array in zip(inputs.names, arrays, strict=True):
+        if not np.isfinite(array).all():
+            raise RequestFailedError(f"{name}: the model's output holds numbers that are not finite")
+    heap.let_go(outputs, inputs.prompts)
+    return arrays
 
 
 class _Items:
@@ -114,8 +185,12 @@ class _Items:
 
     async def run(self, width: int) -> list[Pooled]:
         """All results; at most `width` prompts are in the engine at once."""
-        workers = [asyncio.ensure_future(self._work()) for _ in range(min(width, len(self._ids)))]
+        workers: list[asyncio.Task[None]] = []
         try:
+            for number in range(min(width, len(self._ids))):
+                workers.append(asyncio.create_task(self._work()))
+                if number % _STARTED_PER_TURN == _STARTED_PER_TURN - 1:
+                    await asyncio.sleep(0)
             done, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
             for worker in done:
                 worker.result()

@@ -12,8 +12,8 @@ from octavo.errors import RequestTimeoutError, ValidationError
 from octavo.frontend.server.body import read_body
 from octavo.frontend.server.pooling.prompts import pooled_inputs
 from octavo.frontend.server.pooling.protocol import POOLING_BODY, PooledData, PoolingRequest
-from octavo.frontend.server.pooling.running import PoolingRun
-from octavo.frontend.server.pooling.vectors import arrays_of, check_form, vectors_response, work_of
+from octavo.frontend.server.pooling.running import PoolingRun, work_of
+from octavo.frontend.server.pooling.vectors import check_form, vectors_response
 from octavo.frontend.server.record import RECORD
 from octavo.frontend.server.state import STATE, ServerState
 from octavo.frontend.server.tasks import check_pooling
@@ -44,8 +44,7 @@ async def pooling(request: web.Request) -> web.StreamResponse:
         inputs = await pooled_inputs(engine, state.options, body)
         check_form(body, len(inputs.prompts))
         run = PoolingRun(state, request[RECORD], "pooling-", body, model, params)
-        outputs = await run.outputs(engine, inputs)
-        arrays, usage = arrays_of(outputs, inputs.names), run.usage(outputs)
+        arrays, usage = await run.arrays(engine, inputs)
         return await engine.input_processor.texts.run(work_of(arrays), vectors_response, run, body, arrays, usage, PooledData)
 
 

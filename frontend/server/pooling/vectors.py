@@ -7,21 +7,18 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-import numpy as np
 from aiohttp import web
 
-from octavo.errors import RequestFailedError, ValidationError
+from octavo.errors import ValidationError
 from octavo.frontend.server.pooling.fields import EncodedInputFields
 from octavo.frontend.server.pooling.numbers import Floats, to_base64, to_bytes, to_json
-from octavo.frontend.server.pooling.running import Pooled, PoolingRun
+from octavo.frontend.server.pooling.running import PoolingRun
 from octavo.frontend.server.responses import encoded, json_bytes_response
 from octavo.frontend.server.usage import Usage
 
 MAX_DESCRIBED = 512
 """Vectors that the `metadata` header of encoding_format bytes describes, each in about 100 bytes."""
 METADATA_HEADER = "metadata"
-_NUMBERS_PER_CHARACTER = 10
-"""Numbers that are written in the time in which a character of text is tokenized."""
 
 Item = Callable[[int, Any], msgspec.Struct]
 """Index and vector as JSON -> an entry of `data`."""
@@ -61,24 +58,6 @@ def check_form(body: EncodedInputFields, num_vectors: int) -> None:
             'take "bytes_only" or "base64".'
         )
         raise ValidationError(message, parameter="encoding_format", value=body.encoding_format)
-
-
-def arrays_of(outputs: list[Pooled], names: list[str]) -> list[Floats]:
-    """The outputs' numbers.
-
-    Raises:
-        RequestFailedError: one of them is not finite; no form could carry it to a client that notices.
-    """
-    arrays = [np.asarray(output.outputs.data, dtype=np.float32) for output in outputs]
-    for name, array in zip(names, arrays, strict=True):
-        if not np.isfinite(array).all():
-            raise RequestFailedError(f"{name}: the model's output holds numbers that are not finite")
-    return arrays
-
-
-def work_of(arrays: list[Floats]) -> int:
-    """Characters' worth of work that writing the arrays is, for `TokenizerPool.run`."""
-    return sum(array.size for array in arrays) // _NUMBERS_PER_CHARACTER
 
 
 def vectors_response(run: PoolingRun, body: EncodedInputFields, arrays: list[Floats], usage: Usage, item: Item) -> web.Response:

@@ -10,10 +10,10 @@ from aiohttp import web
 
 from octavo.errors import RequestFailedError
 from octavo.frontend.cut_tokenization import PairLimits, TokenPair, encoded, pair_joiner
+from octavo.frontend.scoring import cosine, max_sim
 from octavo.frontend.server.pooling.numbers import Floats
 from octavo.frontend.server.pooling.prompts import Inputs, check_ids_and_lengths, token_prompt, tokenized_inputs, truncation
 from octavo.frontend.server.pooling.running import PoolingRun
-from octavo.frontend.server.pooling.vectors import arrays_of
 from octavo.frontend.server.record import RECORD
 from octavo.frontend.server.score.protocol import PairFields
 from octavo.frontend.server.score.texts import Pairs, Side
@@ -74,18 +74,17 @@ async def scores(request: web.Request, prefix: str, body: PairFields, model: str
     run = PoolingRun(request.app[STATE], request[RECORD], prefix, body, model, params)
     if task == "classify":
         inputs = await _joined(engine, body, pairs)
-        outputs = await run.outputs(engine, inputs)
-        arrays = arrays_of(outputs, inputs.names)
-        return Scores(run, np.array([_only(array) for array in arrays], np.float32), run.usage(outputs))
+        arrays, usage = await run.arrays(engine, inputs)
+        return Scores(run, np.array([_only(array) for array in arrays], np.float32), usage)
     queries = await _apart(engine, body, pairs.queries, body.max_tokens_per_query)
     documents = await _apart(engine, body, pairs.documents, body.max_tokens_per_doc)
     inputs = Inputs(queries.names + documents.names, queries.prompts + documents.prompts)
-    outputs = await run.outputs(engine, inputs)
-    arrays, size = arrays_of(outputs, inputs.names), len(queries.prompts)
+    size = len(queries.prompts)
+    arrays, usage = await run.arrays(engine, inputs)
     sides = [arrays[query] for query in pairs.query_of], arrays[size:]
     work = sum(array.size for array in sides[1]) if task == "embed" else sum(map(_products, *sides))
     values = await engine.input_processor.texts.run(work // _PRODUCTS_PER_CHARACTER, compare, *sides)
-    return Scores(run, values, run.usage(outputs))
+    return Scores(run, values, usage)
 
 
 def compare(queries: list[Floats], documents: list[Floats]) -> Floats:
@@ -99,14 +98,8 @@ def compare(queries: list[Floats], documents: list[Floats]) -> Floats:
         float32 [pairs]: the cosine of two vectors; of two lists of them, for each of the query's the largest product with
         one of the document's, added up (MaxSim).
     """
-    return np.array([_alike(query, document) for query, document in zip(queries, documents, strict=True)], np.float32)
-
-
-def _alike(query: Floats, document: Floats) -> float:
-    if query.ndim == 1:
-        lengths = float(np.linalg.norm(query)) * float(np.linalg.norm(document))
-        return float(np.dot(query, document)) / lengths if lengths else 0.0
-    return float((query @ document.T).max(axis=1).sum())
+    pairs = zip(queries, documents, strict=True)
+    return np.array([(cosine if query.ndim == 1 else max_sim)(query, document) for query, document in pairs], np.float32)
 
 
 def _products(query: Floats, document: Floats) -> int:

@@ -124,7 +124,19 @@ async def test_a_large_batch_is_tokenized_once_and_goes_through_a_window(server:
     assert status == 200
     assert [one["embedding"] for one in answer["data"]] == [pytest.approx(vector(server.engine, text)) for text in texts]
     assert calls == [2048]
-    assert server.engine.most_encoding <= window(server.engine.config.scheduler) <= 1024
+    assert server.engine.most_encoding <= window(server.engine.config.scheduler, 2048, 2048) <= 1024
+
+
+def test_the_window_fills_three_steps(engine: FakeEngine) -> None:
+    limits = msgspec.structs.replace(
+        engine.config.scheduler, max_num_seqs=64, max_num_batched_tokens=1000, max_num_queued_reqs=1024
+    )
+    assert window(limits, 10 * 500, 500) == 2 * 64
+    assert window(limits, 100 * 500, 500) == 30
+    assert window(limits, 1000 * 500, 500) == 3
+    assert window(limits, 5000 * 500, 500) == 3
+    small = msgspec.structs.replace(limits, max_num_queued_reqs=10)
+    assert window(small, 500, 500) == 64 + 5
 
 
 async def test_an_item_that_finds_the_queue_full_goes_later(server: LocalServer) -> None:
@@ -239,6 +251,14 @@ async def test_pooling_tasks(server: LocalServer) -> None:
         "dimensions is currently not supported"
         in (await server.post("/pooling", {"input": "a", "dimensions": 2}))[1]["error"]["message"]
     )
+
+
+async def test_an_answer_of_too_many_numbers(server: LocalServer) -> None:
+    """64 for each of 160,000 tokens; the same texts as a vector each are little."""
+    body = {"input": [[5] * 1000] * 160}
+    assert await params_of(server, body, "/pooling") == "input"
+    assert not server.engine.calls
+    assert (await server.post("/v1/embeddings", body))[0] == 200
 
 
 async def test_plugins(server: LocalServer) -> None:
