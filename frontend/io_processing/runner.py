@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,8 @@ from octavo.plugins.io_processor import ModelOutput
 from octavo.plugins.messages import IOProcessorRequest
 from octavo.pooling_outputs import PoolingRequestOutput
 from octavo.pooling_params import PoolingParams
+
+logger = logging.getLogger(__name__)
 
 _ATTEMPTS = 3
 """Workers that may be lost under a request before it is given up."""
@@ -129,12 +132,18 @@ class IOProcessors:
         """
         self._config = config
         self._pools = {name: self._pool(name) for name in self.names}
+        began = time.monotonic()
         try:
             with ThreadPoolExecutor(max(1, len(self._pools)), thread_name_prefix="octavo-plugins") as threads:
                 list(threads.map(lambda pool: pool.start(), self._pools.values()))
         except BaseException:
             self.close()
             raise
+        if self.names:
+            where = f"in {config.io_processor.workers} processes each" if config.io_processor.workers else "in threads"
+            logger.info(
+                "IO Processor plugins %s run %s, loaded in %.1f s", ", ".join(self.names), where, time.monotonic() - began
+            )
 
     def close(self) -> None:
         """End all workers; idempotent, from any thread."""

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from engines import FakeEngine, ask, body, processors
+from servers import HANG_GUARD
 
 from octavo.errors import OctavoError, PluginError, PluginUnavailableError, RequestTimeoutError, ValidationError
 from octavo.frontend.io_processing.pool import MOST_ABANDONED
@@ -184,6 +189,36 @@ def test_processes_share_the_work_and_end_with_the_engine() -> None:
     for pid in used:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_processes_end_with_a_frontend_that_is_killed() -> None:
+    code = """
+import time
+from engines import processors
+with processors("faulty", workers=1) as made:
+    print(made._pools["faulty"]._hosts[0].pid, flush=True)
+    time.sleep(100)
+"""
+    here = str(Path(__file__).parent)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([here, os.environ["PYTHONPATH"]])}
+    frontend = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=env)
+    assert frontend.stdout is not None
+    pid = int(frontend.stdout.readline())
+    os.kill(pid, 0)
+    frontend.kill()
+    frontend.wait()
+    deadline = time.monotonic() + HANG_GUARD
+    while time.monotonic() < deadline and is_running(pid):
+        time.sleep(0.05)
+    assert not is_running(pid)
+
+
+def is_running(pid: int) -> bool:
+    """A zombie, which nobody may be there to take note of, does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_nothing_of_the_plugin_runs_on_the_event_loop() -> None:

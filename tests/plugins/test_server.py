@@ -75,6 +75,12 @@ def test_plugins_written_for_vllm(server: OctavoServer) -> None:
     assert (2.0 * np.array(latest["data"]["row"])).tolist() == pytest.approx(first["data"], abs=1e-6)
 
 
+def test_an_id_cannot_be_a_path(server: OctavoServer) -> None:
+    status, answer, _ = post(server, {"texts": ["a"]}, request_id="../../etc/passwd")
+    assert status == 200
+    assert answer["data"]["id"] == "pooling-.._.._etc_passwd"
+
+
 @pytest.mark.parametrize(
     ("data", "plugin", "fields", "status", "param"),
     [
@@ -143,7 +149,10 @@ def test_a_generating_server(tiny_model_dir: Path, site: Path) -> None:
         assert post(server, data)[1]["data"] == answer["data"], "no other task is there"
         assert post(server, {**data, "most": 99})[:1] == (422,)
         status, error, _ = post(server, {"boxes": [{"x": 1}]}, "struct")
-        assert (status, "parameters must be SamplingParams, for the model generates, got PoolingParams" in error["message"]) == (500, True)
+        assert (
+            status,
+            "parameters must be SamplingParams, for the model generates, got PoolingParams" in error["message"],
+        ) == (500, True)
         _, error, _ = post(server, data, sampling_params={"temperature": 9})
         assert error["param"] == "temperature"
     with LLM(str(tiny_model_dir), dtype="float32") as llm:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, get_args
 
 from octavo.errors import ValidationError
@@ -20,6 +21,8 @@ _OF_INPUTS = (
     "add_special_tokens", "add_generation_prompt", "continue_final_message", "chat_template", "chat_template_kwargs",
 )  # fmt: skip
 _ONLY = {"encoding_format": "float", "embed_dtype": "float32", "endianness": "native"}
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._:@+=-]")
+"""Plugins name files by a request's id, which clients choose."""
 _FOR_POOLING = ("use_activation", "truncate_prompt_tokens", "truncation_side")
 
 
@@ -35,7 +38,7 @@ class IOPlugins:
         answer = await self._processors.run(
             engine,
             _as_plugins_get_it(request),
-            request_id,
+            _NOT_IN_NAMES.sub("_", request_id),
             params=sampling_params(request) if generate else pooling_params(request),
             priority=request.priority or 0,
         )
