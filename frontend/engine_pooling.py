@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from octavo.config import EngineConfig
-from octavo.errors import RequestFailedError
+from octavo.errors import RequestFailedError, RequestTimeoutError
 from octavo.frontend.input_processor import InputProcessor, ProcessedInput
 from octavo.frontend.io_processing.runner import IOProcessors, is_data
 from octavo.frontend.output_processor import OutputProcessor
@@ -81,7 +81,12 @@ class EnginePooling(abc.ABC):
         check_arguments("encode", others)
         if is_data(prompt):
             engine: Any = self
-            yield await self.io_processors.output(engine, prompt, request_id, params=pooling_params, priority=priority)
+            try:
+                async with asyncio.timeout(timeout):
+                    made = await self.io_processors.output(engine, prompt, request_id, params=pooling_params, priority=priority)
+            except TimeoutError:
+                raise RequestTimeoutError(f"the request took more than {timeout:g} s") from None
+            yield made
             return
         params = with_tokenization(pooling_params, tokenization_kwargs)
         process = partial(pooling_input, self.input_processor, self.config.model, prompt, params)

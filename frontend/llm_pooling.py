@@ -99,7 +99,9 @@ class PoolingVerbs(abc.ABC):
         """What an IO Processor plugin makes of one prompt with data."""
         (given,), (rank,) = one_each("params", params, 1), one_each("priority", priority or 0, 1)
         engine = self._async_llm
-        output = engine.io_processors.output(engine, prompt, self._next_id(), params=given, priority=rank, task=task)
+        output = engine.io_processors.output(
+            engine, prompt, self._next_id(), params=given, priority=rank, task=task, alone=True
+        )
         return [self._call(output)]
 
     def embed(self, prompts: Prompts, *, pooling_params: ManyParams = None, **options: Any) -> list[EmbeddingRequestOutput]:

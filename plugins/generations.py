@@ -184,7 +184,7 @@ class PluginCalls:
             return IOProcessor.parse_data(plugin, request.data)
         if self._overrides("merge_pooling_params") or self._overrides("merge_sampling_params"):
             return plugin.parse_request(request.data)
-        return plugin.parse_request(request if online else {"data": request.data})
+        return plugin.parse_request(request if online else _prompt_of(request))
 
     def _merged(self, given: Params | None, generate: bool) -> Params:
         """One prompt's parameters: the plugin's word, which may be to change what it is given and to return nothing."""
@@ -200,6 +200,9 @@ class PluginCalls:
         if not isinstance(result, SamplingParams if generate else (PoolingParams, SamplingParams)):
             allowed = "SamplingParams, for the model generates" if generate else "PoolingParams or SamplingParams"
             raise self._wrong("parameters", f"must be {allowed}, got {type(result).__name__}")
+        if isinstance(result, PoolingParams) and result.task is None and self._overrides("merge_pooling_params"):
+            result = result.clone()
+            result.task = "plugin"  # as that generation has it; what the first one means, depends on the model
         return result
 
     def _default_pooling(self, params: PoolingParams | None = None) -> PoolingParams:
@@ -305,6 +308,12 @@ def _with_tensor(output: ModelOutput) -> ModelOutput:
     data = output.outputs.data
     tensor = torch.from_numpy(data if data.flags.writeable else data.copy()) if isinstance(data, np.ndarray) else data
     return PoolingRequestOutput.of_task(output, PoolingOutput(tensor))
+
+
+def _prompt_of(request: IOProcessorRequest[Any]) -> dict[str, Any]:
+    """The prompt that an offline request was made of."""
+    prompt = {"data": request.data, "data_format": request.data_format}
+    return {name: value for name, value in prompt.items() if name == "data" or value is not None}
 
 
 async def _generated(outputs: Sequence[tuple[int, ModelOutput]]) -> AsyncGenerator[tuple[int, ModelOutput]]:

@@ -17,6 +17,8 @@ class IOProcessorRequest(msgspec.Struct, Generic[T], kw_only=True):
 
     data: T
     """Whatever the plugin makes of it."""
+    data_format: str | None = None
+    """Offline prompts may have one."""
     model: str | None = None
     task: str = "plugin"
     """"plugin" pools; "generate" has the model generate."""

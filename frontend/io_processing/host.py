@@ -229,9 +229,10 @@ class ThreadHost:
             raise
 
     def close(self) -> None:
+        hung = self._lost
         self._lose(PluginUnavailableError("the engine has been shut down"))
         for thread in (self._thread, self._code):
-            if thread is not None and thread.is_alive():
+            if thread is not None and thread.is_alive() and not hung:
                 thread.join(GRACE)
 
     def _run(self) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Protocol, TypeGuard
 
 from octavo.config import EngineConfig
-from octavo.errors import PluginError, RequestFailedError, ValidationError
+from octavo.errors import ConfigError, PluginError, PluginUnavailableError, RequestFailedError, ValidationError
 from octavo.frontend.io_processing.host import Host, HostLostError, ThreadHost
 from octavo.frontend.io_processing.making import calls_of
 from octavo.frontend.io_processing.pool import WorkerPool
@@ -84,12 +84,9 @@ class _Run:
     priority: int
     online: bool
     generate: bool
+    plugins_id: str | None
+    """The id that the plugin gets."""
     seconds: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def plugins_id(self) -> str | None:
-        """The id that the plugin gets: offline there is none."""
-        return self.request_id if self.online else None
 
     def prepare(self, host: Host) -> Any:
         return host.prepare(self.request, self.plugins_id, self.params, online=self.online, generate=self.generate)
@@ -136,6 +133,9 @@ class IOProcessors:
         try:
             with ThreadPoolExecutor(max(1, len(self._pools)), thread_name_prefix="octavo-plugins") as threads:
                 list(threads.map(lambda pool: pool.start(), self._pools.values()))
+        except PluginUnavailableError as error:
+            self.close()
+            raise ConfigError(str(error)) from error
         except BaseException:
             self.close()
             raise
@@ -179,16 +179,18 @@ class IOProcessors:
         params: Params | None = None,
         priority: int = 0,
         online: bool = True,
+        alone: bool = False,
     ) -> Answer:
         """Have a plugin and the model do a request. Who stops waiting aborts it.
 
         Args:
             engine: the model.
             request: `data`, and what else the client sent; `task` "generate" generates, as all do on a model that does not pool.
-            request_id: the plugin gets it, unless offline; prompts have it with their index behind.
+            request_id: the plugin gets it, unless `alone`; prompts have it with their index behind.
             params: what the caller asks for; None leaves it to the plugin.
             priority: of the prompts.
             online: make the HTTP answer; asynchronous methods are called.
+            alone: no other request is under way, so that the plugin needs no id to tell them apart.
 
         Raises:
             ValidationError: the plugin or the engine refuses the request.
@@ -199,7 +201,8 @@ class IOProcessors:
         """
         name = self.find(request.io_processor)
         generate = request.task == "generate" or not engine.supported_pooling_tasks
-        run = _Run(name, self._pools[name], request, request_id, params, priority, online, generate)
+        plugins_id = None if alone else request_id
+        run = _Run(name, self._pools[name], request, request_id, params, priority, online, generate, plugins_id)
         if request_id in self._under_way:
             # A plugin keeps by it what it knows of a request, which another client's must not get.
             raise ValidationError(f"request_id {request_id[:100]!r} is that of a request under way.", parameter="request_id")
@@ -226,8 +229,9 @@ class IOProcessors:
         params: Params | None = None,
         priority: int = 0,
         task: str | None = None,
+        alone: bool = False,
     ) -> PoolingRequestOutput[Any]:
-        """Have a plugin and the model do a `DataPrompt`, offline; `outputs` of what this gives is the plugin's output.
+        """Have a plugin and the model do a `DataPrompt`; `outputs` of what this gives is the plugin's output. Arguments: see `run`.
 
         Raises:
             ValidationError: the prompt or the task is none for a plugin, or see `run`.
@@ -241,10 +245,13 @@ class IOProcessors:
         if prompt["data"] is None:
             raise ValidationError("data must not be None.", parameter="data")
         request: IOProcessorRequest[Any] = IOProcessorRequest(
-            data=prompt["data"], io_processor=prompt.get("io_processor"), task=task or "plugin"
+            data=prompt["data"],
+            data_format=prompt.get("data_format"),
+            io_processor=prompt.get("io_processor"),
+            task=task or "plugin",
         )
-        answer = await self.run(engine, request, request_id, params=params, priority=priority, online=False)
-        return PoolingRequestOutput("", answer.output, [], num_cached_tokens=answer.num_cached_tokens)
+        answer = await self.run(engine, request, request_id, params=params, priority=priority, online=False, alone=alone)
+        return PoolingRequestOutput("" if alone else request_id, answer.output, [], num_cached_tokens=answer.num_cached_tokens)
 
     async def _done(self, engine: Engine, run: _Run) -> Answer:
         host, prepared = await self._prepared(run)

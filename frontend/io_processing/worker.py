@@ -12,6 +12,7 @@ import logging
 import mmap
 import os
 import resource
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -145,9 +146,17 @@ def main() -> None:
     """Serve a plugin until the frontend is gone."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(make_formatter("plugin"))
-    logging.basicConfig(handlers=[handler], level=envs.LOG_LEVEL.upper())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    logging.getLogger("octavo").setLevel(envs.LOG_LEVEL.upper())
+    # It ends when the frontend does, which drains first.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _nothing)
     asyncio.run(_main(int(sys.argv[1]), mmap.mmap(int(sys.argv[2]), wire.LENGTH.size)))
     os._exit(0)  # a plugin's thread that hangs must not keep the process
+
+
+def _nothing(*_: object) -> None:
+    """No SIG_IGN: processes that a plugin starts would have it, too."""
 
 
 if __name__ == "__main__":

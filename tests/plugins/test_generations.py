@@ -39,7 +39,7 @@ def test_the_documents_interface_online(workers: int) -> None:
 def test_the_documents_interface_offline(workers: int) -> None:
     with processors("document", workers=workers) as made:
         request = IOProcessorRequest(data={"texts": ["one"]})
-        output = asyncio.run(made.run(FakeEngine(), request, "7", online=False)).output
+        output = asyncio.run(made.run(FakeEngine(), request, "7", online=False, alone=True)).output
     assert output["calls"] == ["parse_request", "pre_process", "validate_or_generate_params", "post_process"]
     assert output["id"] is None
     assert "answered" not in output
@@ -50,7 +50,7 @@ def test_a_plugin_of_vllms_first_interface(workers: int, online: bool, tiny_mode
     engine = FakeEngine()
     with processors("first", workers=workers, path=str(tiny_model_dir)) as made:
         request = IOProcessorRequest(data={"text": "hello there", "scale": 2.0})
-        answer = asyncio.run(made.run(engine, request, "pooling-9", online=online))
+        answer = asyncio.run(made.run(engine, request, "pooling-9", online=online, alone=not online))
     ((_, prompt, params),) = engine.asked
     ids = prompt["prompt_token_ids"]
     assert len(ids) > 1
