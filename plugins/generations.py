@@ -172,6 +172,17 @@ class PluginCalls:
         with self._calling("output_to_response", seconds):
             return to_json(self._answer(output, answer_id))
 
+    async def forget(self, request_id: str | None, *, outside: Outside = asyncio.to_thread) -> None:
+        """A request has ended otherwise than by `finish`; errors are logged."""
+        if self._overrides("forget"):
+            await outside(partial(self._forget, request_id))
+
+    def _forget(self, request_id: str | None) -> None:
+        try:
+            self._plugin.forget(request_id)
+        except Exception:
+            logger.exception("the IO Processor plugin %s failed in forget", self.name)
+
     def _parsed(self, request: IOProcessorRequest[Any], online: bool, seconds: dict[str, float]) -> Any:
         with self._calling("parse", seconds, refuses=True):
             return self._parse(request, online)

@@ -132,6 +132,9 @@ class IOProcessor(ABC, Generic[IOProcessorInput, IOProcessorOutput]):
         outputs = [output for _, output in sorted(pairs, key=lambda pair: pair[0])]
         return self.post_process(outputs, request_id, **kwargs)
 
+    def forget(self, request_id: str | None) -> None:
+        """Let go of what is remembered of a request: it has failed, or its client has left. It may never have been known."""
+
     def output_to_response(self, plugin_output: IOProcessorOutput) -> IOProcessorResponse[Any]:
         """The HTTP answer; its `data` must be JSON, or something that has a JSON form (pydantic, msgspec, arrays)."""
         return IOProcessorResponse(data=plugin_output)

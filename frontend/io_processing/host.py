@@ -68,6 +68,9 @@ class Host(Protocol):
     ) -> Done:
         """See `PluginCalls.finish`. Raises: RequestTimeoutError, HostLostError, too."""
 
+    def forget(self, request_id: str | None) -> None:
+        """Have the plugin forget a request that has ended otherwise; returns at once."""
+
     def close(self) -> None:
         """End it; what it works at is lost. May be called from any thread."""
 
@@ -198,6 +201,19 @@ class ThreadHost:
             lambda plugin, outside: plugin.finish(outputs, request_id, online=online, answer_id=answer_id, outside=outside)
         )
         return done
+
+    def forget(self, request_id: str | None) -> None:
+        if self._lost:
+            return
+        forgetting = asyncio.get_running_loop().create_task(self._forgotten(request_id))
+        self._watches.add(forgetting)
+        forgetting.add_done_callback(self._watches.discard)
+
+    async def _forgotten(self, request_id: str | None) -> None:
+        try:
+            await self.call(lambda plugin, outside: plugin.forget(request_id, outside=outside))
+        except OctavoError as error:
+            logger.warning("the plugin %s did not forget a request: %s", self._name, error)
 
     async def call(self, work: Work, number: int = 0, began: Callable[[], None] = lambda: None) -> Any:
         """Do something with the plugin, in its threads.

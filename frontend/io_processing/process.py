@@ -129,6 +129,10 @@ class ProcessHost:
         reply: wire.DoneReply = await self._ask(call, wire.Finish(call, plain, request_id, online, answer_id))
         return Done(reply.output, reply.seconds)
 
+    def forget(self, request_id: str | None) -> None:
+        if self._writer is not None and not self._lost:
+            self._writer.write(wire.encode(wire.Forget(request_id)))
+
     def close(self) -> None:
         self._lost = True
         if self._process is not None:

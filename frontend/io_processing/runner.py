@@ -86,6 +86,8 @@ class _Run:
     generate: bool
     plugins_id: str | None
     """The id that the plugin gets."""
+    host: Host | None = None
+    """Whose plugin knows of the request."""
     seconds: dict[str, float] = field(default_factory=dict)
 
     def prepare(self, host: Host) -> Any:
@@ -216,6 +218,8 @@ class IOProcessors:
             outcome = type(error).__name__
             raise
         finally:
+            if outcome != "ok" and run.host is not None:
+                run.host.forget(plugins_id)
             self._under_way.discard(request_id)
             self.stats.count(name, outcome)
             self.stats.observe(name, run.seconds)
@@ -269,7 +273,7 @@ class IOProcessors:
     async def _prepared(self, run: _Run) -> tuple[Host, Prepared]:
         """The prompts, and the worker that made them: what it remembers of the request is there and nowhere else."""
         for _ in range(_ATTEMPTS):
-            host = await run.pool.pick()
+            host = run.host = await run.pool.pick()
             began = time.monotonic()
             try:
                 prepared = await run.prepare(host)

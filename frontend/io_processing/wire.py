@@ -63,6 +63,12 @@ class Cancel(msgspec.Struct, tag=True):
     call: int
 
 
+class Forget(msgspec.Struct, tag=True):
+    """A request has ended otherwise than by `Finish`."""
+
+    request_id: str | None
+
+
 class Loaded(msgspec.Struct, tag=True):
     """The plugin is there."""
 
@@ -105,7 +111,7 @@ class Failed(msgspec.Struct, tag=True):
     """The process ends with this word."""
 
 
-ToWorker = Setup | Prepare | Finish | Cancel
+ToWorker = Setup | Prepare | Finish | Cancel | Forget
 FromWorker = Loaded | Began | PreparedReply | DoneReply | Failed
 
 _KINDS: dict[str, type[OctavoError]] = {

@@ -52,6 +52,8 @@ class Worker:
                 task = self._tasks.get(message.call)
                 if task is not None:
                     task.cancel()
+            elif isinstance(message, wire.Forget):
+                self.host.forget(message.request_id)
             elif isinstance(message, wire.Prepare | wire.Finish):
                 task = asyncio.create_task(self._answer(message))
                 self._tasks[message.call] = task

@@ -138,6 +138,27 @@ def test_a_client_that_leaves_a_hanging_call_does_not_leave_it_to_others() -> No
         check_others([asyncio.run(leave(made))])
 
 
+@both
+def test_a_request_that_ends_otherwise_is_forgotten(workers: int) -> None:
+    async def leave(made: Any) -> Any:
+        class Stuck(FakeEngine):
+            async def _work(self, request_id: str, prompt: Any, params: Any) -> None:
+                await super()._work(request_id, prompt, params)
+                stuck.set()
+                await asyncio.sleep(1000)
+
+        stuck, engine = asyncio.Event(), Stuck()
+        leaving = asyncio.create_task(ask(made, {}, engine, "pooling-2"))
+        await stuck.wait()
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        await among_others(made, {"in": "params", "do": "raise"}, others=0)
+        return await ask(made, {}, request_id="pooling-3")
+
+    with processors("faulty", workers=workers) as made:
+        assert body(asyncio.run(leave(made)))["data"]["known"] == 0
+
+
 def test_threads_that_hang_are_bounded() -> None:
     async def hang(made: Any) -> list[Any]:
         outcomes = []

@@ -46,7 +46,10 @@ class FaultyProcessor(IOProcessor[Any, Any]):
     def post_process(self, model_output: Sequence[Any], request_id: str | None = None, **kwargs: Any) -> Any:
         data = self._known.pop(request_id)
         wrong = do("post_process", data)
-        return wrong if wrong is not None else {"count": len(model_output), "pid": os.getpid()}
+        return wrong if wrong is not None else {"count": len(model_output), "pid": os.getpid(), "known": len(self._known)}
+
+    def forget(self, request_id: str | None) -> None:
+        self._known.pop(request_id, None)
 
     def output_to_response(self, plugin_output: Any) -> Any:
         from octavo.plugins.messages import IOProcessorResponse
