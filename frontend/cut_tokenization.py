@@ -32,17 +32,21 @@ class TokenPair:
 
 
 @dataclass(frozen=True, slots=True)
-class PairLimits:
-    """How many tokens are kept; None = all of them.
+class PairForm:
+    """How pairs become prompts.
 
     Attributes:
-        whole: of a pair, special tokens included; the longer text is cut first.
+        whole: tokens of a pair that are kept, special ones included; the longer text is cut first. None = all.
         first, second: of each text, without special tokens.
+        keep_ends: texts are cut at their beginnings, not at their ends.
+        add_special_tokens: put around the texts what the tokenizer puts around a pair.
     """
 
     whole: int | None = None
     first: int | None = None
     second: int | None = None
+    keep_ends: bool = False
+    add_special_tokens: bool = True
 
 
 def encode_within(
@@ -77,20 +81,21 @@ def encoded(tokenizer: Tokenizer, text: str, name: str) -> Encoding:
         raise
 
 
-def pair_joiner(tokenizer: Tokenizer, limits: PairLimits) -> Callable[[Encoding, Encoding], TokenPair]:
+def pair_joiner(tokenizer: Tokenizer, form: PairForm) -> Callable[[Encoding, Encoding], TokenPair]:
     """Makes prompts of pairs of `encoded` texts, which it leaves as they are."""
-    num_special = tokenizer.backend.num_special_tokens_to_add(is_pair=True)
+    num_special = tokenizer.backend.num_special_tokens_to_add(is_pair=True) if form.add_special_tokens else 0
+    side = "left" if form.keep_ends else "right"
 
     def join(first: Encoding, second: Encoding) -> TokenPair:
-        lengths = [_least(len(first), limits.first), _least(len(second), limits.second)]
-        if limits.whole is not None:
-            lengths = shares(lengths, max(0, limits.whole - num_special))
+        lengths = [_least(len(first), form.first), _least(len(second), form.second)]
+        if form.whole is not None:
+            lengths = shares(lengths, max(0, form.whole - num_special))
         kept = []
         for encoding, length in zip((first, second), lengths, strict=True):
             kept.append(Encoding.merge([encoding], growing_offsets=False))
-            _cut(kept[-1], length, "right")
-        pair = tokenizer.backend.post_process(kept[0], kept[1], True)
-        return TokenPair(pair.ids[: limits.whole], pair.type_ids[: limits.whole])
+            _cut(kept[-1], length, side)
+        pair = tokenizer.backend.post_process(kept[0], kept[1], form.add_special_tokens)
+        return TokenPair(pair.ids[: form.whole], pair.type_ids[: form.whole])
 
     return join
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from octavo.frontend.async_llm import AsyncLLM
 from octavo.frontend.command_name import command
 from octavo.frontend.server.options import ServerOptions
@@ -27,7 +29,7 @@ def banner(engine: AsyncLLM, url: str, seconds: float, options: ServerOptions) -
     ]
     if options.web_ui and not near.startswith("unix:"):
         rows.append(("browser", near + "/"))
-    rows += [("try", line) for line in things_to_try(url, options)]
+    rows += [("try", line) for line in things_to_try(url, options, engine.supported_pooling_tasks)]
     rows.append(("stop", "Ctrl-C"))
     title = f"Octavo {__version__} is ready after {seconds:.1f} s: {engine.config.model.name}"
     lines, before = [title, ""], ""
@@ -60,8 +62,8 @@ def _near(url: str) -> str:
     return url.replace("://0.0.0.0:", "://127.0.0.1:", 1).replace("://[::]:", "://[::1]:", 1)
 
 
-def things_to_try(url: str, options: ServerOptions) -> list[str]:
-    """Commands that ask the server at `url`: a chat, and curl."""
+def things_to_try(url: str, options: ServerOptions, tasks: Sequence[str] = ()) -> list[str]:
+    """Commands that ask the server at `url`: a chat, and curl; of a model that pools, which has `tasks`, curl alone."""
     near = _near(url)
     key = "OCTAVO_API_KEY=KEY " if options.key_ring() else ""
     default = near in ("http://127.0.0.1:8000", "http://[::1]:8000")
@@ -71,6 +73,14 @@ def things_to_try(url: str, options: ServerOptions) -> list[str]:
     if near.startswith("unix:"):
         socket, root = f" --unix-socket {near.removeprefix('unix:')}", "http://localhost"
     header = " -H 'Authorization: Bearer KEY'" if key else ""
-    body = """-d '{"messages": [{"role": "user", "content": "Name three rivers."}]}'"""
-    curl = f"curl{socket}{cacert} {root}/v1/chat/completions -H 'Content-Type: application/json'{header} {body}"
-    return [chat, curl]
+    path, body = _example(tasks)
+    curl = f"curl{socket}{cacert} {root}{path} -H 'Content-Type: application/json'{header} -d '{body}'"
+    return [curl] if tasks else [chat, curl]
+
+
+def _example(tasks: Sequence[str]) -> tuple[str, str]:
+    """Path and body of a request that the model can answer."""
+    if not tasks:
+        return "/v1/chat/completions", '{"messages": [{"role": "user", "content": "Name three rivers."}]}'
+    path = {"embed": "/v1/embeddings", "classify": "/classify"}.get(tasks[0], "/pooling")
+    return path, '{"input": "Three rivers meet here."}'

@@ -57,7 +57,7 @@ class StartDisplay:
         """The server is ready."""
         logger.info("start-up took\n%s", started.table)
         logger.info("Octavo is ready at %s", started.url)
-        logger.info("try: %s", things_to_try(started.url, started.options)[0])
+        logger.info("try: %s", things_to_try(started.url, started.options, started.engine.supported_pooling_tasks)[0])
 
     def close(self) -> None:
         """The start is over, or given up. May be called twice."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -19,6 +20,7 @@ from octavo.frontend.server.errors import model_not_found, unavailable
 from octavo.frontend.server.options import ServerOptions
 from octavo.frontend.server.responses import fingerprint
 from octavo.sources.short_names import full_name
+from octavo.sources.text_prompts import read_text_prompts
 from octavo.wire.messages import Progress
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ class ServerState:
         body_bytes: of requests that are being received.
         body_threads: where large bodies are unpacked and decoded.
         progress: what the starting engine reported last, None before its first report.
+        text_prompts: what an embedding model wants before texts, by their purpose.
         plugins: answers /pooling requests with `data`, None where no plugin is installed.
     """
 
@@ -66,13 +69,21 @@ class ServerState:
         self.body_threads = ThreadPoolExecutor(_BODY_THREADS, thread_name_prefix="octavo-body")
         self.progress: Callable[[], Progress | None] = lambda: None
         self.plugins: PluginPooling | None = None
+        self.text_prompts: dict[str, str] = {}
         self._engine: AsyncLLM | None = None
         self._active_ids: set[str] = set()
 
     def started(self, engine: AsyncLLM) -> None:
-        """The engine is up: let requests in, unless the server was told to stop meanwhile."""
+        """The engine is up: let requests in, unless the server was told to stop meanwhile.
+
+        Raises:
+            ConfigError: the model's folder says nonsense of its prompts.
+        """
         self._engine = engine
         self.fingerprint = fingerprint(engine.config)
+        model = engine.config.model
+        if engine.supported_pooling_tasks:
+            self.text_prompts = read_text_prompts(Path(model.path), model.hf_config)
         if self.phase is Phase.STARTING:
             self.phase = Phase.READY
 

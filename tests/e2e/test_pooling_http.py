@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import shlex
+import shutil
+import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -76,6 +79,15 @@ def test_openais_client_gets_transformers_vectors(embedder: OctavoServer, tiny_b
         client.completions.create(model="tiny", prompt="x")
     assert no_text.value.status_code == 501
     assert "--runner" in str(no_text.value)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not there")
+def test_the_log_says_what_to_try(embedder: OctavoServer) -> None:
+    [line] = [line for line in embedder.log_text().splitlines() if "try: " in line]
+    command = shlex.split(line.partition("try: ")[2])
+    assert command[0] == "curl"
+    answer = subprocess.run([*command, "--silent"], capture_output=True, check=True, timeout=60).stdout
+    assert len(json.loads(answer)["data"][0]["embedding"]) == 64
 
 
 def test_too_long_is_refused_or_cut_as_transformers_cuts(embedder: OctavoServer, tiny_bert: Callable[[int], Path]) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tiny_models import make_word_piece
 
 from octavo.errors import ValidationError
-from octavo.frontend.cut_tokenization import PairLimits, encode_within, encoded, pair_joiner
+from octavo.frontend.cut_tokenization import PairForm, encode_within, encoded, pair_joiner
 from octavo.frontend.tokenizer import Tokenizer, shares
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "lazy", "dog", "capital", "of", "France", "is", "Paris"]
@@ -36,16 +36,18 @@ def test_a_text(tokenizer: Tokenizer, backend: tokenizers.Tokenizer, text: str, 
     assert plain == reference.encode(text, add_special_tokens=False).ids
 
 
-@given(first=TEXTS, second=TEXTS, limit=st.none() | st.integers(3, 16))
-def test_a_pair(tokenizer: Tokenizer, backend: tokenizers.Tokenizer, first: str, second: str, limit: int | None) -> None:
+@given(first=TEXTS, second=TEXTS, limit=st.none() | st.integers(3, 16), left=st.booleans(), add=st.booleans())
+def test_a_pair(
+    tokenizer: Tokenizer, backend: tokenizers.Tokenizer, first: str, second: str, limit: int | None, left: bool, add: bool
+) -> None:
     reference = tokenizers.Tokenizer.from_str(backend.to_str())
     if limit is not None:
-        reference.enable_truncation(limit, strategy="longest_first")
-    expected = reference.encode(first, second)
+        reference.enable_truncation(limit, strategy="longest_first", direction="left" if left else "right")
+    expected = reference.encode(first, second, add_special_tokens=add)
     texts = encoded(tokenizer, first, "first"), encoded(tokenizer, second, "second")
-    pair = pair_joiner(tokenizer, PairLimits(limit))(*texts)
+    pair = pair_joiner(tokenizer, PairForm(limit, keep_ends=left, add_special_tokens=add))(*texts)
     assert (pair.ids, pair.type_ids) == (expected.ids, expected.type_ids)
-    again = pair_joiner(tokenizer, PairLimits())(*texts)
+    again = pair_joiner(tokenizer, PairForm())(*texts)
     assert again.ids == tokenizers.Tokenizer.from_str(backend.to_str()).encode(first, second).ids
 
 
@@ -59,7 +61,7 @@ def test_what_is_kept_fills_the_room(first: int, second: int, room: int) -> None
 
 def test_limits_of_each_text(tokenizer: Tokenizer) -> None:
     texts = [encoded(tokenizer, "the quick brown fox " * 3, "a"), encoded(tokenizer, "lazy dog " * 9, "b")]
-    pair = pair_joiner(tokenizer, PairLimits(None, first=2, second=5))(*texts)
+    pair = pair_joiner(tokenizer, PairForm(None, first=2, second=5))(*texts)
     assert pair.type_ids == [0] * 4 + [1] * 6
     assert len(pair) == 10
 

@@ -13,7 +13,7 @@ from octavo.frontend.server.classify.protocol import CLASSIFY_BODY, Classificati
 from octavo.frontend.server.pooling.numbers import Floats, shortest
 from octavo.frontend.server.pooling.prompts import pooled_inputs
 from octavo.frontend.server.pooling.running import PoolingRun, work_of
-from octavo.frontend.server.pooling.vectors import ListAnswer
+from octavo.frontend.server.pooling.vectors import CHARACTERS_PER_RESULT, ListAnswer
 from octavo.frontend.server.record import RECORD
 from octavo.frontend.server.responses import encoded, json_bytes_response
 from octavo.frontend.server.state import STATE
@@ -34,7 +34,8 @@ async def classify(request: web.Request) -> web.StreamResponse:
         run = PoolingRun(state, request[RECORD], "classify-", body, model, params)
         arrays, usage = await run.arrays(engine, inputs)
         labels = engine.config.model.hf_config.get("id2label")
-        answer = await engine.input_processor.texts.run(work_of(arrays), _answer, run, arrays, usage, labels)
+        size = CHARACTERS_PER_RESULT * len(arrays) + work_of(arrays)
+        answer = await engine.input_processor.texts.run(size, _answer, run, arrays, usage, labels)
         return json_bytes_response(answer)
 
 

@@ -27,7 +27,7 @@ class EmbedRequest(msgspec.Struct, kw_only=True):
     texts: list[str] | None = None
     inputs: list[EmbedInput] | None = None
     input_type: str | None = None
-    """What the texts are for; models that have prompts for purposes are none of those that are served."""
+    """What the texts are for: the model's prompt for that goes before each."""
     output_dimension: Int64 | None = None
     embedding_types: list[EmbeddingType] | None = None
     truncate: Literal["NONE", "START", "END"] | None = None

@@ -9,6 +9,7 @@ from aiohttp import web
 from octavo.errors import ValidationError
 from octavo.frontend.server.body import read_body
 from octavo.frontend.server.cohere_embed.protocol import EMBED_BODY, EmbedAnswer, EmbedMeta, EmbedRequest
+from octavo.frontend.server.cohere_embed.purposes import prompt_for
 from octavo.frontend.server.cohere_embed.types import written
 from octavo.frontend.server.pooling.fields import PoolingFields
 from octavo.frontend.server.pooling.numbers import Floats
@@ -36,7 +37,9 @@ async def embed(request: web.Request) -> web.StreamResponse:
             params = PoolingParams(task="embed", dimensions=body.output_dimension)
             fields = pooling_fields(body)
             cuts = body.truncate != "NONE"
-            inputs = await tokenized_inputs(engine, fields, texts, names, at_most=body.max_tokens if cuts else None)
+            prompt = prompt_for(body.input_type, state.text_prompts)
+            prompted = [prompt + text for text in texts] if prompt else texts
+            inputs = await tokenized_inputs(engine, fields, prompted, names, at_most=body.max_tokens if cuts else None)
             if body.max_tokens is not None:
                 check_max_tokens(inputs, body.max_tokens)
             run = PoolingRun(state, request[RECORD], "embd-", fields, model, params)

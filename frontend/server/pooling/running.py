@@ -33,11 +33,13 @@ Pooled = PoolingRequestOutput[PoolingOutput]
 
 _STEPS_AHEAD = 3
 """Steps that a request fills at once: one computed, one scheduled, and the next."""
+_MOMENT = 0.02
+"""Seconds after which a prompt tries again for which the queue had no room."""
 MAX_NUMBERS = 10_000_000
 """Of one answer: 40 MB, and three times that as JSON. 2,048 vectors of 4,096 numbers are less."""
 _STARTED_PER_TURN = 64
 """Prompts of one request that are given to the engine before the event loop sees to others (about 4 ms)."""
-_NUMBERS_PER_CHARACTER = 10
+_NUMBERS_PER_CHARACTER = 5
 """Numbers that are written in the time in which a character of text is tokenized."""
 _PROMPT_NAMES = (None, "prompt", "prompt_token_ids")
 """What the engine calls the item at fault; other names are fields of the whole request."""
@@ -145,9 +147,11 @@ def check_size(engine: AsyncLLM, params: PoolingParams, inputs: Inputs) -> None:
     Raises:
         ValidationError: naming the field of the inputs.
     """
-    model = engine.config.model
-    classes = model.pooling is not None and model.pooling.task == "classify"
-    width = model.pooling.num_labels if model.pooling is not None and classes else params.dimensions or vector_size(model)
+    pooling = engine.config.model.pooling
+    if pooling is not None and pooling.task == "classify":
+        width = pooling.num_labels
+    else:
+        width = params.dimensions or vector_size(engine.config.model)
     per_token = params.task is not None and params.task.startswith("token_")
     rows = inputs.num_tokens if per_token else len(inputs.prompts)
     if rows * width > MAX_NUMBERS:
@@ -208,9 +212,9 @@ class _Items:
                 self._results[index] = await self._run.one(self._engine, self._inputs, index, self._ids[index])
             except QueueFullError:
                 self._num_running -= 1
-                if not self._num_running:
+                if not self._num_running and not self._results:
                     raise
-                # The request as a whole was let in, so this prompt goes when another of it has gone.
+                # The request as a whole was let in, so this prompt goes when there is room again.
                 self._left.appendleft(index)
                 await self._room()
             else:
@@ -220,6 +224,10 @@ class _Items:
         self._wake(len(self._refused))
 
     async def _room(self) -> None:
+        """Wait until another prompt of the request has gone; a moment, where none is in the engine."""
+        if not self._num_running:
+            await asyncio.sleep(_MOMENT)
+            return
         waiter = asyncio.get_running_loop().create_future()
         self._refused.append(waiter)
         await waiter

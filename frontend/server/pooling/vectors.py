@@ -18,6 +18,8 @@ from octavo.frontend.server.usage import Usage
 
 MAX_DESCRIBED = 512
 """Vectors that the `metadata` header of encoding_format bytes describes, each in about 100 bytes."""
+CHARACTERS_PER_RESULT = 10
+"""Characters of text that are tokenized (or ten times as many copied) in the time in which a small result is written."""
 METADATA_HEADER = "metadata"
 
 Item = Callable[[int, Any], msgspec.Struct]

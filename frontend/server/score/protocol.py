@@ -55,7 +55,6 @@ _REFUSED = {
     "instruction": Refused(_PLAIN),
     "chat_template": Refused(_PLAIN),
     "chat_template_kwargs": Refused(_PLAIN, (None, {})),
-    "truncation_side": Refused("a pair is cut at the ends of its texts", (None, "right")),
 }
 SCORE_BODY = BodyType(ScoreRequest, refused=_REFUSED, without_effect=WITHOUT_EFFECT)
 RERANK_BODY = BodyType(

@@ -9,7 +9,7 @@ import numpy as np
 from aiohttp import web
 
 from octavo.errors import RequestFailedError
-from octavo.frontend.cut_tokenization import PairLimits, TokenPair, encoded, pair_joiner
+from octavo.frontend.cut_tokenization import PairForm, TokenPair, encoded, pair_joiner
 from octavo.frontend.scoring import cosine, max_sim
 from octavo.frontend.server.pooling.numbers import Floats
 from octavo.frontend.server.pooling.prompts import Inputs, check_ids_and_lengths, token_prompt, tokenized_inputs, truncation
@@ -19,6 +19,7 @@ from octavo.frontend.server.score.protocol import PairFields
 from octavo.frontend.server.score.texts import Pairs, Side
 from octavo.frontend.server.state import STATE
 from octavo.frontend.server.usage import Usage
+from octavo.inputs import TokensPrompt
 from octavo.pooling_params import PoolingParams, PoolingTask
 
 if TYPE_CHECKING:
@@ -118,13 +119,6 @@ def _has_one_class(engine: AsyncLLM) -> bool:
     return pooling is not None and pooling.num_labels == 1
 
 
-def _types_of(engine: AsyncLLM, pair: TokenPair) -> list[int] | None:
-    """Which text each token is of, where the model tells so many texts apart."""
-    known = engine.config.model.hf_config.get("type_vocab_size")
-    tells = isinstance(known, int) and max(pair.type_ids, default=0) < known and known > 1
-    return pair.type_ids if tells else None
-
-
 async def _apart(engine: AsyncLLM, body: PairFields, side: Side, most: int | None) -> Inputs:
     """Each text as a prompt of its own."""
     add = body.add_special_tokens is not False
@@ -133,25 +127,36 @@ async def _apart(engine: AsyncLLM, body: PairFields, side: Side, most: int | Non
 
 async def _joined(engine: AsyncLLM, body: PairFields, pairs: Pairs) -> Inputs:
     """Each pair as one prompt; a text is tokenized once however many pairs it is in."""
-    whole = truncation(body, engine.max_model_len)
-    firsts = await _encoded(engine, pairs.queries, whole, body.max_tokens_per_query)
-    seconds = await _encoded(engine, pairs.documents, whole, body.max_tokens_per_doc)
-    limits = PairLimits(whole, body.max_tokens_per_query or None, body.max_tokens_per_doc or None)
+    form = PairForm(
+        whole=truncation(body, engine.max_model_len),
+        first=body.max_tokens_per_query or None,
+        second=body.max_tokens_per_doc or None,
+        keep_ends=body.truncation_side == "left",
+        add_special_tokens=body.add_special_tokens is not False,
+    )
+    firsts = await _encoded(engine, pairs.queries, form, form.first)
+    seconds = await _encoded(engine, pairs.documents, form, form.second)
     query_of, names = pairs.query_of, pairs.documents.names
 
-    def join() -> list[TokenPair]:
-        make = pair_joiner(engine.input_processor.texts.need_tokenizer(names[0]), limits)
+    def join() -> list[TokensPrompt]:
+        make = pair_joiner(engine.input_processor.texts.need_tokenizer(names[0]), form)
         joined = [make(firsts[query], second) for query, second in zip(query_of, seconds, strict=True)]
         check_ids_and_lengths(engine, names, [pair.ids for pair in joined])
-        return joined
+        return [token_prompt(pair.ids, body, _types_of(engine, pair)) for pair in joined]
 
     size = sum(map(len, seconds)) + sum(len(firsts[query]) for query in query_of)
-    joined = await engine.input_processor.texts.run(size, join)
-    return Inputs(names, [token_prompt(pair.ids, body, _types_of(engine, pair)) for pair in joined])
+    return Inputs(names, await engine.input_processor.texts.run(size, join))
 
 
-async def _encoded(engine: AsyncLLM, side: Side, whole: int | None, most: int | None) -> list[Encoding]:
+def _types_of(engine: AsyncLLM, pair: TokenPair) -> list[int] | None:
+    """Which text each token is of, where the model tells so many texts apart."""
+    known = engine.config.model.hf_config.get("type_vocab_size")
+    tells = isinstance(known, int) and max(pair.type_ids, default=0) < known and known > 1
+    return pair.type_ids if tells else None
+
+
+async def _encoded(engine: AsyncLLM, side: Side, form: PairForm, most: int | None) -> list[Encoding]:
     """Tokens without special ones; a text that is cut later may have more of them than the context holds."""
-    pool, cut = engine.input_processor.texts, whole is not None or bool(most)
-    texts = [await pool.cut_to_fit(text, keep_end=False) for text in side.texts] if cut else side.texts
+    pool, cut = engine.input_processor.texts, form.whole is not None or most is not None
+    texts = [await pool.cut_to_fit(text, keep_end=form.keep_ends) for text in side.texts] if cut else side.texts
     return await pool.convert_all(texts, encoded, side.names, as_prompt=not cut)

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from octavo.frontend.server.body import read_body
 from octavo.frontend.server.pooling.numbers import shortest
-from octavo.frontend.server.pooling.vectors import ListAnswer
+from octavo.frontend.server.pooling.vectors import CHARACTERS_PER_RESULT, ListAnswer
 from octavo.frontend.server.responses import encoded, json_bytes_response
 from octavo.frontend.server.score.protocol import (
     RERANK_BODY,
@@ -39,9 +39,8 @@ async def score(request: web.Request) -> web.StreamResponse:
         model = state.check_model(body.model)
         pairs = score_pairs(body)
         scored = await scores(request, "score-", body, model, pairs, engine)
-        run, values = scored.run, shortest(scored.values)
-        data = [Score(index, value) for index, value in enumerate(values)]
-        return json_bytes_response(encoded(ListAnswer(run.id, run.created, run.model, data, scored.usage)))
+        size = CHARACTERS_PER_RESULT * len(scored.values)
+        return json_bytes_response(await engine.input_processor.texts.run(size, lambda: encoded(score_answer(scored))))
 
 
 async def rerank(request: web.Request) -> web.StreamResponse:
@@ -53,9 +52,15 @@ async def rerank(request: web.Request) -> web.StreamResponse:
         model = state.check_model(body.model)
         pairs = rerank_pairs(body)
         scored = await scores(request, "rerank-", body, model, pairs, engine)
+        size = CHARACTERS_PER_RESULT * len(scored.values) + sum(map(len, pairs.documents.texts)) // CHARACTERS_PER_RESULT
         texts = engine.input_processor.texts
-        size = sum(map(len, pairs.documents.texts)) // 10
         return json_bytes_response(await texts.run(size, lambda: encoded(rerank_answer(body, pairs, scored))))
+
+
+def score_answer(scored: Scores) -> ListAnswer:
+    """The scores, in the order of the pairs."""
+    data = [Score(index, value) for index, value in enumerate(shortest(scored.values))]
+    return ListAnswer(scored.run.id, scored.run.created, scored.run.model, data, scored.usage)
 
 
 def rerank_answer(body: RerankRequest, pairs: Pairs, scored: Scores) -> RerankAnswer:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from contextlib import aclosing
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,11 +16,12 @@ import pytest
 from fake_engine import FakeEngine, pooled_of_ids
 from local_server import LocalServer, ServerMaker
 
-from octavo.errors import EngineDeadError, QueueFullError, RequestFailedError, RequestRefusedError, ValidationError
+from octavo.errors import ConfigError, EngineDeadError, QueueFullError, RequestFailedError, RequestRefusedError, ValidationError
 from octavo.frontend.server.pooling.plugin import PluginAnswer
 from octavo.frontend.server.pooling.running import window
 from octavo.pooling_config import PoolingConfig
 from octavo.pooling_params import PoolingParams
+from octavo.sources.text_prompts import read_text_prompts
 
 ALL_TASKS = ("embed", "token_embed", "classify")
 
@@ -158,6 +160,25 @@ async def test_an_item_that_finds_the_queue_full_goes_later(server: LocalServer)
     assert [one["embedding"] for one in answer["data"]] == [pytest.approx(vector(engine, ids)) for ids in body["input"]]
     places = 0
     assert (await server.post("/v1/embeddings", body))[0] == 429
+
+
+async def test_work_that_is_done_is_not_thrown_away_for_want_of_room(server: LocalServer) -> None:
+    """The last prompt finds no room, again and again, when nothing else of its request is left."""
+    engine, refusals = server.engine, 3
+    encode = engine.encode
+
+    async def crowded(prompt: Any, params: Any, request_id: str, **kwargs: Any) -> Any:
+        nonlocal refusals
+        if request_id.endswith("-4") and (engine.num_encoding or refusals > 0):
+            refusals -= not engine.num_encoding
+            raise QueueFullError("full")
+        async with aclosing(encode(prompt, params, request_id, **kwargs)) as outputs:
+            yield await anext(outputs)
+
+    engine.encode = crowded  # type: ignore[method-assign]
+    status, answer = await server.post("/v1/embeddings", {"input": [[number] for number in range(1, 6)]})
+    assert (status, refusals) == (200, 0)
+    assert answer["data"][4]["embedding"] == pytest.approx(vector(engine, [5]))
 
 
 @pytest.mark.parametrize(
@@ -391,6 +412,37 @@ async def test_coheres_embeddings(server: LocalServer) -> None:
         assert server.engine.calls[-1].prompt["prompt_token_ids"] == kept
     assert await params_of(server, {**long, "truncate": "NONE"}, "/v2/embed") == "texts[0]"
     assert (await server.post("/v2/embed", {**parts, "output_dimension": 3, "embedding_types": ["binary"]}))[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("input_type", "prompt"),
+    [
+        ("search_query", "find: "),
+        ("query", "find: "),
+        ("search_document", ""),
+        ("clustering", "group: "),
+        ("classification", ""),
+        (None, ""),
+    ],
+)
+async def test_prompts_by_purpose(server: LocalServer, input_type: str | None, prompt: str) -> None:
+    server.state.text_prompts = {"query": "find: ", "clustering": "group: "}
+    _, answer = await server.post("/v2/embed", {"texts": ["one"], "input_type": input_type})
+    assert answer["embeddings"]["float"][0] == pytest.approx(vector(server.engine, prompt + "one"))
+    assert answer["texts"] == ["one"]
+    assert await params_of(server, {"texts": ["one"], "input_type": "guess"}, "/v2/embed") == "input_type"
+
+
+def test_files_with_prompts(tmp_path: Path) -> None:
+    assert read_text_prompts(tmp_path, {}) == {}
+    assert read_text_prompts(tmp_path, {"task_instructions": {"query": "q: "}}) == {"query": "q: "}
+    file = tmp_path / "config_sentence_transformers.json"
+    file.write_text('{"prompts": {"passage": "p: "}, "default_prompt_name": null}')
+    assert read_text_prompts(tmp_path, {"task_instructions": {"query": "q: "}}) == {"passage": "p: "}
+    for wrong in ('{"prompts": {"query": 5}}', '{"prompts": []}', "[]", "{"):
+        file.write_text(wrong)
+        with pytest.raises(ConfigError, match="config_sentence_transformers"):
+            read_text_prompts(tmp_path, {})
 
 
 async def test_what_the_model_is_not_for(server: LocalServer) -> None:
