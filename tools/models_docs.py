@@ -16,7 +16,9 @@ HEADER = """\
 *Made from the registry of models by `make docs`; do not edit.*
 
 These architectures of `config.json` come with Octavo; [a page](adding-a-model.md) adds another. All of them run natively on CPUs in float32,
-bfloat16 and float16, and with `--quantization int8`.
+bfloat16 and float16, and with `--quantization int8`. Each that ends in `ForCausalLM` pools with `--runner pooling`, and is also known as `...Model` (its
+body, saved alone) and as `...ForSequenceClassification`; a reranker such as Qwen3's, whose next word is yes or no, is
+`--hf-overrides '{"architectures": ["Qwen3ForSequenceClassification"], "classifier_from_token": ["no", "yes"]}'`.
 
 | architecture | what it is | sliding windows | page |
 |---|---|---|---|

@@ -34,6 +34,7 @@ class SafetensorsCheckpoint:
 
     def find_parts(self, slots: Iterable[Slot]) -> None:
         """Give slots whose own tensors are not there those parts of others that are; what was divided up is there no more."""
+        self._add_base("model.")
         divided = set()
         for slot in slots:
             for part in slot.others if slot.name not in self._tensors else ():
@@ -43,6 +44,13 @@ class SafetensorsCheckpoint:
                     divided.add(part.name)
         for name in divided:
             del self._tensors[name]
+
+    def _add_base(self, base: str) -> None:
+        """Give the tensors of a body that was saved alone the names that they have in a whole model."""
+        if any(name.startswith(base) for name in self._tensors):
+            return
+        for name in [name for name in self._tensors if name.startswith(("layers.", "embed_tokens.", "norm."))]:
+            self._tensors[base + name] = self._tensors.pop(name)
 
     def read(self, name: str, target: torch.Tensor) -> None:
         """See `Checkpoint.read`."""

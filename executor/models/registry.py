@@ -80,6 +80,11 @@ def build_model(config: EngineConfig, device: torch.device) -> Model:
     """
     hf_config = config.model.hf_config
     page = _page(config.model.architecture, config.model.name)
+    pooling = config.model.pooling
+    if pooling is not None and pooling.task == "classify" and not config.model.is_encoder:
+        from octavo.executor.models.classifying import classifying
+
+        page = classifying(page)
     return page(Keys(hf_config.get("text_config") or hf_config), Build.of(config.model, device))
 
 

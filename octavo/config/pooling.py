@@ -10,8 +10,8 @@ from octavo.checked import Fields
 from octavo.config.options import EngineOptions
 from octavo.errors import ConfigError
 from octavo.pooling_config import ClassActivation, PoolingConfig
+from octavo.sources.decoders import CLASSIFIES, FROM_TOKENS, decoder_of
 from octavo.sources.encoders import ENCODERS, num_labels
-from octavo.sources.hf_config import SEQUENCE_CLASSIFIER
 from octavo.sources.sentence_transformers import SentencePooling, read_sentence_pooling
 from octavo.wire.pooling_spec import PoolingKind
 
@@ -42,10 +42,9 @@ def work_of(options: EngineOptions, architecture: str) -> Work:
         ConfigError: it cannot do what was asked; names the flag.
     """
     runner, convert = _TASKS.get(options.task, (options.runner, options.convert))
-    classifies = (architecture in ENCODERS and ENCODERS[architecture][1] != "none") or architecture.endswith(
-        SEQUENCE_CLASSIFIER
-    )
-    pools = architecture in ENCODERS or classifies
+    encoder = ENCODERS.get(architecture)
+    classifies = architecture.endswith(CLASSIFIES) if encoder is None else encoder[1] != "none"
+    pools = encoder is not None or decoder_of(architecture) != architecture
     if runner == "auto":
         runner = "pooling" if pools or convert in ("embed", "classify") else "generate"
     if runner == "generate":
@@ -99,7 +98,7 @@ def _embedder(asked: Fields, own: SentencePooling | None, config: Mapping[str, A
 def _classifier(asked: Fields, config: Mapping[str, Any], architecture: str, where: str) -> PoolingConfig:
     encoder = architecture in ENCODERS
     per_token = encoder and ENCODERS[architecture][1] == "tokens"
-    labels = num_labels(config, where)
+    labels = 1 if config.get(FROM_TOKENS) else num_labels(config, where)
     return PoolingConfig(
         task="classify",
         kinds=_asked_kinds(asked) or (("cls",) if encoder else ("last",)),

@@ -19,9 +19,11 @@ from octavo.config.pooling import pooling_config, work_of
 from octavo.config.sizes import parse_bytes, parse_length
 from octavo.config.structs import CacheConfig, DeviceConfig, EngineConfig, ModelConfig, SchedulerConfig
 from octavo.errors import ConfigError
+from octavo.sources.decoders import decoder_config, decoder_of
 from octavo.sources.encoders import ENCODERS, encoder_config, encoder_length
 from octavo.sources.generation_config import check_overrides
 from octavo.sources.hf_config import (
+    BUILT_IN,
     architecture_of,
     check_config,
     check_generation_config,
@@ -88,12 +90,15 @@ def _model_config(options: EngineOptions, files: ModelFiles, device: str) -> Mod
         early_checks.check_converted_tokenizers()
     where = files.config_file + (" with --hf-overrides" if options.hf_overrides else "")
     config = with_overrides(files.config, options.hf_overrides)
-    architecture = architecture_of(config, where)
-    work = work_of(options, architecture)
-    if architecture in ENCODERS:
-        config = encoder_config(config, architecture, where)
+    named = architecture_of(config, where)
+    work, architecture = work_of(options, named), named
+    if named in ENCODERS:
+        config = encoder_config(config, named, where)
+    elif decoder_of(named) != named and decoder_of(named) in BUILT_IN:
+        architecture = decoder_of(named)
+        config = decoder_config(config, named, where, Path(files.path))
     text = text_config(config, where)
-    pooling, text_length = pooling_config(options, work, Path(files.path), config, architecture, where)
+    pooling, text_length = pooling_config(options, work, Path(files.path), config, named, where)
     check_config(text, where, architecture)
     check_weights(files, text, architecture, where)
     generation = _generation_config(options, files)

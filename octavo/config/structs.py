@@ -23,7 +23,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
     hf_config: dict[str, Any]
     """config.json (read, or made from GGUF metadata), after hf_overrides; nested text_config is kept nested."""
     architecture: str
-    """First entry of `architectures`; the key into the model registry."""
+    """First entry of `architectures`, or of a decoder that does not generate the one that does; the key into the model registry."""
     dtype: Literal["float32", "bfloat16", "float16"]
     max_model_len: int
     fit_max_model_len: bool

@@ -13,6 +13,7 @@ from octavo.cache_groups import CacheSpec, specs_of_windows
 from octavo.checked import LARGEST_LENGTH, Fields, shown
 from octavo.errors import ConfigError, ValidationError
 from octavo.params import SamplingParams
+from octavo.sources.decoders import decoder_of
 from octavo.sources.encoders import ENCODERS
 from octavo.sources.generation_config import SAMPLING_KEYS
 from octavo.sources.layer_windows import layer_windows
@@ -26,9 +27,6 @@ BUILT_IN = (
 
 DEFAULT_HEAD_DIM = {"Qwen3ForCausalLM": 128, "GemmaForCausalLM": 256, "Gemma2ForCausalLM": 256, "Gemma3ForCausalLM": 256}
 """Of architectures whose head size is not hidden_size / num_attention_heads where config.json says none."""
-
-SEQUENCE_CLASSIFIER = "ForSequenceClassification"
-"""How the names of classifiers end."""
 
 _registered: set[str] = set()
 
@@ -77,7 +75,7 @@ _LAYER_LISTS = ("layer_types", "no_rope_layers")
 
 
 def known_architectures() -> list[str]:
-    """Names of all architectures, plugins' included."""
+    """Names of all architectures, plugins' included. `decoders.decoder_of` says what else decoders are called."""
     return sorted({*BUILT_IN, *ENCODERS, *_registered, *(e.name for e in entry_points(group=ARCHITECTURE_PLUGINS))})
 
 
@@ -98,8 +96,9 @@ def architecture_of(config: Mapping[str, Any], where: str) -> str:
         raise ConfigError(f"{where} names no architecture; set one with --hf-overrides")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise Fields(where, config).refuse("architectures", "a list of names")
+    here = decoder_of(names[0]) in BUILT_IN or names[0] in ENCODERS
     # Plugins are looked for only then: that reads every installed distribution.
-    if names[0] not in BUILT_IN and names[0] not in ENCODERS and names[0] not in (known := known_architectures()):
+    if not here and names[0] not in (known := known_architectures()):
         raise ConfigError(f"{where}: architecture {shown(names[0])} is not supported; known are {', '.join(known)}")
     return str(names[0])
 
