@@ -209,7 +209,7 @@ def _ready(config: EngineConfig, core: EngineCore, executor: Executor, start_up:
     capacity = kv.demand.capacity(kv.num_blocks, core.max_model_len)
     return Ready(
         WIRE_VERSION, os.getpid(), kv.num_blocks, config.cache.block_size, core.max_model_len, start_up.phases,
-        executor.device_name, capacity,
+        executor.device_name, capacity, list(executor.row_inputs),
     )  # fmt: skip
 
 

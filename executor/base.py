@@ -45,6 +45,11 @@ class Executor(abc.ABC):
         """Groups of the model's caches, which take their blocks from one pool; none for a model without caches."""
 
     @property
+    def row_inputs(self) -> tuple[str, ...]:
+        """Names of what requests may bring beside tokens; valid after `start`."""
+        return ()
+
+    @property
     def device_name(self) -> str:
         """Device, kernels and threads, for people to read; valid after `start`."""
         return self.config.device.type

@@ -116,7 +116,7 @@ class ModelRunner:
         """Keep what a request brings beside tokens; it fails by itself where that does not fit the model."""
         inputs = {name: torch.from_numpy(value) for name, value in request.inputs.items()}
         try:
-            self._model.check_inputs(inputs)
+            self._model.check_inputs(inputs, len(request.token_ids))
         except ValueError as error:
             self._failed[request.row] = str(error)
         else:

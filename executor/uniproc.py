@@ -38,6 +38,10 @@ class UniprocExecutor(Executor):
         return self._worker.kv_plan.layout.groups
 
     @property
+    def row_inputs(self) -> tuple[str, ...]:
+        return self._worker.row_inputs
+
+    @property
     def device_name(self) -> str:
         return self._worker.device_name
 

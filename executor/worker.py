@@ -125,6 +125,11 @@ class Worker:
         return self._plan
 
     @property
+    def row_inputs(self) -> tuple[str, ...]:
+        """See `Model.row_inputs`."""
+        return () if self._model is None else tuple(self._model.row_inputs)
+
+    @property
     def config(self) -> EngineConfig:
         """What it was made with."""
         return self._config

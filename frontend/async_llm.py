@@ -97,7 +97,7 @@ class AsyncLLM(EnginePooling, EngineControl):
         self.io_processors = io_processors or IOProcessors(config)
         self.tokenizer = tokenizer
         self.ready = ready
-        self.input_processor = InputProcessor(config, tokenizer, ready.max_model_len)
+        self.input_processor = InputProcessor(config, tokenizer, ready.max_model_len, ready.row_inputs)
         from octavo.core.supervisor import CoreSupervisor
 
         self._template_threads = ThreadPoolExecutor(_TEMPLATE_THREADS, thread_name_prefix="octavo-template")

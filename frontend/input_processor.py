@@ -6,7 +6,7 @@ Everything is checked here; nothing that could upset the core passes.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,16 +68,20 @@ class InputProcessor:
         config: the engine's.
         tokenizer: None with skip_tokenizer_init: prompts must be token ids then.
         max_model_len: as the core reports it; may be less than configured.
+        row_inputs: names of what requests may bring beside tokens.
 
     Attributes:
         texts: the way from text to token ids and back, for everybody.
     """
 
-    def __init__(self, config: EngineConfig, tokenizer: Tokenizer | None, max_model_len: int) -> None:
+    def __init__(
+        self, config: EngineConfig, tokenizer: Tokenizer | None, max_model_len: int, row_inputs: Sequence[str] = ()
+    ) -> None:
         self._model = config.model
         self.texts = TokenizerPool(tokenizer, max_model_len)
         self.max_model_len = max_model_len
         self._eos_token_ids = _eos_token_ids(config.model, tokenizer)
+        self._row_inputs = tuple(row_inputs)
 
     async def process(self, prompt: PromptType, params: SamplingParams) -> ProcessedInput:
         """Check and convert one request.
@@ -126,6 +130,18 @@ class InputProcessor:
             raise ValidationError("The prompt must not be empty.", parameter="prompt", value=token_ids)
         check_text_length(len(token_ids), self.max_model_len)
         self.check_ids("prompt", token_ids)
+
+    def check_inputs(self, names: Iterable[str]) -> None:
+        """Refuse what the model does not read beside tokens.
+
+        Raises:
+            ValidationError: naming it, and what there is.
+        """
+        unknown = next((name for name in names if name not in self._row_inputs), None)
+        if unknown is None:
+            return
+        known = f"it reads {', '.join(self._row_inputs)}" if self._row_inputs else "the model takes text only"
+        raise ValidationError(f"multi_modal_data holds {unknown!r:.80}; {known}.", parameter="multi_modal_data", value=unknown)
 
     def check_ids(self, parameter: str, token_ids: Sequence[Any]) -> None:
         """Refuse what is no id of the model's vocabulary.

@@ -75,6 +75,7 @@ async def pooling_input(processor: InputProcessor, model: ModelConfig, prompt: A
     spec = pooling_spec(model, params)
     fields = dict(prompt) if isinstance(prompt, Mapping) else {}
     inputs = _arrays(fields.pop("multi_modal_data", None))
+    processor.check_inputs(inputs)
     types = fields.pop("token_type_ids", None)
     text = fields.get("prompt") if fields else prompt
     if isinstance(text, tuple) and len(text) == 2 and all(isinstance(one, str) for one in text):

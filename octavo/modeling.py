@@ -4,7 +4,9 @@
 """
 
 from octavo.cache_groups import CacheSpec
+from octavo.executor.attention import AttentionMetadata, KVCache, RowInputs
 from octavo.executor.layers.attention import Attention, AttentionShape
+from octavo.executor.layers.classifier import VectorLinear
 from octavo.executor.layers.decoder_layer import DecoderLayer, FeedForward
 from octavo.executor.layers.embedding import LMHead, TokenEmbedding
 from octavo.executor.layers.experts import SparseMLP
@@ -18,7 +20,9 @@ from octavo.executor.layers.weights import Slot
 from octavo.executor.models.build import Build
 from octavo.executor.models.causal_lm import CausalLM, given
 from octavo.executor.models.contract import HfConfig, Model, Page
+from octavo.executor.models.encoder import Encoder
 from octavo.executor.models.generative import Generative
+from octavo.executor.models.programmed import Programmed
 from octavo.executor.models.programs import Programs
 from octavo.executor.models.registry import built_in, register
 from octavo.kernels import ops
@@ -28,6 +32,7 @@ from octavo.sources.rope import rope_parameters
 
 __all__ = [
     "Attention",
+    "AttentionMetadata",
     "AttentionShape",
     "Build",
     "CacheRef",
@@ -35,11 +40,13 @@ __all__ = [
     "CausalLM",
     "ColumnLinear",
     "DecoderLayer",
+    "Encoder",
     "FeedForward",
     "GatedLinear",
     "GatedMLP",
     "Generative",
     "HfConfig",
+    "KVCache",
     "LMHead",
     "LayerNorm",
     "Model",
@@ -49,14 +56,17 @@ __all__ = [
     "Product",
     "Program",
     "ProgramError",
+    "Programmed",
     "Programs",
     "RMSNorm",
     "Residual",
+    "RowInputs",
     "RowLinear",
     "Slot",
     "SparseMLP",
     "TokenEmbedding",
     "Value",
+    "VectorLinear",
     "activate",
     "add",
     "attend",

@@ -65,13 +65,14 @@ class Bert(Encoder):
         """See `Encoder.inputs`."""
         return {"ids": input_ids, "positions": positions, "types": _types(input_ids, attn)}
 
-    def check_inputs(self, inputs: RowInputs) -> None:
+    def check_inputs(self, inputs: RowInputs, num_tokens: int) -> None:
         """See `Model.check_inputs`."""
-        super().check_inputs(inputs)
+        super().check_inputs(inputs, num_tokens)
         types = inputs.get(TOKEN_TYPES)
-        if types is not None and (
-            types.dtype != torch.int64 or types.dim() != 1 or not 0 <= types.min() <= types.max() < self.num_types
-        ):
+        if types is None:
+            return
+        fits = types.dtype == torch.int64 and types.shape == (num_tokens,)
+        if not fits or not 0 <= int(types.min()) <= int(types.max()) < self.num_types:
             raise ValueError(f"{TOKEN_TYPES} must be integers from 0 to {self.num_types - 1}, one for each token")
 
 

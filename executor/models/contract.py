@@ -40,8 +40,8 @@ class Model(Head, Protocol):
     ) -> torch.Tensor:
         """Hidden states [T, H] after the final norm, for ids int64 [T] at positions int64 [T]; keys and values are cached."""
 
-    def check_inputs(self, inputs: RowInputs) -> None:
-        """Raises: ValueError: what a request brings does not fit the model; says what is allowed."""
+    def check_inputs(self, inputs: RowInputs, num_tokens: int) -> None:
+        """Raises: ValueError: what a request of so many tokens brings does not fit the model; says what is allowed."""
 
     def activation_bytes(self, num_tokens: int) -> int:
         """Memory that a step of so many tokens takes beside weights and caches, at most: what the cache must leave free."""

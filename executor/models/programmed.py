@@ -34,7 +34,7 @@ class Programmed(Module, abc.ABC):
         """See `Model.parts`."""
         return self.children()
 
-    def check_inputs(self, inputs: RowInputs) -> None:
+    def check_inputs(self, inputs: RowInputs, num_tokens: int) -> None:
         """See `Model.check_inputs`."""
         unknown = sorted(set(inputs) - set(self.row_inputs))
         if unknown:

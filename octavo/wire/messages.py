@@ -115,6 +115,8 @@ class Ready(msgspec.Struct, tag="ready", array_like=True):
     """Device, kernels and threads, for people to read."""
     num_cache_tokens: int = 0
     """Tokens that the KV cache holds in sequences of max_model_len; 0 for a model without caches."""
+    row_inputs: list[str] = []
+    """Names of what requests may bring beside tokens."""
 
 
 class Failed(msgspec.Struct, tag="failed", array_like=True):

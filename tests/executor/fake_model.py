@@ -91,6 +91,9 @@ class FakeModel:
     row_inputs = ()
     unused_weights = ()
 
+    def check_inputs(self, inputs: dict[str, torch.Tensor], num_tokens: int) -> None:
+        pass
+
     def __init__(self, vocab: int = VOCAB) -> None:
         self.cache_specs = [CacheSpec("full", 1, 2)]
         self.vocab = vocab
