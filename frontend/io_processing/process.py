@@ -147,7 +147,7 @@ class ProcessHost:
         try:
             writer = await self._connected()
             writer.write(await asyncio.to_thread(wire.encode, message))
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             self._calls.pop(number, None)
             raise PluginError(f"the request cannot go to the process of {self._name!r}: {error}", plugin=self._name) from error
         except BaseException:
@@ -176,8 +176,10 @@ class ProcessHost:
                 frame = await read_frame(reader)
                 large = len(frame) > _LARGE
                 self._take(await asyncio.to_thread(wire.decode_from_worker, frame) if large else wire.decode_from_worker(frame))
-        except (asyncio.IncompleteReadError, OSError, msgspec.DecodeError) as error:
-            logger.debug("the process of the plugin %s is gone: %s", self._name, error)
+        except asyncio.IncompleteReadError:
+            logger.debug("the process of the plugin %s is gone", self._name)
+        except Exception:
+            logger.exception("the process of the plugin %s cannot be understood, and is killed", self._name)
         await self._bury()
 
     def _take(self, message: wire.FromWorker) -> None:

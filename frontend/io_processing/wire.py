@@ -16,7 +16,7 @@ from octavo.errors import (
     RequestTimeoutError,
     ValidationError,
 )
-from octavo.outputs import CompletionOutput, RequestMetrics, RequestOutput
+from octavo.outputs import CompletionOutput, LogprobsOnePosition, RequestMetrics, RequestOutput
 from octavo.params import SamplingParams
 from octavo.plugins.generations import Params, Schemas
 from octavo.plugins.io_processor import ModelOutput
@@ -25,6 +25,8 @@ from octavo.pooling_outputs import PoolingOutput, PoolingRequestOutput
 from octavo.pooling_params import PoolingParams
 
 LENGTH = struct.Struct("!Q")
+MOST_BYTES = 1 << 30
+"""Of a message: a process may be allowed more memory than the frontend has to spare."""
 _ARRAY, _TENSOR = 1, 2
 
 
@@ -183,13 +185,21 @@ def output_in(wire: dict[str, Any]) -> ModelOutput:
     if "pooled" in wire:
         return PoolingRequestOutput(outputs=PoolingOutput(wire.pop("pooled")), finished=True, **wire)
     wire["outputs"] = [msgspec.convert(one, CompletionOutput) for one in wire.pop("sequences")]
+    wire["prompt_logprobs"] = msgspec.convert(wire["prompt_logprobs"], list[LogprobsOnePosition | None] | None)
     wire["metrics"] = msgspec.convert(wire["metrics"], RequestMetrics | None)
     return RequestOutput(**wire)
 
 
 def encode(message: Any) -> bytes:
-    """A message behind its length. Raises: TypeError: something in it is neither plain nor an array."""
+    """A message behind its length.
+
+    Raises:
+        TypeError: something in it is neither plain nor an array.
+        ValueError: it is too large for the other side to take.
+    """
     body = _encoder.encode(message)
+    if len(body) > MOST_BYTES:
+        raise ValueError(f"{len(body)} bytes are more than go to or from a plugin's process at a time ({MOST_BYTES})")
     return LENGTH.pack(len(body)) + body
 
 

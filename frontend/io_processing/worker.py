@@ -120,8 +120,10 @@ async def _work(
 
 
 async def read_frame(reader: asyncio.StreamReader) -> bytes:
-    """One document. Raises: asyncio.IncompleteReadError: the other end is gone."""
+    """One document. Raises: asyncio.IncompleteReadError: the other end is gone; OSError: it is, or sends too much."""
     (length,) = wire.LENGTH.unpack(await reader.readexactly(wire.LENGTH.size))
+    if length > wire.MOST_BYTES:
+        raise ConnectionError(f"a message of {length} bytes")
     return await reader.readexactly(length)
 
 
