@@ -33,13 +33,14 @@ from octavo.frontend.engine_control import EngineControl
 from octavo.frontend.engine_pooling import EnginePooling, Process
 from octavo.frontend.fan_out import FanOut
 from octavo.frontend.input_processor import InputProcessor, ProcessedInput, default_sampling_params
+from octavo.frontend.io_processing.runner import IOProcessors
 from octavo.frontend.log_stats import LoggingStatLogger
 from octavo.frontend.output_processor import FollowUp, OutputProcessor
 from octavo.frontend.output_pump import pump_core
 from octavo.frontend.recovery import Recovery, fingerprint
 from octavo.frontend.request_state import RequestState
 from octavo.frontend.stats import StatLogger, TokenCounts
-from octavo.frontend.text_checks import check_unicode
+from octavo.frontend.text_checks import check_identity
 from octavo.frontend.tokenization import tokenized_prompt
 from octavo.frontend.tokenizer import Tokenizer, load_tokenizer
 from octavo.inputs import PromptType
@@ -79,6 +80,7 @@ class AsyncLLM(EnginePooling, EngineControl):
         input_processor: checks and converts requests; its `texts` is for callers that need token ids.
         chat_renderer: turns conversations into prompts.
         ready: what the core said when it was ready.
+        io_processors: the plugins, loaded.
     """
 
     def __init__(
@@ -88,9 +90,11 @@ class AsyncLLM(EnginePooling, EngineControl):
         tokenizer: Tokenizer | None,
         ready: Ready,
         stat_loggers: Sequence[StatLogger] = (),
+        io_processors: IOProcessors | None = None,
     ) -> None:
         super().__init__()
         self.config = _as_served(config, ready)
+        self.io_processors = io_processors or IOProcessors(config)
         self.tokenizer = tokenizer
         self.ready = ready
         self.input_processor = InputProcessor(config, tokenizer, ready.max_model_len)
@@ -145,6 +149,7 @@ class AsyncLLM(EnginePooling, EngineControl):
         from octavo.core.client import CoreClient
 
         check_template(config.model.chat_template)
+        plugins = IOProcessors(config)
         client = CoreClient(config)
         client.spawn(core)
         try:
@@ -152,8 +157,9 @@ class AsyncLLM(EnginePooling, EngineControl):
                 loading = pool.submit(_tokenizer, config)
                 ready = client.wait_ready(partial(_report, loading, on_progress))
             tokenizer = loading.result()
+            plugins.start(_as_served(config, ready))
             loggers = [LoggingStatLogger(), *stat_loggers] if config.log_stats else list(stat_loggers)
-            return cls(config, client, tokenizer, ready, loggers)
+            return cls(config, client, tokenizer, ready, loggers, plugins)
         except BaseException:
             client.close()
             raise
@@ -293,6 +299,7 @@ class AsyncLLM(EnginePooling, EngineControl):
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self._stop_pump)
         self.input_processor.close()
+        self.io_processors.close()
         self._template_threads.shutdown(wait=False, cancel_futures=True)
         self._supervisor.close(timeout)
 
@@ -337,7 +344,7 @@ class AsyncLLM(EnginePooling, EngineControl):
 
     async def _prepare(self, process: Process, request_id: str, priority: int, arrival_time: float) -> RequestState:
         self._ensure_running()
-        _check_identity(request_id, priority)
+        check_identity(request_id, priority)
         if not self.accepting.is_set():
             await self.accepting.wait()
         self._admission.check()
@@ -528,14 +535,6 @@ def _offer(state: RequestState, sink: OutputSink) -> bool:
         return False
     sink.put(state.take())
     return True
-
-
-def _check_identity(request_id: str, priority: int) -> None:
-    if not isinstance(request_id, str):
-        raise ValidationError(f"request_id must be a string, got {type(request_id).__name__}.", parameter="request_id")
-    check_unicode("request_id", request_id)
-    if not isinstance(priority, int) or isinstance(priority, bool) or not -(2**63) <= priority < 2**63:
-        raise ValidationError(f"priority must be a 64-bit integer, got {priority!r}.", parameter="priority", value=priority)
 
 
 def _report(loading: Future[Tokenizer | None], on_progress: OnProgress | None, progress: Progress) -> None:

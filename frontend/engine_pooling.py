@@ -10,8 +10,9 @@ from functools import partial
 from typing import Any
 
 from octavo.config import EngineConfig
-from octavo.errors import RequestFailedError
+from octavo.errors import RequestFailedError, RequestTimeoutError
 from octavo.frontend.input_processor import InputProcessor, ProcessedInput
+from octavo.frontend.io_processing.runner import IOProcessors, is_data
 from octavo.frontend.output_processor import OutputProcessor
 from octavo.frontend.pooling import pooling_input, supported_tasks, with_tokenization
 from octavo.frontend.request_state import RequestState
@@ -30,6 +31,7 @@ class EnginePooling(abc.ABC):
 
     config: EngineConfig
     input_processor: InputProcessor
+    io_processors: IOProcessors
     _outputs: OutputProcessor
 
     @abc.abstractmethod
@@ -65,7 +67,7 @@ class EnginePooling(abc.ABC):
 
         Args:
             prompt: text, a pair of texts for a classifier of pairs, token ids, or a dict with either and `multi_modal_data` where the
-                model takes arrays.
+                model takes arrays; or a `DataPrompt`, whose output is an IO Processor plugin's.
             pooling_params: not changed.
             request_id: see `generate`, as for priority, timeout, counts and others.
             tokenization_kwargs: `truncate_prompt_tokens` and `truncation_side`, in the place of the parameters'.
@@ -77,6 +79,15 @@ class EnginePooling(abc.ABC):
         """
         arrival_time = time.monotonic()
         check_arguments("encode", others)
+        if is_data(prompt):
+            engine: Any = self
+            try:
+                async with asyncio.timeout(timeout):
+                    made = await self.io_processors.output(engine, prompt, request_id, params=pooling_params, priority=priority)
+            except TimeoutError:
+                raise RequestTimeoutError(f"the request took more than {timeout:g} s") from None
+            yield made
+            return
         params = with_tokenization(pooling_params, tokenization_kwargs)
         process = partial(pooling_input, self.input_processor, self.config.model, prompt, params)
         state = await self._submit_processed(process, request_id, priority, arrival_time)

@@ -14,6 +14,7 @@ from octavo.frontend.async_llm import AsyncLLM
 from octavo.frontend.batch import Job, OnError, run_batch
 from octavo.frontend.blocking_control import BlockingControl
 from octavo.frontend.enqueued import EnqueuedBatches
+from octavo.frontend.io_processing.runner import is_data
 from octavo.frontend.llm_pooling import PoolingVerbs
 from octavo.frontend.loop_thread import LoopThread
 from octavo.frontend.progress_bar import BatchBar, UseTqdm
@@ -59,6 +60,7 @@ class LLM(PoolingVerbs, BlockingControl):
         self._engine = AsyncLLM.from_engine_args(args, stat_loggers=[self._metrics] if self._metrics else [])
         if self._metrics is not None:
             self._metrics.set_engine(self._engine.config, self._engine.ready)
+            self._metrics.add(self._engine.io_processors.stats)
         self._thread = LoopThread("octavo-llm")
         self._ids = itertools.count()
         self._enqueued = EnqueuedBatches()
@@ -91,7 +93,8 @@ class LLM(PoolingVerbs, BlockingControl):
         """Generate from prompts; Ctrl-C aborts the batch and leaves the engine usable.
 
         Args:
-            prompts: one prompt or a list: texts, lists of token ids, or dicts.
+            prompts: one prompt or a list: texts, lists of token ids, or dicts. A single `DataPrompt` goes through an IO Processor
+                plugin, and gives one output whose `outputs` is the plugin's.
             sampling_params: for all, or one for each; None = the model's defaults.
             use_tqdm: show a progress bar (or what to call for one).
             lora_request: must be None: there are no adapters.
@@ -108,6 +111,8 @@ class LLM(PoolingVerbs, BlockingControl):
             EngineDeadError: the engine is gone.
         """
         check_arguments("generate", {"lora_request": lora_request, "mm_processor_kwargs": mm_processor_kwargs})
+        if is_data(prompts):
+            return self._plugin_output(prompts, sampling_params, priority, "generate")
         how = parse_tokenization(tokenization_kwargs) if tokenization_kwargs else None
         return self._run(self._jobs(as_prompts(prompts), sampling_params, priority, how), use_tqdm, on_error)
 

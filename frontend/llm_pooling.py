@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from octavo.errors import ValidationError
 from octavo.frontend.batch import PoolingJob, run_batch
+from octavo.frontend.io_processing.runner import is_data
 from octavo.frontend.pooling import with_tokenization
 from octavo.frontend.progress_bar import BatchBar, UseTqdm
 from octavo.frontend.prompt_lists import as_prompts, one_each
@@ -67,7 +68,8 @@ class PoolingVerbs(abc.ABC):
         """Pool prompts.
 
         Args:
-            prompts: see `LLM.generate`; a pair of texts is one prompt of a classifier of pairs.
+            prompts: see `LLM.generate`; a pair of texts is one prompt of a classifier of pairs. A single `DataPrompt` goes through
+                an IO Processor plugin, and gives one output whose `outputs` is the plugin's.
             pooling_params: for all, or one for each; None = the defaults.
             use_tqdm: see `LLM.generate`.
             lora_request: must be None.
@@ -80,6 +82,8 @@ class PoolingVerbs(abc.ABC):
             EngineDeadError: the engine is gone.
         """
         check_arguments("encode", {"lora_request": lora_request})
+        if is_data(prompts):
+            return self._plugin_output(prompts, pooling_params, priority, pooling_task)
         listed = as_prompts(prompts)
         given = one_each("pooling_params", PoolingParams() if pooling_params is None else pooling_params, len(listed))
         ranks = one_each("priority", 0 if priority is None else priority, len(listed))
@@ -90,6 +94,15 @@ class PoolingVerbs(abc.ABC):
         with BatchBar(len(jobs), use_tqdm) as bar:
             outputs: list[Pooled] = self._call(run_batch(self._async_llm, jobs, "raise", bar.update_pooled), bar.show)
         return outputs
+
+    def _plugin_output(self, prompt: Mapping[str, Any], params: Any, priority: Any, task: str | None) -> list[Any]:
+        """What an IO Processor plugin makes of one prompt with data."""
+        (given,), (rank,) = one_each("params", params, 1), one_each("priority", priority or 0, 1)
+        engine = self._async_llm
+        output = engine.io_processors.output(
+            engine, prompt, self._next_id(), params=given, priority=rank, task=task, alone=True
+        )
+        return [self._call(output)]
 
     def embed(self, prompts: Prompts, *, pooling_params: ManyParams = None, **options: Any) -> list[EmbeddingRequestOutput]:
         """One vector per prompt. Options and errors: see `encode`."""

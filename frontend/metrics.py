@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -71,6 +72,13 @@ class Histogram:
         return family
 
 
+class FamilySource(Protocol):
+    """Has metrics of its own."""
+
+    def families(self, prefix: str, model_name: str) -> Iterator[Metric]:
+        """As they stand; the prefix stands before each name, the model's is a label."""
+
+
 class PrometheusStats(Collector):
     """A StatLogger that /metrics reads from.
 
@@ -109,6 +117,7 @@ class PrometheusStats(Collector):
             "event_loop_turn_seconds", "Processor time of the event loop's thread between two such timers.", LOOP_BUCKETS
         )
         self._longest_turn = 0.0
+        self._more: list[FamilySource] = []
         self._histograms = [value for value in vars(self).values() if isinstance(value, Histogram)]
         self.registry.register(self)
         ProcessCollector(registry=self.registry)
@@ -169,6 +178,10 @@ class PrometheusStats(Collector):
             "num_gpu_blocks_override": str(cache.num_blocks),
         }
 
+    def add(self, more: FamilySource) -> None:
+        """Show these beside the engine's own."""
+        self._more.append(more)
+
     def record_sleep_state(self, level: int) -> None:
         """The engine sleeps since now, or is awake (level 0)."""
         self._sleep_level = level
@@ -202,6 +215,8 @@ class PrometheusStats(Collector):
         yield from self._gauge_families()
         yield from self._state_families()
         yield from self._core_families()
+        for more in self._more:
+            yield from more.families(self._prefix, self.model_name)
         for name, help_text in _COUNTERS.items():
             counter = CounterMetricFamily(self._prefix + name, help_text, labels=["model_name"])
             counter.add_metric([self.model_name], self._counts[name])

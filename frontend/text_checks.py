@@ -49,3 +49,16 @@ def check_unicode(name: str, text: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise ValidationError(f"{name} is not valid Unicode: {error.reason}.", parameter=name, value=text) from None
+
+
+def check_identity(request_id: str, priority: int) -> None:
+    """Refuse what is no id or no priority of a request.
+
+    Raises:
+        ValidationError: naming the parameter.
+    """
+    if not isinstance(request_id, str):
+        raise ValidationError(f"request_id must be a string, got {type(request_id).__name__}.", parameter="request_id")
+    check_unicode("request_id", request_id)
+    if not isinstance(priority, int) or isinstance(priority, bool) or not -(2**63) <= priority < 2**63:
+        raise ValidationError(f"priority must be a 64-bit integer, got {priority!r}.", parameter="priority", value=priority)

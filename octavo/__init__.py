@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from octavo.frontend.async_llm import AsyncLLM as AsyncLLM
     from octavo.frontend.llm import LLM as LLM
     from octavo.frontend.llm_engine import LLMEngine as LLMEngine
+    from octavo.inputs import DataPrompt as DataPrompt
     from octavo.inputs import PromptType as PromptType
     from octavo.inputs import TextPrompt as TextPrompt
     from octavo.inputs import TokensPrompt as TokensPrompt
@@ -45,6 +46,7 @@ _HOMES = {
     "ClassificationOutput": ("octavo.pooling_outputs", "ClassificationOutput"),
     "ClassificationRequestOutput": ("octavo.pooling_outputs", "ClassificationRequestOutput"),
     "CompletionOutput": ("octavo.outputs", "CompletionOutput"),
+    "DataPrompt": ("octavo.inputs", "DataPrompt"),
     "EmbeddingOutput": ("octavo.pooling_outputs", "EmbeddingOutput"),
     "EmbeddingRequestOutput": ("octavo.pooling_outputs", "EmbeddingRequestOutput"),
     "EngineArgs": ("octavo.config", "EngineArgs"),

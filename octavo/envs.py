@@ -68,6 +68,10 @@ def _threads(text: str) -> int:
     return number
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 def _folder(text: str) -> Path:
     if not text or "\0" in text:
         raise ValueError("the path of a folder is needed")
@@ -100,6 +104,12 @@ TABLE: dict[str, EnvVar] = {
     ),
     "NUM_THREADS": EnvVar(_threads, lambda: None, "Compute threads; unset = the processors this process may use."),
     "OFFLINE": EnvVar(_flag, lambda: False, "1 = never ask the model hub or a package index."),
+    "PLUGINS": EnvVar(
+        _names,
+        lambda: None,
+        "Names of the IO Processor plugins that may be loaded, with commas between; unset = all that are installed.",
+        ("VLLM_PLUGINS",),
+    ),
     "PROFILER_DIR": EnvVar(
         _folder, lambda: None, "Folder for the traces of /start_profile; unset = no profiles.", ("VLLM_TORCH_PROFILER_DIR",)
     ),

@@ -29,6 +29,10 @@ class ValidationError(OctavoError, ValueError):
         self.code = code
 
 
+class PluginInputError(ValidationError):
+    """A request's data is not of the type that an IO Processor plugin declares; `parameter` is the place, say `data.boxes[2].x`."""
+
+
 class ConfigError(OctavoError, ValueError):
     """The engine cannot be set up as asked; the message names the flag to change."""
 
@@ -51,6 +55,24 @@ class RequestFailedError(OctavoError):
 
 class RequestRefusedError(RequestFailedError):
     """Core after core died with this request: it is not tried again, and sending it once more is no use."""
+
+
+class PluginError(RequestFailedError):
+    """An IO Processor plugin failed on this one request, or returned what it must not.
+
+    Attributes:
+        plugin: its name.
+        method: which of its methods.
+    """
+
+    def __init__(self, message: str, *, plugin: str = "", method: str = "") -> None:
+        super().__init__(message)
+        self.plugin = plugin
+        self.method = method
+
+
+class PluginUnavailableError(OctavoError):
+    """An IO Processor plugin cannot be called now: too many of its calls hang, or its workers keep dying."""
 
 
 class EngineDeadError(OctavoError):

@@ -6,7 +6,7 @@ which later versions add as further optional keys.
 
 from __future__ import annotations
 
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 
 class TextPrompt(TypedDict):
@@ -26,6 +26,15 @@ class TokensPrompt(TypedDict):
     token_type_ids: NotRequired[list[int]]
     """Of each token which of a pair's texts it is of, for pooling models that are told."""
     cache_salt: NotRequired[str]
+
+
+class DataPrompt(TypedDict):
+    """What an IO Processor plugin makes prompts of; goes to `encode` or `generate` by itself, not in a list."""
+
+    data: Any
+    data_format: NotRequired[str]
+    io_processor: NotRequired[str]
+    """Which of the engine's plugins; without it the default."""
 
 
 PromptType = str | list[int] | TextPrompt | TokensPrompt

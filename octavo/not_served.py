@@ -11,7 +11,6 @@ from typing import Any, NoReturn, TypeVar
 
 from octavo.errors import ValidationError
 
-_POOLING = "this version generates text; pooling models come with a later one"
 _BEAM = "this version has no beam search"
 _LORA = "this version has no LoRA adapters"
 _MEDIA = "the model takes text only"
@@ -43,7 +42,6 @@ NAMES: dict[str, str] = {
     "LoRARequest": _LORA,
     "EmbedsPrompt": _EMBEDS,
     "ExplicitEncoderDecoderPrompt": "this version has no encoder-decoder models",
-    "DataPrompt": "this version has no IO processor plugins",
 }  # fmt: skip
 """Names of the package."""
 
@@ -88,7 +86,9 @@ PROMPT_KEYS: dict[str, str] = {
     **dict.fromkeys(("multi_modal_data", "mm_processor_kwargs", "media_io_kwargs", "multi_modal_uuids"), _MEDIA),
     **dict.fromkeys(("prompt_embeds", "prompt_is_token_ids", "token_type_ids", "prompt_token_offsets"), _EMBEDS),
     **dict.fromkeys(("encoder_prompt", "decoder_prompt"), "this version has no encoder-decoder models"),
-    **dict.fromkeys(("data", "data_format"), "this version has no IO processor plugins"),
+    **dict.fromkeys(
+        ("data", "data_format"), "it is for an IO Processor plugin; give one such prompt, by itself, to encode or generate"
+    ),
 }
 """Keys of a prompt's dict."""
 

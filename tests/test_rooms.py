@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "kernels": {"kernels", "octavo"},
     "executor": {"executor", "kernels", "octavo"},
     "core": {"core", "executor", "octavo"},
-    "frontend": {"frontend", "core", "octavo"},
+    "frontend": {"frontend", "core", "plugins", "octavo"},
     "plugins": {"plugins", "octavo"},
     "tools": set(ROOMS),
 }

@@ -52,7 +52,7 @@ ASKING: dict[str, Any] = {
     "tensor_parallel_size": 2, "cpu_offload_gb": 4, "offload_group_size": 2, "offload_num_in_group": 2, "offload_prefetch_step": 2, "offload_params": {"x"},
     "enable_return_routed_experts": True, "return_sampling_mask": True,
     "profiler_config": {"profiler": "torch"}, "quantization_config": {"bits": 4}, "logits_processors": ["a:B"],
-    "spec_method": "ngram", "spec_model": "m", "spec_tokens": 3, "enable_lora": True, "io_processor_plugin": "p",
+    "spec_method": "ngram", "spec_model": "m", "spec_tokens": 3, "enable_lora": True,
     "data_parallel_size": 2,
 }  # fmt: skip
 """Values of some that ask for what is not here."""

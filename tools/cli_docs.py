@@ -14,6 +14,7 @@ from octavo.frontend.cli.chat import ChatOptions
 from octavo.frontend.cli.complete import CompleteOptions
 from octavo.frontend.cli.main import COMMANDS
 from octavo.frontend.cli.models import ModelsOptions
+from octavo.frontend.cli.plugins import PluginsOptions
 from octavo.frontend.cli.run import RunOptions
 from octavo.frontend.server.options import ServerOptions
 from octavo.sources.short_names import SHORT_NAMES
@@ -64,6 +65,14 @@ SECTIONS: list[tuple[str, str, list[tuple[str, type]]]] = [
             " size, architecture, parameters, how its weights are stored, and the longest context that fits this machine's memory."
         ),
         [("", ModelsOptions)],
+    ),
+    (
+        "octavo plugins",
+        (
+            "`octavo plugins list`, `check NAME` and `new NAME`: IO Processor plugins ([plugins.md](plugins.md)). `check` loads one and says"
+            " what it is; `new` writes a package with a plugin and tests that pass."
+        ),
+        [("", PluginsOptions)],
     ),
     (
         "octavo chat",

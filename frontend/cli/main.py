@@ -29,6 +29,7 @@ COMMANDS = {
     "chat": Command("octavo.frontend.cli.chat", "Chat with a running server."),
     "complete": Command("octavo.frontend.cli.complete", "Complete a text with a running server."),
     "models": Command("octavo.frontend.cli.models", "List, download, show or remove models."),
+    "plugins": Command("octavo.frontend.cli.plugins", "List, check or write IO Processor plugins."),
     "bench": Command("octavo.frontend.cli.bench", "Measure a server or the engine."),
 }
 

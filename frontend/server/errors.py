@@ -11,10 +11,11 @@
 | body too large | 413 |
 | a content encoding that is not understood | 415 |
 | an unknown Expect header | 417 |
+| PluginInputError: data that is not of the type a plugin declares | 422 |
 | QueueFullError | 429 and Retry-After |
 | RequestFailedError, anything unforeseen | 500; a RequestRefusedError is not to be tried again |
 | a route that the model is not for, a transfer encoding that is not understood | 501 |
-| EngineDeadError, starting, draining | 503 and Retry-After |
+| EngineDeadError, PluginUnavailableError, starting, draining | 503 and Retry-After |
 | RequestTimeoutError | 504, not to be tried again |
 """
 
@@ -30,6 +31,8 @@ from aiohttp import hdrs, web
 from octavo.errors import (
     EngineDeadError,
     OctavoError,
+    PluginInputError,
+    PluginUnavailableError,
     QueueFullError,
     RequestFailedError,
     RequestRefusedError,
@@ -54,6 +57,7 @@ _TYPES = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "RequestTooLargeError",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "UnsupportedMediaTypeError",
     HTTPStatus.EXPECTATION_FAILED: "ExpectationFailedError",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "UnprocessableEntityError",
     HTTPStatus.TOO_MANY_REQUESTS: "RateLimitError",
     HTTPStatus.INTERNAL_SERVER_ERROR: "InternalServerError",
     HTTPStatus.NOT_IMPLEMENTED: "NotImplementedError",
@@ -129,13 +133,15 @@ def describe(error: BaseException) -> ApiError:
     match error:
         case ApiError():
             return error
+        case PluginInputError():
+            return ApiError(422, str(error), param=error.parameter)
         case ValidationError():
             return ApiError(400, str(error), code=error.code, param=error.parameter)
         case QueueFullError():
             return ApiError(429, str(error), retry_after=error.retry_after)
         case RequestTimeoutError():
             return ApiError(504, str(error) or "the request timed out")
-        case EngineDeadError():
+        case EngineDeadError() | PluginUnavailableError():
             return unavailable(str(error))
         case RequestRefusedError():
             return ApiError(500, str(error), headers={"x-should-retry": "false"})

@@ -31,6 +31,7 @@ from octavo.frontend.server.listener import (
 from octavo.frontend.server.logs import set_up_logging
 from octavo.frontend.server.loop_clock import LoopClock
 from octavo.frontend.server.options import ServerOptions
+from octavo.frontend.server.pooling.io_plugins import IOPlugins
 from octavo.frontend.server.start_display import StartDisplay, Started, make_display
 from octavo.frontend.server.startup import EngineStarter, PhaseClock, StartCancelledError
 from octavo.frontend.server.state import Phase, ServerState
@@ -130,6 +131,9 @@ class _Server:
     async def _serve(self) -> int:
         engine = self._engine = await self._started_engine()
         self._metrics.set_engine(engine.config, engine.ready)
+        if engine.io_processors.names:
+            self._metrics.add(engine.io_processors.stats)
+            self._state.plugins = IOPlugins(engine.io_processors)
         self._metrics.core_pid = lambda: engine.ready.pid  # another one after a restart
         await engine.check_health()
         self._state.started(engine)

@@ -42,7 +42,7 @@ def _check_field(field: dataclasses.Field[Any], value: Any) -> None:
     if said["choices"] and value not in said["choices"]:
         own_value(field.name, value)  # has better words for a value of vLLM's
         raise ConfigError(f"{flag} must be one of {', '.join(said['choices'])}, got {value!r}")
-    if said["low"] is not None and value < said["low"]:
+    if said["low"] is not None and not value >= said["low"]:  # NaN, too
         raise ConfigError(f"{flag} must be at least {said['low']}, got {value}")
     if said["low"] is not None and value > said["high"]:
         raise ConfigError(f"{flag} must be at most {said['high']}, got {shown(value)}")
@@ -60,4 +60,5 @@ def _check_others(options: EngineOptions) -> None:
         if not name.strip() or not name.isprintable():
             raise ConfigError(f"--served-model-name must be names of printable characters, got {shown(name)}")
     parse_length(options.max_model_len)
+    parse_bytes(options.io_processor_memory, "--io-processor-memory")
     parse_bytes(options.kv_cache_memory_bytes)

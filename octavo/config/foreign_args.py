@@ -53,7 +53,6 @@ _COMPILE = "there is nothing to compile"
 _ONE_DEVICE = "this version has no parallelism over devices (it runs on one)"
 NO_MEDIA = "this version has no multimodal models (prompts are text)"
 _NO_LORA = "this version has no LoRA adapters"
-_NO_PLUGINS = "this version has no IO processor plugins"
 _NO_DRAFTS = "this version has no speculative decoding"
 _NO_OFFLOAD = "this version has no offloading (weights and KV cache stay where they are)"
 NO_PARSERS = "this version has no parsers of tool calls or reasoning"
@@ -113,7 +112,6 @@ FOREIGN_ARGS: dict[str, ForeignArg] = {
         _ONE_DEVICE, "enable_expert_parallel", "enable_eplb", "data_parallel_hybrid_lb", "data_parallel_external_lb", "headless",
         switch=True,
     ),
-    **refused(_NO_PLUGINS, "io_processor_plugin"),
     **refused(_NO_LORA, "enable_lora", switch=True),
     **refused(_NO_LORA, "lora_modules", only=(*NOTHING, [], {}), many=True),
     **refused(_NO_LORA, "default_mm_loras", only=(*NOTHING, [], {})),

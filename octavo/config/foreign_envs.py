@@ -43,7 +43,6 @@ WITHOUT_EFFECT: dict[str, str] = {
     "VLLM_BATCH_INVARIANT": "use OCTAVO_KERNELS and OCTAVO_CPU_ISA to fix the kernels",
     "VLLM_ATTENTION_BACKEND": "kernels are chosen by the processor (OCTAVO_KERNELS, OCTAVO_CPU_ISA)",
     "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "a longer context needs --hf-overrides",
-    "VLLM_PLUGINS": "this version has no plugins",
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "this version has no LoRA adapters",
     "VLLM_REGEX_COMPILATION_TIMEOUT_S": "this version has no structured outputs",
     **dict.fromkeys(

@@ -113,6 +113,19 @@ class EngineOptions:
         False,
         "Keep a second core process, its imports done, to take a dead one's place sooner (1 to 2 s less); it costs about 130 MB.",
     )
+    io_processor_plugin: str | None = option(
+        None,
+        "IO Processor plugins to load, by entry point; the first is the default, a request may name another. Goes before the field of the same name in the model's config.json.",
+    )
+    io_processor_workers: int = option(
+        0,
+        "Processes a plugin runs in, each killed when a call hangs or its memory limit is reached; 0 = one thread of the server's process.",
+        low=0,
+        high=envs.MOST_THREADS,
+    )
+    io_processor_timeout: float = option(60.0, "Seconds a plugin may take before the model, and again after it.", low=0.001)
+    io_processor_memory: int | str = option("4G", "Memory a plugin's process may allocate; with --io-processor-workers.")
+    io_processor_max_prompts: int = option(512, "Most prompts a plugin may make of one request.", low=1)
     disable_log_stats: bool = option(False, "No statistics in the log.")
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from octavo.checked import Fields
 from octavo.config import early_checks, foreign_envs
 from octavo.config.check import check
+from octavo.config.io_processors import io_processor_config
 from octavo.config.machine import available_cpus, cpu_has_bf16, torch_sees_cuda
 from octavo.config.options import EngineOptions
 from octavo.config.pooling import pooling_config, work_of
@@ -57,8 +58,16 @@ def engine_config(options: EngineOptions) -> EngineConfig:
     cache = _cache_config(options, model, device.type)
     scheduler = _scheduler_config(options, model, device.type)
     early_checks.check_cache_size(model, cache, scheduler, device.type == "cpu")
-    log_stats = not options.disable_log_stats
-    return _made(EngineConfig, options, model=model, cache=cache, scheduler=scheduler, device=device, log_stats=log_stats)
+    return _made(
+        EngineConfig,
+        options,
+        model=model,
+        cache=cache,
+        scheduler=scheduler,
+        device=device,
+        io_processor=io_processor_config(options, files),
+        log_stats=not options.disable_log_stats,
+    )
 
 
 def _made(struct: type[S], options: EngineOptions, **worked_out: Any) -> S:

@@ -17,9 +17,9 @@ def parse_length(value: int | str | None) -> int | None:
     return _parse_scaled(value, "--max-model-len", 1024)
 
 
-def parse_bytes(value: int | str | None) -> int | None:
-    """1073741824 or "1G" -> 1073741824."""
-    return None if value is None else _parse_scaled(value, "--kv-cache-memory-bytes", 1024)
+def parse_bytes(value: int | str | None, flag: str = "--kv-cache-memory-bytes") -> int | None:
+    """1073741824 or "1G" -> 1073741824; errors name the flag."""
+    return None if value is None else _parse_scaled(value, flag, 1024)
 
 
 def _parse_scaled(value: int | str, flag: str, base: int) -> int:

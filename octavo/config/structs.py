@@ -98,6 +98,21 @@ class DeviceConfig(msgspec.Struct, frozen=True):
     executor: Literal["uni"]
 
 
+class IOProcessorConfig(msgspec.Struct, frozen=True):
+    """Which IO Processor plugins there are, and how they are run."""
+
+    plugins: tuple[str, ...] = ()
+    """Names of entry points; the first is the default."""
+    workers: int = 0
+    """Processes for each plugin; 0 = one thread of the frontend."""
+    timeout: float = 60.0
+    """Seconds a plugin may take before the model, and again after it."""
+    memory_bytes: int = 4 << 30
+    """What a worker process may allocate."""
+    max_prompts: int = 512
+    """Most prompts of one request."""
+
+
 class EngineConfig(msgspec.Struct, frozen=True):
     """Everything the engine's processes need to know; made by `EngineArgs.create_engine_config`."""
 
@@ -105,6 +120,7 @@ class EngineConfig(msgspec.Struct, frozen=True):
     cache: CacheConfig
     scheduler: SchedulerConfig
     device: DeviceConfig
+    io_processor: IOProcessorConfig = IOProcessorConfig()
     log_stats: bool = True
     max_core_restarts: int = 5
     """Deaths of the core by itself within ten minutes after which another one is started; 0 = never, whatever killed it."""

@@ -33,7 +33,7 @@ def test_unknown_command_lists_the_known_ones(capsys: pytest.CaptureFixture[str]
     assert main.main(["srve"]) == 2
     assert "'srve'" in (text := capsys.readouterr().err)
     assert "(did you mean serve?)" in text
-    assert "run, serve, chat, complete, models, bench" in text
+    assert "run, serve, chat, complete, models, plugins, bench" in text
 
 
 @pytest.mark.parametrize(

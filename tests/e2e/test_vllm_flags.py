@@ -275,6 +275,7 @@ ELSEWHERE = {
     "model", "host", "port",  # every server of these tests has them
     "gpu-memory-utilization", "device-memory-utilization", "num-gpu-blocks-override", "skip-tokenizer-init", "uds", "config",
     "ssl-keyfile", "ssl-certfile", "ssl-ca-certs", "sse-keep-alive-interval",  # test_vllm_commands.py
+    "io-processor-plugin",  # tests/plugins/test_server.py
 }  # fmt: skip
 
 

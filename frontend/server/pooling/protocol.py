@@ -20,6 +20,10 @@ class PoolingRequest(EncodedInputFields, kw_only=True):
     """What to make of the hidden states; unset = of each token, where the model can."""
     io_processor: str | None = None
     """Which of the server's plugins; unset = the default."""
+    pooling_params: dict[str, Any] | None = None
+    """For a plugin: more of `PoolingParams`."""
+    sampling_params: dict[str, Any] | None = None
+    """For a plugin with `task` "generate": of `SamplingParams`."""
 
 
 POOLING_BODY = BodyType(
