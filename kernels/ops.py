@@ -89,13 +89,16 @@ def _best(device: str) -> str:
     return "reference"
 
 
-def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None, gated: bool = False) -> Any:
+def pack_linear(
+    weight: torch.Tensor, bias: torch.Tensor | None = None, gated: bool = False, dtype: torch.dtype | None = None
+) -> Any:
     """Lay a weight [N, K] (and bias [N]) out as `linear` wants it. Done once at load; the result is opaque.
 
-    gated: the upper half of the weight's rows are gates, the lower half ups, for `gated_linear`. The native sets copy, and
-    keep nothing of `weight`; the reference's result holds `weight` itself.
+    gated: the upper half of the weight's rows are gates, the lower half ups, for `gated_linear`. dtype: of x and the bias,
+    None = the weight's; a weight of 16 bits also takes float32, stays as it is, and gives the bits that it would give widened.
+    The native sets copy, and keep nothing of `weight`; the reference's result may hold `weight` itself.
     """
-    return _set.pack_linear(weight, bias, gated)
+    return _set.pack_linear(weight, bias, gated, dtype)
 
 
 def pack_int8(weight: torch.Tensor, bias: torch.Tensor | None = None, gated: bool = False) -> Any:
@@ -112,17 +115,20 @@ def pack_int8(weight: torch.Tensor, bias: torch.Tensor | None = None, gated: boo
     return _set.pack_int8(weight, bias, gated)
 
 
-def pack_blocks(blocks: Blocks, dtype: torch.dtype, bias: torch.Tensor | None = None, gated: bool = False) -> Any:
+def pack_blocks(
+    blocks: Blocks, dtype: torch.dtype, bias: torch.Tensor | None = None, gated: bool = False, integer: bool = False
+) -> Any:
     """Lay out a weight in the blocks of a GGUF file, which it keeps to the bit, and x (and bias) of type dtype.
 
-    Products are made in 8 bits: every 32 successive values of a row of x become integers of -127 to 127 and one float32
-    scale, their largest magnitude / 127 (all zeros if that is below 1e-30; NaN if one of them is not finite). A block's
-    products are summed exactly, blocks in float32.
+    Products are those of the values that the blocks stand for, rounded to dtype: the bits that `pack_linear` of them gives.
+    Or, with `integer`, they are made in 8 bits: every 32 successive values of a row of x become integers of -127 to 127 and
+    one float32 scale, their largest magnitude / 127 (all zeros if that is below 1e-30; NaN if one of them is not finite). A
+    block's products are summed exactly, blocks in float32.
 
     Raises:
         ValueError: rows are not made of whole blocks, or the bias does not fit.
     """
-    return _set.pack_blocks(blocks, dtype, bias, gated)
+    return _set.pack_blocks(blocks, dtype, bias, gated, integer)
 
 
 def linear(x: torch.Tensor, packed: Any, wide: bool = False) -> torch.Tensor:

@@ -31,6 +31,15 @@ def make(model: Path, **options: Any) -> EngineConfig:
     return EngineArgs(model=str(model), **{"device": "cpu", **options}).create_engine_config()
 
 
+@pytest.mark.parametrize(("isa", "dtype"), [("avx512_bf16", "bfloat16"), ("avx512", "float32"), ("portable", "float32")])
+def test_auto_computes_in_what_the_instruction_set_multiplies(
+    isa: str, dtype: str, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCTAVO_CPU_ISA", isa)
+    config = make(tiny_model_dir)
+    assert (config.model.dtype, config.cache.dtype) == (dtype, dtype)
+
+
 BAD_VALUES: list[tuple[str, Any]] = [
     ("gpu_memory_utilization", 0.0),
     ("gpu_memory_utilization", 1.01),

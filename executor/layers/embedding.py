@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from octavo.executor.layers.linear import PLAIN, Placement, Product
+from octavo.executor.layers.held import HeldMatrix
+from octavo.executor.layers.linear import Placement, Product
 from octavo.executor.layers.module import Module
 from octavo.executor.layers.weights import Slot
 from octavo.kernels import ops
-from octavo.kernels.blocks import BlockKind, Blocks
 from octavo.kernels.program import Value
 from octavo.kernels.program_ops import Embed
 
@@ -24,29 +24,24 @@ class TokenEmbedding(Module):
         self.name = name
         self.hidden_size = hidden_size
         self.tied = tied
-        self.method = place.method
-        self.table: Any = place.empty(vocab_size, hidden_size)
+        self.held: HeldMatrix | None = HeldMatrix(vocab_size, hidden_size, place)
+        self.table: Any = None
         self.dtype = place.dtype
-        self.kind: BlockKind | None = None
         # The scale is rounded to the weights' type, as the models were trained with it rounded.
         self.scale = torch.tensor(scale, dtype=place.dtype).item()
 
     def slots(self) -> Iterator[Slot]:
         """The one table."""
-        yield Slot(f"{self.name}.weight", self.table, self)
+        if self.held is not None:
+            yield Slot(f"{self.name}.weight", self.held.data, self.held)
 
     def finish(self) -> None:
-        """Pack blocks, or a table that the head uses too; rows can be looked up in the packed form."""
-        if self.kind is not None:
-            self.table = ops.pack_blocks(Blocks(self.table, self.kind), self.dtype)
-        elif self.tied:
-            self.table = self.method.pack(self.table, None)
-
-    def hold_blocks(self, kind: BlockKind) -> None:
-        """See `Matrix.hold_blocks`. A table that is to be quantized another way takes values all the same."""
-        if self.method is PLAIN:
-            rows, k = self.table.shape
-            self.table, self.kind = torch.empty(rows, kind.row_bytes(k), dtype=torch.uint8), kind
+        """Pack a table that the head uses too, or one as the checkpoint has it; rows can be looked up in the packed form."""
+        if self.held is None:
+            raise RuntimeError("the table is packed already")
+        packs = self.tied or self.held.is_as_stored
+        self.table = self.held.pack(None, gated=False) if packs else self.held.data
+        self.held = None
 
     def __call__(self, ids: Value) -> Value:
         """Look up ids [rows, 1] -> [rows, hidden_size]."""
@@ -68,8 +63,8 @@ class LMHead(Module):
 
     def slots(self) -> Iterator[Slot]:
         """The one weight, or none when it is the embedding's."""
-        if self.own is not None and self.own.weight is not None:
-            yield Slot(f"{self.name}.weight", self.own.weight, self.own)
+        if self.own is not None and self.own.held is not None:
+            yield Slot(f"{self.name}.weight", self.own.held.data, self.own.held)
 
     def finish(self) -> None:
         """Pack the matrix."""

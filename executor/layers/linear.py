@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 import torch
 
+from octavo.executor.layers.held import HeldMatrix
 from octavo.executor.layers.module import Module
 from octavo.executor.layers.weights import Part, Slot
 from octavo.kernels import ops
-from octavo.kernels.blocks import BlockKind, Blocks
 from octavo.kernels.program import Value
 from octavo.kernels.program_ops import Linear
 
@@ -41,6 +41,11 @@ class Placement:
     device: torch.device
     method: LinearMethod = PLAIN
 
+    @property
+    def keeps_form(self) -> bool:
+        """Whether a weight may stay in the form its checkpoint has it in."""
+        return self.method is PLAIN
+
     def empty(self, *shape: int) -> torch.Tensor:
         """Uninitialized memory for a weight."""
         return torch.empty(shape, dtype=self.dtype, device=self.device)
@@ -55,12 +60,9 @@ class Product(Module):
         """`label`: what times of its product are added up under."""
         self.label = label
         self.width = out_features
-        self.method = place.method
-        self.weight: torch.Tensor | None = place.empty(out_features, in_features)
+        self.held: HeldMatrix | None = HeldMatrix(out_features, in_features, place)
         self.bias: torch.Tensor | None = place.empty(out_features) if bias else None
         self.packed: Any = None
-        self.dtype = place.dtype
-        self.kind: BlockKind | None = None
 
     def __call__(self, x: Value) -> Value:
         """Multiply x [rows, in_features] -> [rows, out_features]."""
@@ -70,22 +72,14 @@ class Product(Module):
 
     def finish(self) -> None:
         """Pack the weights; from here on only the packed form is kept."""
-        if self.kind is not None:
-            self.packed = ops.pack_blocks(Blocks(self._filled(), self.kind), self.dtype, self.bias, self.gated)
-        else:
-            self.packed = self.method.pack(self._filled(), self.bias, self.gated)
-        self.weight = self.bias = None
+        self.packed = self._matrix.pack(self.bias, self.gated)
+        self.held = self.bias = None
 
-    def hold_blocks(self, kind: BlockKind) -> None:
-        """See `Matrix.hold_blocks`. Weights that are to be quantized another way take values all the same."""
-        if self.method is PLAIN:
-            rows, k = self._filled().shape
-            self.weight, self.kind = torch.empty(rows, kind.row_bytes(k), dtype=torch.uint8), kind
-
-    def _filled(self) -> torch.Tensor:
-        if self.weight is None:
+    @property
+    def _matrix(self) -> HeldMatrix:
+        if self.held is None:
             raise RuntimeError("the layer is packed already")
-        return self.weight
+        return self.held
 
 
 class ColumnLinear(Product):
@@ -112,7 +106,7 @@ class ColumnLinear(Product):
         row = 0
         for name, rows in self.parts.items():
             others = (self.others[name],) if name in self.others else ()
-            yield Slot(f"{name}.weight", self._filled()[row : row + rows], self, others)
+            yield Slot(f"{name}.weight", self._matrix.data[row : row + rows], self._matrix, others)
             if self.bias is not None and name not in self.unbiased:
                 yield Slot(f"{name}.bias", self.bias[row : row + rows])
             row += rows
@@ -143,6 +137,6 @@ class RowLinear(Product):
 
     def slots(self) -> Iterator[Slot]:
         """The one weight, and its bias."""
-        yield Slot(f"{self.name}.weight", self._filled(), self, self.others)
+        yield Slot(f"{self.name}.weight", self._matrix.data, self._matrix, self.others)
         if self.bias is not None:
             yield Slot(f"{self.name}.bias", self.bias)

@@ -11,10 +11,20 @@ from octavo.kernels.blocks import BlockKind
 
 
 class Matrix(Protocol):
-    """A weight that can be filled with values or, if all its tensors are of one kind, with a quantized file's blocks."""
+    """A weight that can be filled with values of the model's type or, if a checkpoint has all its tensors in one form, with that.
 
-    def hold_blocks(self, kind: BlockKind) -> None:
-        """Take blocks instead of values: from now on the slots are uint8 [N, bytes of a row]. Before anything is filled."""
+    What it is to hold must be said before anything is filled.
+    """
+
+    def hold_blocks(self, kind: BlockKind, integer: bool) -> None:
+        """Take blocks instead: from now on the slots are uint8 [N, bytes of a row].
+
+        Args:
+            integer: for products in 8-bit integers; see `ops.pack_blocks`.
+        """
+
+    def hold_values(self, dtype: torch.dtype) -> None:
+        """Take values of another type, which the model's holds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import gguf
@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from octavo.errors import ConfigError
-from octavo.executor.layers.weights import Matrix, Slot
 from octavo.executor.loader.gguf_blocks import dequantize
 from octavo.kernels.blocks import BLOCK_KINDS, BlockKind
 from octavo.sources.ggml_types import BLOCKS
@@ -19,6 +18,9 @@ from octavo.sources.gguf_file import GGUFFile, GGUFTensor, read_gguf
 
 _SLAB = 1 << 18
 """Values dequantized at once: their float32 form stays in a core's cache until it is converted."""
+
+_HALVES = {"BF16": torch.bfloat16, "F16": torch.float16}
+"""Types of 16 bits."""
 
 _PERMUTED = {"llama"}
 """Architectures whose q and k rows are stored in the order that llama.cpp's interleaved rotation wants."""
@@ -54,23 +56,13 @@ class GGUFCheckpoint:
         """Shape of every tensor there is."""
         return {name: tensor.shape for name, tensor in self._tensors.items()}
 
-    def keep_blocks(self, slots: Iterable[Slot]) -> None:
-        """Have matrices hold blocks wherever all tensors of one are of a kind that the kernels multiply with.
+    def stored_dtype(self, name: str) -> torch.dtype | None:
+        """See `keep_values`."""
+        tensor = self._tensors.get(name)
+        return None if tensor is None else _HALVES.get(self._block(tensor)[0].name)
 
-        Where kinds differ (some files give v more bits than q and k), the matrix is widened as a whole.
-        """
-        kinds: dict[int, set[BlockKind | None]] = {}
-        matrices: dict[int, Matrix] = {}
-        for slot in slots:
-            if slot.matrix is not None:
-                matrices[id(slot.matrix)] = slot.matrix
-                kinds.setdefault(id(slot.matrix), set()).add(self._block_kind(slot.name))
-        for key, matrix in matrices.items():
-            kind = kinds[key].pop() if len(kinds[key]) == 1 else None
-            if kind is not None:
-                matrix.hold_blocks(kind)
-
-    def _block_kind(self, name: str) -> BlockKind | None:
+    def block_kind(self, name: str) -> BlockKind | None:
+        """A tensor's kind of blocks, None where the kernels do not know it."""
         tensor = self._tensors.get(name)
         return None if tensor is None else BLOCK_KINDS.get(self._block(tensor)[0].name)
 
@@ -80,7 +72,7 @@ class GGUFCheckpoint:
         projection = name.split(".")[-2]
         read = self._read_blocks if target.dtype == torch.uint8 else self._dequantize
         if self._file.architecture in _PERMUTED and projection in self._heads:
-            rows = torch.empty(target.shape, dtype=torch.uint8 if target.dtype == torch.uint8 else torch.float32)
+            rows = torch.empty_like(target)
             read(tensor, rows.view(-1))
             target.copy_(_rows_in_halves(rows, self._heads[projection]))
             return

@@ -17,6 +17,7 @@ from octavo.executor.layers.module import Module
 from octavo.executor.layers.weights import Slot
 from octavo.executor.loader.checkpoint import Checkpoint
 from octavo.executor.loader.dummy import DummyCheckpoint
+from octavo.executor.loader.keeping import keep_blocks, keep_values
 from octavo.executor.loader.safetensors import SafetensorsCheckpoint
 from octavo.executor.models.contract import Model
 from octavo.executor.models.registry import build_model
@@ -95,7 +96,7 @@ def _fill(pool: ThreadPoolExecutor, checkpoint: Checkpoint, part: Module) -> lis
 
 
 def _open(config: EngineConfig, slots: list[Slot]) -> Checkpoint:
-    model = config.model
+    model, dtype = config.model, getattr(torch, config.model.dtype)
     if model.format == "dummy":
         return DummyCheckpoint({slot.name: tuple(slot.target.shape) for slot in slots}, model.seed)
     if model.format == "gguf":
@@ -103,9 +104,10 @@ def _open(config: EngineConfig, slots: list[Slot]) -> Checkpoint:
 
         heads, kv_heads = model.hf_config["num_attention_heads"], model.hf_config["num_key_value_heads"]
         checkpoint = GGUFCheckpoint(Path(model.path), heads, kv_heads)
-        # Products with blocks round what they multiply to 8 bits, which a small model's answers can feel: only if asked for.
-        if model.quantization == "gguf":
-            checkpoint.keep_blocks(slots)
+        if config.device.type == "cpu":
+            keep_values(checkpoint, slots, dtype)
+            # Products of integers round what they multiply to 8 bits, which a small model's answers can feel: only if asked for.
+            keep_blocks(checkpoint, slots, integer=model.quantization == "gguf")
         return checkpoint
     if model.quantization == "gguf":
         raise ConfigError(
@@ -113,6 +115,8 @@ def _open(config: EngineConfig, slots: list[Slot]) -> Checkpoint:
         )
     safetensors = SafetensorsCheckpoint(Path(model.path))
     safetensors.find_parts(slots)
+    if config.device.type == "cpu":
+        keep_values(safetensors, slots, dtype)
     return safetensors
 
 

@@ -52,6 +52,12 @@ class SafetensorsCheckpoint:
         for name in [name for name in self._tensors if name.startswith(("layers.", "embed_tokens.", "norm."))]:
             self._tensors[base + name] = self._tensors.pop(name)
 
+    def stored_dtype(self, name: str) -> torch.dtype | None:
+        """See `keep_values`."""
+        tensor = self._tensors.get(name)
+        dtype = None if tensor is None else _TYPES[tensor.dtype]
+        return dtype if dtype is not None and dtype.itemsize == 2 else None
+
     def read(self, name: str, target: torch.Tensor) -> None:
         """See `Checkpoint.read`."""
         tensor = self._tensors[name]

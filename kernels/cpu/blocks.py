@@ -1,4 +1,4 @@
-"""Products with a GGUF file's packed blocks. What they do is said in `octavo.kernels.ops`."""
+"""Weights in a GGUF file's blocks. What they do is said in `octavo.kernels.ops`."""
 
 from __future__ import annotations
 
@@ -7,20 +7,18 @@ import torch
 from octavo.kernels import host_memory
 from octavo.kernels.blocks import Blocks
 from octavo.kernels.cpu import _native
-from octavo.kernels.cpu.linear import PackedLinear, pack_columns
-from octavo.kernels.cpu.native import type_code
+from octavo.kernels.cpu.linear import PackedLinear, packed_linear
 
 FORMATS = {"Q8_0": 2, "Q4_0": 3, "Q4_1": 4, "Q5_0": 5, "Q5_1": 6, "Q4_K": 7, "Q5_K": 8, "Q6_K": 9}
 """As csrc/base/kernels.h numbers them."""
 
 
-def pack_blocks(blocks: Blocks, dtype: torch.dtype, bias: torch.Tensor | None = None, gated: bool = False) -> PackedLinear:
+def pack_blocks(
+    blocks: Blocks, dtype: torch.dtype, bias: torch.Tensor | None = None, gated: bool = False, integer: bool = False
+) -> PackedLinear:
     """See `ops.pack_blocks`. The blocks' memory is free as soon as the caller drops it."""
     blocks.check(dtype, bias)
     form, (n, k) = FORMATS[blocks.kind.name], blocks.shape
     data = host_memory.empty_packed((_native.blocks_bytes(form, n, k),), torch.uint8)
     _native.pack_blocks(form, gated, data.data_ptr(), blocks.data.data_ptr(), n, k)
-    bias = None if bias is None else pack_columns(bias, gated)
-    code = type_code(data.new_empty(0, dtype=dtype))
-    native = _native.Weight(form, code, data.data_ptr(), 0 if bias is None else bias.data_ptr(), n, k)
-    return PackedLinear(data, bias, n, k, gated, dtype, native)
+    return packed_linear(form, data, (n, k), bias, gated, dtype, integer=integer)

@@ -23,10 +23,10 @@ def pack_int8(weight: torch.Tensor, bias: torch.Tensor | None = None, gated: boo
     Raises:
         ValueError: the rows are too long, or the bias does not fit.
     """
-    check_weight(weight, bias)
+    check_weight(weight, bias, weight.dtype)
     n, k = weight.shape
     check_depth(k)
     panel_bytes = HEAD_BYTES + -(-k // BLOCK) * BLOCK * PANEL
     data = host_memory.empty_packed((padded(n) // PANEL * panel_bytes,), torch.uint8)
     _native.pack_int8(type_code(weight), gated, data.data_ptr(), weight.data_ptr(), weight.stride(0), n, k)
-    return packed_linear(INT8, data, weight, bias, gated)
+    return packed_linear(INT8, data, (n, k), bias, gated, weight.dtype, integer=True)

@@ -8,7 +8,7 @@ import torch
 
 from octavo.kernels import host_memory
 from octavo.kernels.cpu import _native
-from octavo.kernels.cpu.native import check_rows, isa, type_code
+from octavo.kernels.cpu.native import check_rows, code_of, isa, type_code
 from octavo.kernels.program_ops import Activation
 
 PANEL = 32
@@ -20,7 +20,7 @@ DENSE, INT8, COMPACT = 0, 1, 10
 _EXCEPTION_BYTES, _MAX_EXCEPTIONS = 8, 1 / 128
 """Of a compact weight (csrc/linear/compact.h): what an exception takes, and the share of values at which it does not pay."""
 
-_COMPACT_ISAS = ("amx", "avx512_bf16", "avx512")
+_COMPACT_ISAS = ("amx", "avx512_bf16", "avx512", "avx2")
 """Instruction sets that decode a compact weight faster than memory delivers a dense one."""
 
 STORE, WIDE, ADD, SILU_GATE, GELU_GATE = range(5)
@@ -33,6 +33,8 @@ GATES: dict[Activation, int] = {"silu": SILU_GATE, "gelu": GELU_GATE}
 class PackedLinear:
     """A weight [n, k] in panels, and its bias. Holds no reference to the tensor it was made from."""
 
+    form: int
+    """DENSE or another."""
     data: torch.Tensor
     bias: torch.Tensor | None
     n: int
@@ -44,33 +46,58 @@ class PackedLinear:
     """What the kernels take; valid as long as the tensors are."""
 
 
-def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None, gated: bool = False) -> PackedLinear:
+def pack_linear(
+    weight: torch.Tensor, bias: torch.Tensor | None = None, gated: bool = False, dtype: torch.dtype | None = None
+) -> PackedLinear:
     """See `ops.pack_linear`. The weight's memory is free as soon as the caller drops it."""
-    check_weight(weight, bias)
+    dtype = weight.dtype if dtype is None else dtype
+    check_weight(weight, bias, dtype)
     n, k = weight.shape
     data = torch.empty(padded(n) * padded(k), dtype=weight.dtype)
     _native.pack_linear(type_code(weight), gated, data.data_ptr(), weight.data_ptr(), weight.stride(0), n, k)
     compact = _compacted(data, n, k) if weight.dtype == torch.bfloat16 and isa() in _COMPACT_ISAS else None
     form, packed = (DENSE, data) if compact is None else (COMPACT, compact)
-    return packed_linear(form, host_memory.empty_packed(packed.shape, packed.dtype).copy_(packed), weight, bias, gated)
+    kept = host_memory.empty_packed(packed.shape, packed.dtype).copy_(packed)
+    return packed_linear(form, kept, (n, k), bias, gated, dtype, stored=weight.dtype)
 
 
-def check_weight(weight: torch.Tensor, bias: torch.Tensor | None) -> None:
-    """Raises:
-    ValueError: the weight's rows are not contiguous, or the bias does not fit it.
+def check_weight(weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype) -> None:
+    """Whether a weight and a bias make a product with activations of a type.
+
+    Raises:
+        ValueError: the weight's rows are not contiguous, its type neither is that of the activations nor is widened to it, or
+            the bias does not fit.
     """
     check_rows("weight", weight)
+    if dtype not in (weight.dtype, torch.float32):
+        raise ValueError(f"a weight of {weight.dtype} takes activations of its type or float32, not {dtype}")
     n = weight.shape[0]
-    if bias is not None and (bias.shape != (n,) or bias.dtype != weight.dtype):
-        raise ValueError(f"bias must be {weight.dtype} of shape [{n}], got {bias.dtype} {list(bias.shape)}")
+    if bias is not None and (bias.shape != (n,) or bias.dtype != dtype):
+        raise ValueError(f"bias must be {dtype} of shape [{n}], got {bias.dtype} {list(bias.shape)}")
 
 
-def packed_linear(form: int, data: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, gated: bool) -> PackedLinear:
-    """What the packers return: `data`, packed from `weight`, with the bias in the order of its columns."""
-    n, k = weight.shape
+def packed_linear(
+    form: int,
+    data: torch.Tensor,
+    shape: tuple[int, int],
+    bias: torch.Tensor | None,
+    gated: bool,
+    dtype: torch.dtype,
+    *,
+    stored: torch.dtype | None = None,
+    integer: bool = False,
+) -> PackedLinear:
+    """What the packers return: `data`, packed from a weight of `shape`, with the bias in the order of its columns.
+
+    Args:
+        dtype: of x.
+        stored: type of a dense weight's values, None = dtype.
+        integer: whether x is rounded to 8 bits.
+    """
     bias = None if bias is None else pack_columns(bias, gated)
-    native = _native.Weight(form, type_code(weight), data.data_ptr(), 0 if bias is None else bias.data_ptr(), n, k)
-    return PackedLinear(data, bias, n, k, gated, weight.dtype, native)
+    codes = code_of(dtype), code_of(stored or dtype)
+    native = _native.Weight(form, *codes, integer, data.data_ptr(), 0 if bias is None else bias.data_ptr(), *shape)
+    return PackedLinear(form, data, bias, *shape, gated, dtype, native)
 
 
 def _compacted(dense: torch.Tensor, n: int, k: int) -> torch.Tensor | None:

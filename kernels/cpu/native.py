@@ -12,14 +12,19 @@ _CODES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 
 
 def type_code(x: torch.Tensor) -> int:
-    """The library's number for a tensor's type.
+    """`code_of` a tensor's type."""
+    return code_of(x.dtype)
+
+
+def code_of(dtype: torch.dtype) -> int:
+    """The library's number for a type.
 
     Raises:
         TypeError: it has none.
     """
-    code = _CODES.get(x.dtype)
+    code = _CODES.get(dtype)
     if code is None:
-        raise TypeError(f"the cpu kernels work on float32, bfloat16 and float16, not on {x.dtype}")
+        raise TypeError(f"the cpu kernels work on float32, bfloat16 and float16, not on {dtype}")
     return code
 
 

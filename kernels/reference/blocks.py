@@ -1,4 +1,4 @@
-"""Products with a GGUF file's packed blocks, in 8-bit integers."""
+"""Weights in a GGUF file's blocks, and products with them in 8-bit integers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from octavo.kernels.blocks import Blocks
+from octavo.kernels.reference.packed import PackedLinear
 
 BLOCK = 32
 """Successive values of a row of x that share a scale."""
@@ -39,15 +40,16 @@ class BlocksLinear:
 
 
 def pack_blocks(
-    blocks: Blocks, dtype: torch.dtype, bias: torch.Tensor | None = None, gated: bool = False  # noqa: ARG001
-) -> BlocksLinear:  # fmt: skip
+    blocks: Blocks, dtype: torch.dtype, bias: torch.Tensor | None = None, gated: bool = False, integer: bool = False  # noqa: ARG001
+) -> BlocksLinear | PackedLinear:  # fmt: skip
     """See `ops.pack_blocks`; gates and ups stay as they are."""
     # Here, as the package takes its time to import, and only this form of weight needs it.
     import gguf
 
     blocks.check(dtype, bias)
     values = gguf.quants.dequantize(blocks.data.cpu().numpy(), gguf.GGMLQuantizationType[blocks.kind.name])
-    return BlocksLinear(torch.from_numpy(values).to(blocks.data.device), bias, dtype)
+    weight = torch.from_numpy(values).to(blocks.data.device)
+    return BlocksLinear(weight, bias, dtype) if integer else PackedLinear(weight.to(dtype), bias)
 
 
 def rounded(x: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,8 @@ import torch
 from octavo.kernels.program_ops import Activation
 from octavo.kernels.reference.blocks import BlocksLinear
 from octavo.kernels.reference.int8 import Int8Linear
-from octavo.kernels.reference.linear import PackedLinear, gated_linear, linear
+from octavo.kernels.reference.linear import gated_linear, linear
+from octavo.kernels.reference.packed import PackedLinear
 
 _Packed = PackedLinear | Int8Linear | BlocksLinear
 

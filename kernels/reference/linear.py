@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 
@@ -12,20 +10,15 @@ from octavo.kernels.program_ops import Activation
 from octavo.kernels.reference.activation import gelu_and_mul, silu_and_mul
 from octavo.kernels.reference.blocks import BlocksLinear
 from octavo.kernels.reference.int8 import Int8Linear
+from octavo.kernels.reference.packed import PackedLinear
 from octavo.kernels.step import Caches
 
 
-@dataclass(frozen=True, slots=True)
-class PackedLinear:
-    """A weight [N, K] as torch has it, and its bias [N]."""
-
-    weight: torch.Tensor
-    bias: torch.Tensor | None
-
-
-def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None, gated: bool = False) -> PackedLinear:  # noqa: ARG001
+def pack_linear(
+    weight: torch.Tensor, bias: torch.Tensor | None = None, gated: bool = False, dtype: torch.dtype | None = None  # noqa: ARG001
+) -> PackedLinear:  # fmt: skip
     """See `ops.pack_linear`; gates and ups stay as they are."""
-    return PackedLinear(weight, bias)
+    return PackedLinear(weight if dtype is None else weight.to(dtype), bias)
 
 
 def linear(x: torch.Tensor, packed: PackedLinear | Int8Linear | BlocksLinear, wide: bool = False) -> torch.Tensor:

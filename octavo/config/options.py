@@ -46,12 +46,12 @@ class EngineOptions:
     )
     dtype: str = option(
         "auto",
-        "Type of weights and activations; auto = the checkpoint's 16-bit type where the processor computes in it.",
+        "Type of activations, and of weights that have no smaller form; auto = 16 bits where the processor computes in them. On a CPU weights stay as the checkpoint has them (16 bits, GGUF blocks), to the bit.",
         choices=("auto", "float32", "bfloat16", "float16", "half", "float"),
     )
     quantization: str | None = option(
         None,
-        "Turn the weights into this while loading; int8 = products in 8 bits, a scale a row of weights and activations; gguf = products with a GGUF file's blocks as they are, activations in 8 bits.",
+        "Turn the weights into this while loading; int8 = products in 8 bits, a scale a row of weights and activations; gguf = products with the integers of a GGUF file's blocks, activations in 8 bits.",
         choices=("int8", "gguf"),
         flag="-q",
     )

@@ -83,10 +83,11 @@ def longest_context(config: EngineConfig, available: int) -> int:
 
 
 def weights_in_memory(config: EngineConfig, facts: ModelFacts) -> int:
-    """Bytes that the weights take once loaded."""
-    if config.model.quantization == "gguf":
-        return facts.size
-    return facts.parameters * (1 if config.model.quantization == "int8" else _ITEM_SIZES[config.model.dtype])
+    """Bytes that the weights take once loaded: on a CPU no more than in their files."""
+    if config.model.quantization == "int8":
+        return facts.parameters
+    widened = facts.parameters * _ITEM_SIZES[config.model.dtype]
+    return min(facts.size, widened) if config.device.type == "cpu" else widened
 
 
 def scaled(count: int) -> str:

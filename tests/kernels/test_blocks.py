@@ -1,4 +1,4 @@
-"""Products with a GGUF file's blocks: the values kept to the bit, and products as the definition has them."""
+"""Products of integers with a GGUF file's blocks: the values kept to the bit, and products as the definition has them."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def test_products_are_the_references(native, rng, dtype, kind, rows, n):
     blocks, x = random_blocks(kind, n, 768), torch.randn(rows, 768, generator=rng).to(dtype)
     bias = torch.randn(n, generator=rng).to(dtype)
     x[0, 32:64] = 0
-    product = native.linear(x, native.pack_blocks(blocks, dtype, bias), wide=True)
-    packed = reference.pack_blocks(blocks, dtype, bias)
+    product = native.linear(x, native.pack_blocks(blocks, dtype, bias, integer=True), wide=True)
+    packed = reference.pack_blocks(blocks, dtype, bias, integer=True)
     assert_sums(product, reference.linear(x, packed, wide=True), 768, magnitude(x, packed))
 
 
@@ -60,8 +60,8 @@ def test_products_are_the_references(native, rng, dtype, kind, rows, n):
 def test_gated(native, rng, dtype, kind, activation):
     blocks, x = random_blocks(kind, 2 * 40, 256), (torch.randn(5, 256, generator=rng) * 0.02).to(dtype)
     bias = torch.randn(80, generator=rng).to(dtype)
-    gated = native.gated_linear(x, native.pack_blocks(blocks, dtype, bias, gated=True), activation)
-    packed = reference.pack_blocks(blocks, dtype, bias)
+    gated = native.gated_linear(x, native.pack_blocks(blocks, dtype, bias, gated=True, integer=True), activation)
+    packed = reference.pack_blocks(blocks, dtype, bias, integer=True)
     gate, up = reference.linear(x, packed, wide=True).chunk(2, dim=1)
     activate = {"silu": torch.nn.functional.silu, "gelu": lambda g: torch.nn.functional.gelu(g, approximate="tanh")}
     gate_error, up_error = sum_error(256, magnitude(x, packed)).chunk(2, dim=1)
@@ -72,7 +72,7 @@ def test_gated(native, rng, dtype, kind, activation):
 
 def test_a_row_does_not_depend_on_the_others(native, rng, kind):
     x = torch.randn(300, 512, generator=rng).bfloat16()
-    packed = native.pack_blocks(random_blocks(kind, 70, 512), torch.bfloat16)
+    packed = native.pack_blocks(random_blocks(kind, 70, 512), torch.bfloat16, integer=True)
     together = native.linear(x, packed, wide=True)
     for rows in (1, 2, 3, 7, 8, 9, 15, 16, 17, 33, 257):
         for first in (0, 5, 300 - rows):
@@ -81,7 +81,7 @@ def test_a_row_does_not_depend_on_the_others(native, rng, kind):
 
 def test_threads_do_not_matter(native, rng, kind):
     x = torch.randn(5, 256, generator=rng)
-    packed = native.pack_blocks(random_blocks(kind, 1000, 256), torch.float32)
+    packed = native.pack_blocks(random_blocks(kind, 1000, 256), torch.float32, integer=True)
     native.set_num_threads(1)
     alone = native.linear(x, packed)
     native.set_num_threads(3)
@@ -91,7 +91,7 @@ def test_threads_do_not_matter(native, rng, kind):
 def test_special_values_stay_in_their_row(kernels, rng, kind):
     x = torch.randn(20, 256, generator=rng)
     x[7] *= 1e-33
-    clean = kernels.linear(x, packed := kernels.pack_blocks(random_blocks(kind, 40, 256), torch.float32))
+    clean = kernels.linear(x, packed := kernels.pack_blocks(random_blocks(kind, 40, 256), torch.float32, integer=True))
     assert not clean[7].any()
     x[3, 5], x[11, 0] = torch.nan, torch.inf
     dirty = kernels.linear(x, packed)

@@ -13,6 +13,7 @@ import pytest
 from parity import smollm2_reference
 from parity.prompts import PROMPTS
 
+import octavo.kernels.cpu as cpu
 from octavo import LLM, RequestOutput, SamplingParams
 
 REFERENCE = list(zip(PROMPTS, smollm2_reference.stored(), strict=True))
@@ -81,8 +82,11 @@ def test_preempted(smollm2: str) -> None:
         assert sum(output.metrics.num_preemptions for output in outputs if output.metrics) > 0
 
 
-def test_the_default_model_knows_its_capitals(smollm2: str) -> None:
-    """As it is served unless flags say otherwise: what the README shows must be an answer."""
+@pytest.mark.parametrize("isa", cpu.available_isas() if cpu.available() else [""])
+def test_the_default_model_knows_its_capitals(isa: str, smollm2: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is served unless flags say otherwise, on every processor: what the README shows must be an answer."""
+    if isa:
+        monkeypatch.setenv("OCTAVO_CPU_ISA", isa)
     with LLM(smollm2, max_model_len=512) as llm:
         question = [{"role": "user", "content": "What is the capital of France?"}]
         output = llm.chat(question, SamplingParams(temperature=0.0, max_tokens=16), use_tqdm=False)[0]

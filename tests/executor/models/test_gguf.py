@@ -14,9 +14,11 @@ from parity import gguf_files, tiny_hf
 from parity.paged import PagedSequences, engine_config, load
 
 from octavo.errors import ConfigError
+from octavo.executor.loader import load as load_module
 from octavo.executor.loader.gguf import GGUFCheckpoint
 from octavo.executor.loader.gguf_blocks import dequantize
-from octavo.kernels.blocks import BLOCK_KINDS
+from octavo.kernels.cpu.blocks import FORMATS
+from octavo.kernels.cpu.linear import COMPACT, DENSE
 from octavo.sources.gguf_config import generation_config, model_config
 from octavo.sources.gguf_file import SkippedArray, read_gguf
 from octavo.sources.model_source import find_model
@@ -183,26 +185,34 @@ def test_quantized_model_equals_its_dequantized_weights(tmp_path: Path) -> None:
     assert tiny_hf.difference(ours, tiny_hf.logits(reference, ids)) < 2e-5
 
 
+def form_of(linear: Any) -> int:
+    """How a packed weight lies in memory, as the native kernels number it."""
+    form: int = linear.packed.form
+    return form
+
+
 @pytest.mark.parametrize("kind", [Kind.Q8_0, Kind.Q4_0, Kind.Q4_1, Kind.Q5_0, Kind.Q5_1])
-def test_blocks_are_kept_if_asked_for(kind: Kind, tmp_path: Path) -> None:
-    """Close to the same weights widened, with a bit of memory; rows of q and k come back in order."""
+def test_blocks_stay_as_they_are(kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bits of the same weights widened; with 8-bit activations close to them. Rows of q and k come back in order."""
     reference = tiny_hf.make(
         tmp_path / "hf", "LlamaForCausalLM", hidden_size=64, intermediate_size=96, head_dim=16, tie_word_embeddings=True
     )
     gguf_files.write(tmp_path / "model.gguf", reference, kind)
-    model = load(tmp_path / "model.gguf", "bfloat16", quantization="gguf")
-    assert model.embedding.kind == BLOCK_KINDS[kind.name]
-    assert all(
-        linear.kind == BLOCK_KINDS[kind.name]
-        for layer in model.layers
-        for linear in (layer.attention.qkv, layer.attention.out, layer.mlp.gate_up, layer.mlp.down)
-    )
     ids = tiny_hf.token_ids(30)
-    widened = PagedSequences(load(tmp_path / "model.gguf")).logits("a", ids)
-    sequences = PagedSequences(model, torch.bfloat16)
-    logits = sequences.logits("a", ids)
-    assert tiny_hf.difference(logits, widened) < 0.3
-    assert torch.equal(sequences.logits("b", ids, chunk=7), logits)
+    for dtype in (torch.float32, torch.bfloat16):
+        name = str(dtype).removeprefix("torch.")
+        model = load(tmp_path / "model.gguf", name)
+        layers = [one for layer in model.layers for one in (layer.attention.qkv, layer.attention.out, layer.mlp.gate_up)]
+        assert {model.embedding.table.form, *map(form_of, layers)} == {FORMATS[kind.name]}
+        kept = PagedSequences(model, dtype).logits("a", ids)
+        with monkeypatch.context() as patched:
+            patched.setattr(load_module, "keep_blocks", lambda *_, **__: None)
+            widened = load(tmp_path / "model.gguf", name)
+        assert form_of(widened.layers[0].mlp.down) != FORMATS[kind.name]
+        assert torch.equal(kept, PagedSequences(widened, dtype).logits("a", ids))
+    integers = PagedSequences(load(tmp_path / "model.gguf", "bfloat16", quantization="gguf"), torch.bfloat16)
+    assert tiny_hf.difference(logits := integers.logits("a", ids), kept) < 0.3
+    assert torch.equal(integers.logits("b", ids, chunk=7), logits)
 
 
 def test_a_matrix_of_two_kinds_is_widened(tmp_path: Path) -> None:
@@ -210,8 +220,8 @@ def test_a_matrix_of_two_kinds_is_widened(tmp_path: Path) -> None:
     reference = tiny_hf.make(tmp_path / "hf", "LlamaForCausalLM", hidden_size=64, intermediate_size=96, head_dim=16)
     gguf_files.write(tmp_path / "model.gguf", reference, Kind.Q4_1, better={"attn_v": Kind.Q8_0})
     model = load(tmp_path / "model.gguf", "bfloat16", quantization="gguf")
-    assert {layer.attention.qkv.kind for layer in model.layers} == {None}
-    assert {layer.attention.out.kind for layer in model.layers} == {BLOCK_KINDS["Q4_1"]}
+    assert {form_of(layer.attention.qkv) for layer in model.layers} <= {DENSE, COMPACT}
+    assert {form_of(layer.attention.out) for layer in model.layers} == {FORMATS["Q4_1"]}
     ids = tiny_hf.token_ids(30)
     widened = PagedSequences(load(tmp_path / "model.gguf")).logits("a", ids)
     assert tiny_hf.difference(PagedSequences(model, torch.bfloat16).logits("a", ids), widened) < 0.3

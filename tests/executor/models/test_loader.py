@@ -176,8 +176,8 @@ def test_progress_runs_from_zero_to_one(llama: Path) -> None:
 def test_unpacked_weights_are_given_back(llama: Path) -> None:
     """After loading only what the kernels multiply with is kept: no layer holds its weights a second time."""
     model = load(llama)
-    assert model.layers[0].attention.qkv.weight is None
-    assert model.layers[0].mlp.down.weight is None
+    assert model.layers[0].attention.qkv.held is None
+    assert model.layers[0].mlp.down.held is None
     assert [(spec.num_kv_heads, spec.head_dim) for spec in model.cache_specs] == [(2, 12), (2, 12)]
 
 

@@ -107,7 +107,9 @@ enum class Format : int {
 // A packed weight [n, k] and its bias [n], or null. Of a gated weight n counts gates and ups, which lie side by side.
 struct Weight {
   Format format;
-  DType dtype;  // of the bias, and of a dense weight
+  DType dtype;   // of x and the bias
+  DType stored;  // of a dense weight's values: dtype, or 16 bits that are multiplied with x in float32
+  bool integer;  // x is rounded to 8 bits and multiplied with a weight's integers; else blocks become values of dtype
   const void* data;
   const void* bias;
   int64_t n, k;

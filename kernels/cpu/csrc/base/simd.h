@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <type_traits>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -122,6 +123,16 @@ OCTAVO_INLINE f16 from_float<f16>(float x) {
     return {static_cast<uint16_t>(sign | (to_bits(from_bits(magnitude) + 0.5f) - 0x3f000000u))};
   }
   return {static_cast<uint16_t>(sign | ((magnitude - 0x38000000u + 0xfff + (magnitude >> 13 & 1)) >> 13))};
+}
+
+// As it is where types are equal.
+template <typename T, typename From>
+OCTAVO_INLINE T converted(From x) {
+  if constexpr (std::is_same_v<T, From>) {
+    return x;
+  } else {
+    return from_float<T>(to_float(x));
+  }
 }
 
 // ---- vectors from and to memory, any alignment

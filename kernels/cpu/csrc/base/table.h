@@ -21,8 +21,8 @@ int64_t compact_linear(const CompactArgs& args);
 void pack_int8(const PackArgs& args);
 void pack_blocks(Format format, const PackArgs& args);
 int64_t blocks_bytes(Format format, int64_t n, int64_t k);
-// The product with a weight of any format but dense and compact.
-void linear_quantized(const LinearArgs& args);
+// The product of integers.
+void linear_integer(const LinearArgs& args);
 // A row of a packed weight, in its type.
 void unpack_row(const Weight& weight, int64_t row, void* out);
 void unpack_int8_row(const Weight& weight, int64_t row, void* out);

@@ -142,8 +142,8 @@ void pack_blocks(int format, bool gated, Address packed, Address blocks, int64_t
 
 int64_t blocks_bytes(int format, int64_t n, int64_t k) { return kernels().blocks_bytes(Format(format), n, k); }
 
-void make_weight(Weight* self, int format, int dtype, Address data, Address bias, int64_t n, int64_t k) {
-  new (self) Weight{Format(format), DType(dtype), at<void>(data), at<void>(bias), n, k};
+void make_weight(Weight* self, int format, int dtype, int stored, bool integer, Address data, Address bias, int64_t n, int64_t k) {
+  new (self) Weight{Format(format), DType(dtype), DType(stored), integer, at<void>(data), at<void>(bias), n, k};
 }
 
 void sample(Address logits, int64_t stride, int64_t rows, int64_t vocab_size, Address draws, Address tokens, Address peaks) {

@@ -12,13 +12,13 @@
 #pragma once
 
 #include "base/kernels.h"
-#include "linear/dense.h"
+#include "linear/decoded.h"
+#include "base/simd.h"
 
 namespace octavo::OCTAVO_ISA {
 
 constexpr int64_t kGroup = 128;                              // values
 constexpr int64_t kGroupBytes = kGroup + kGroup / 2;
-constexpr int64_t kBlockValues = kBlock * kPanel;
 constexpr int64_t kCompactBlock = kBlockValues / kGroup * kGroupBytes;
 
 struct CompactHeader {
@@ -48,31 +48,93 @@ inline bf16 decode_value(const CompactHeader& header, const uint8_t* blocks, int
   return {static_cast<uint16_t>(((byte & 0x80) | header.high[index]) << 8 | (byte & 0x7f) | header.low[index])};
 }
 
-#if defined(__AVX512BW__)
-OCTAVO_INLINE void decode_64(const uint8_t* bytes, __m512i index, __m512i high, __m512i low, bf16* to) {
-  constexpr int kAndOr = 0xea;  // (a & b) | c
-  const __m512i x = _mm512_loadu_si512(bytes);
-  const __m512i upper = _mm512_ternarylogic_epi32(x, _mm512_set1_epi8(-128), _mm512_shuffle_epi8(high, index), kAndOr);
-  const __m512i lower = _mm512_ternarylogic_epi32(x, _mm512_set1_epi8(127), _mm512_shuffle_epi8(low, index), kAndOr);
-  _mm512_storeu_si512(to, _mm512_unpacklo_epi8(lower, upper));
-  _mm512_storeu_si512(to + 32, _mm512_unpackhi_epi8(lower, upper));
+// Where value `i` of a block of bf16 lies among the block's values as type T.
+template <typename T>
+constexpr int64_t place_in_block(int64_t i) {
+  if (kInterleaved<T> == 2) return i;
+  const int64_t in_half = i % kHalfBlock;
+  return (in_half / (2 * kHalf) * 2 + i % 2) * kPanel + i / kHalfBlock * kHalf + in_half % (2 * kHalf) / 2;
 }
 
-// Groups of 128 values.
-OCTAVO_INLINE void decode_groups(const CompactHeader& header, const uint8_t* from, int64_t groups, bf16* to) {
-  const __m512i high = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(header.high)));
-  const __m512i low = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(header.low)));
-  const __m512i nibble = _mm512_set1_epi8(15);
-  for (int64_t i = 0; i < groups; ++i, from += kGroupBytes, to += kGroup) {
-    for (int64_t line = 0; line < kGroupBytes; line += 64) __builtin_prefetch(from + kPrefetchBytes + line);
-    const __m512i indices = _mm512_loadu_si512(from + kGroup);
-    decode_64(from, _mm512_and_si512(indices, nibble), high, low, to);
-    decode_64(from + 64, _mm512_and_si512(_mm512_srli_epi16(indices, 4), nibble), high, low, to + 64);
+#if defined(__AVX2__)
+#if defined(__AVX512F__)
+typedef __m512i Bytes;
+OCTAVO_INLINE Bytes load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
+OCTAVO_INLINE Bytes spread(const uint8_t* table) {
+  return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
+}
+OCTAVO_INLINE Bytes low_nibbles(Bytes x) { return _mm512_and_si512(x, _mm512_set1_epi8(15)); }
+OCTAVO_INLINE Bytes high_nibbles(Bytes x) { return low_nibbles(_mm512_srli_epi16(x, 4)); }
+OCTAVO_INLINE Bytes look_up(Bytes table, Bytes index) { return _mm512_shuffle_epi8(table, index); }
+OCTAVO_INLINE Bytes and_or(Bytes a, char b, Bytes c) { return _mm512_ternarylogic_epi32(a, _mm512_set1_epi8(b), c, 0xea); }
+OCTAVO_INLINE IVec lower_pairs(Bytes low, Bytes high) { return reinterpret_cast<IVec>(_mm512_unpacklo_epi8(low, high)); }
+OCTAVO_INLINE IVec upper_pairs(Bytes low, Bytes high) { return reinterpret_cast<IVec>(_mm512_unpackhi_epi8(low, high)); }
+#else
+typedef __m256i Bytes;
+OCTAVO_INLINE Bytes load_bytes(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+OCTAVO_INLINE Bytes spread(const uint8_t* table) {
+  return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
+}
+OCTAVO_INLINE Bytes low_nibbles(Bytes x) { return _mm256_and_si256(x, _mm256_set1_epi8(15)); }
+OCTAVO_INLINE Bytes high_nibbles(Bytes x) { return low_nibbles(_mm256_srli_epi16(x, 4)); }
+OCTAVO_INLINE Bytes look_up(Bytes table, Bytes index) { return _mm256_shuffle_epi8(table, index); }
+OCTAVO_INLINE Bytes and_or(Bytes a, char b, Bytes c) { return _mm256_or_si256(_mm256_and_si256(a, _mm256_set1_epi8(b)), c); }
+OCTAVO_INLINE IVec lower_pairs(Bytes low, Bytes high) { return reinterpret_cast<IVec>(_mm256_unpacklo_epi8(low, high)); }
+OCTAVO_INLINE IVec upper_pairs(Bytes low, Bytes high) { return reinterpret_cast<IVec>(_mm256_unpackhi_epi8(low, high)); }
+#endif
+
+// The exponents of a panel.
+struct Exponents {
+  explicit Exponents(const CompactHeader& header) : high(spread(header.high)), low(spread(header.low)) {}
+  const Bytes high, low;
+};
+
+// The first kLanes columns' values of two k into the block, `pair` of them from its beginning on.
+OCTAVO_INLINE void store_pairs(IVec pairs, int64_t half, int64_t pair, int64_t column, bf16* block) {
+  std::memcpy(block + half * kHalfBlock + pair * 2 * kHalf + column * 2, &pairs, sizeof pairs);
+}
+OCTAVO_INLINE void store_pairs(IVec pairs, int64_t half, int64_t pair, int64_t column, float* block) {
+  float* to = block + pair * 2 * kPanel + half * kHalf + column;
+  store(to, as_float(pairs << 16));
+  store(to + kPanel, as_float(pairs & static_cast<int32_t>(0xffff0000u)));
+}
+
+// 64 values, or of them a vector's columns: two k's in a lane, those of the next two k's besides.
+template <typename T>
+OCTAVO_INLINE void decode_64(const uint8_t* bytes, Bytes index, const Exponents& by, int64_t half, int64_t pair, int64_t column,
+                             T* block) {
+  const Bytes x = load_bytes(bytes);
+  const Bytes upper = and_or(x, -128, look_up(by.high, index)), lower = and_or(x, 127, look_up(by.low, index));
+  store_pairs(lower_pairs(lower, upper), half, pair, column, block);
+  store_pairs(upper_pairs(lower, upper), half, pair + 1, column, block);
+}
+
+// Groups of 128 values, the `first` and those after it, into the blocks from `to` on.
+template <typename T>
+OCTAVO_INLINE void decode_groups(const CompactHeader& header, const uint8_t* from, int64_t first, int64_t groups, T* to) {
+  constexpr int64_t kGroupsOfBlock = kBlockValues / kGroup, kGroupsOfHalf = kGroupsOfBlock / 2;
+  const Exponents by(header);
+  for (int64_t group = first; group < first + groups; ++group) {
+    const uint8_t* bytes = from + group * kGroupBytes;
+    for (int64_t line = 0; line < kGroupBytes; line += 64) __builtin_prefetch(bytes + kPrefetchBytes + line);
+    const int64_t half = group / kGroupsOfHalf % 2, pair = group % kGroupsOfHalf * 4;
+    T* block = to + group / kGroupsOfBlock * kBlockValues;
+#pragma GCC unroll 2
+    for (int64_t column = 0; column < kHalf; column += kLanes) {
+      const uint8_t* some = bytes + column * 4;
+      const Bytes indices = load_bytes(some + kGroup);
+      decode_64(some, low_nibbles(indices), by, half, pair, column, block);
+      decode_64(some + 64, high_nibbles(indices), by, half, pair + 2, column, block);
+    }
   }
 }
 #else
-inline void decode_groups(const CompactHeader& header, const uint8_t* from, int64_t groups, bf16* to) {
-  for (int64_t i = 0; i < groups * kGroup; ++i) to[i] = decode_value(header, from, i);
+template <typename T>
+void decode_groups(const CompactHeader& header, const uint8_t* from, int64_t first, int64_t groups, T* to) {
+  for (int64_t i = first * kGroup; i < (first + groups) * kGroup; ++i) {
+    const int64_t block = i / kBlockValues * kBlockValues;
+    to[block + place_in_block<T>(i - block)] = converted<T>(decode_value(header, from, i));
+  }
 }
 #endif
 
@@ -93,34 +155,42 @@ struct CompactPanel {
   const Exception *exceptions, *end;
 };
 
-// Put a stretch's exceptions, from `next` on, into its decoded values; returns the one after them.
-inline const Exception* patch(const CompactPanel& panel, const Exception* next, Stretch stretch, bf16* to) {
-  for (; next < panel.end && next->position < stretch.to * kPanel; ++next) {
-    to[next->position - stretch.from * kPanel] = next->value;
-  }
-  return next;
-}
-
-// A compact panel, decoded block by block on the way to the kernel.
-class CompactBlocks {
+// Panels of a compact weight as values of type T: a decoder as linear/decoded.h has them.
+template <typename T>
+class CompactDecoder {
  public:
-  static constexpr bool kBusy = false;
+  using Value = T;
+  static constexpr int64_t kUnit = kGroup;
 
-  CompactBlocks(const Weight& weight, int64_t panel, int64_t depth)
-      : panel_(weight, panel, depth), next_(panel_.exceptions) {}
+  CompactDecoder(const Weight& weight, int64_t depth) : weight_(weight), depth_(depth) {}
 
-  const bf16* at(int64_t k) {
-    bf16* to = buffer_[k / kBlock % 2];
-    decode_groups(*panel_.header, panel_.blocks + k / kBlock * kCompactBlock, kBlockValues / kGroup, to);
-    next_ = patch(panel_, next_, {k, k + kBlock}, to);
-    return to;
+  void open(int64_t panel, int64_t k) {
+    const CompactPanel opened(weight_, panel, depth_);
+    header_ = opened.header;
+    from_ = opened.blocks + k / kBlock * kCompactBlock;
+    next_ = opened.exceptions;
+    end_ = opened.end;
+    first_ = k * kPanel;
+    while (next_ < end_ && next_->position < first_) ++next_;
   }
-  void work() const {}
+
+  OCTAVO_INLINE void decode(int64_t unit, int64_t units, T* to) const { decode_groups(*header_, from_, unit, units, to); }
+
+  // Puts the exceptions among the values that end before k into place.
+  OCTAVO_INLINE void finish(int64_t k, T* to) {
+    for (; next_ < end_ && next_->position < k * kPanel; ++next_) {
+      const int64_t at = next_->position - first_, block = at / kBlockValues * kBlockValues;
+      to[block + place_in_block<T>(at - block)] = converted<T>(next_->value);
+    }
+  }
 
  private:
-  const CompactPanel panel_;
-  const Exception* next_;
-  alignas(64) bf16 buffer_[2][kBlockValues];
+  const Weight& weight_;
+  const int64_t depth_;
+  const CompactHeader* header_ = nullptr;
+  const uint8_t* from_ = nullptr;
+  const Exception *next_ = nullptr, *end_ = nullptr;
+  int64_t first_ = 0;  // value that was opened
 };
 
 // ---- packing
@@ -163,21 +233,24 @@ inline void encode_panel(const bf16* values, int64_t depth, const CompactHeader&
 }
 
 // One packed column, k values.
-inline void decode_column(const Weight& weight, int64_t n, bf16* to) {
+template <typename T>
+void decode_column(const Weight& weight, int64_t n, T* to) {
   constexpr int64_t kGroupsOfHalf = kHalfBlock / kGroup, kPair = 2 * kHalf;  // kPair: from one two k to the next two
   const int64_t depth = padded(weight.k), column = n % kPanel;
   const CompactPanel panel(weight, n / kPanel, depth);
   bf16 half[kHalfBlock];
   for (int64_t k = 0; k < weight.k; k += kBlock) {
     const uint8_t* from = panel.blocks + k / kBlock * kCompactBlock + column / kHalf * kGroupsOfHalf * kGroupBytes;
-    decode_groups(*panel.header, from, kGroupsOfHalf, half);
-    for (int64_t i = 0; i < kBlock && k + i < weight.k; ++i) to[k + i] = half[i / 2 * kPair + column % kHalf * 2 + i % 2];
+    decode_groups(*panel.header, from, 0, kGroupsOfHalf, half);
+    for (int64_t i = 0; i < kBlock && k + i < weight.k; ++i) {
+      to[k + i] = converted<T>(half[i / 2 * kPair + column % kHalf * 2 + i % 2]);
+    }
   }
   for (const Exception* e = panel.exceptions; e < panel.end; ++e) {
     const int64_t in_block = e->position % kBlockValues, in_half = in_block % kHalfBlock;
     if (in_block / kHalfBlock * kHalf + in_half % kPair / 2 != column) continue;
     const int64_t k = e->position / kBlockValues * kBlock + in_half / kPair * 2 + in_half % 2;
-    if (k < weight.k) to[k] = e->value;
+    if (k < weight.k) to[k] = converted<T>(e->value);
   }
 }
 

@@ -16,8 +16,7 @@ constexpr int64_t kSharedWork = 1 << 16;    // multiply-adds below which one thr
 // What it costs to bring a number of x into a kernel's order, and to norm it, in copied ones.
 inline int64_t cost_of_row(const LinearArgs& a, int64_t depth) {
   constexpr int64_t kQuantizing = 8, kNorming = 2;
-  const bool copied = a.weight.format == Format::dense || a.weight.format == Format::compact;
-  return ((copied ? 1 : kQuantizing) + (a.norm ? kNorming : 0)) * depth;
+  return ((a.weight.integer ? kQuantizing : 1) + (a.norm ? kNorming : 0)) * depth;
 }
 
 // x as the kernel reads it, group by group: its own rows, or copies in the kernel's order in memory of the calling thread.

@@ -7,7 +7,6 @@
 
 #include <type_traits>
 
-#include "linear/compact.h"
 #include "linear/driver.h"
 
 namespace octavo::OCTAVO_ISA {
@@ -79,15 +78,16 @@ class DenseParts {
   int64_t left_ = 0, per_step_ = 0;
 };
 
-// Parts of a compact weight, decoded into memory of the calling thread, which also holds what its last task decoded ahead.
-class CompactParts {
+// Parts of a weight that are decoded into memory of the calling thread, which also holds what its last task decoded ahead.
+template <typename Decoder>
+class DecodedParts {
  public:
-  using Value = bf16;
+  using Value = typename Decoder::Value;
 
-  CompactParts(const LinearArgs& a, int64_t depth, int64_t call)
-      : weight_(a.weight), depth_(depth), call_(call), rooms_(*static_cast<Rooms*>(kept_scratch(sizeof(Rooms)))) {}
+  DecodedParts(const LinearArgs& a, int64_t depth, int64_t call)
+      : decoder_(a.weight, depth), call_(call), rooms_(*static_cast<Rooms*>(kept_scratch(sizeof(Rooms)))) {}
 
-  const bf16* get(const Part& part) {
+  const Value* get(const Part& part) {
     if (rooms_.call != call_ || !(rooms_.part == part)) {
       prepare(part);
       finish();
@@ -97,59 +97,50 @@ class CompactParts {
 
   void prepare(const Part& part) {
     part_ = part;
-    const CompactPanel panel(weight_, part.panel, depth_);
-    header_ = panel.header;
-    from_ = panel.blocks + part.stretch.from / kBlock * kCompactBlock;
+    decoder_.open(part.panel, part.stretch.from);
     to_ = rooms_.values[1 - rooms_.current];
-    left_ = (part.stretch.to - part.stretch.from) * kPanel / kGroup;
+    done_ = 0;
+    left_ = (part.stretch.to - part.stretch.from) * kPanel / Decoder::kUnit;
+    prepared_ = true;
   }
   void share(int64_t shares_left, int64_t steps) {
-    const int64_t groups = (left_ + shares_left - 1) / shares_left;
-    per_step_ = (groups + steps - 1) / steps;
+    const int64_t units = (left_ + shares_left - 1) / shares_left;
+    per_step_ = (units + steps - 1) / steps;
   }
   OCTAVO_INLINE void step() {
     if (left_ > 0) decode(per_step_ < left_ ? per_step_ : left_);
   }
 
   void finish() {
-    if (!header_) return;
+    if (!prepared_) return;
     decode(left_);
-    patch();
+    decoder_.finish(part_.stretch.to, to_);
     rooms_.current = 1 - rooms_.current;
     rooms_.call = call_;
     rooms_.part = part_;
-    header_ = nullptr;
+    prepared_ = false;
   }
 
  private:
   struct Rooms {
-    alignas(64) bf16 values[2][kStretch * kPanel];
     int64_t call, current;
     Part part;
+    alignas(64) Value values[2][kStretch * kPanel];
   };
 
-  OCTAVO_INLINE void decode(int64_t groups) {
-    decode_groups(*header_, from_, groups, to_);
-    from_ += groups * kGroupBytes;
-    to_ += groups * kGroup;
-    left_ -= groups;
+  OCTAVO_INLINE void decode(int64_t units) {
+    decoder_.decode(done_, units, to_);
+    done_ += units;
+    left_ -= units;
   }
 
-  void patch() {
-    const CompactPanel panel(weight_, part_.panel, depth_);
-    const Exception* first = panel.exceptions;
-    while (first < panel.end && first->position < part_.stretch.from * kPanel) ++first;
-    octavo::OCTAVO_ISA::patch(panel, first, part_.stretch, rooms_.values[1 - rooms_.current]);
-  }
-
-  const Weight& weight_;
-  const int64_t depth_, call_;
+  Decoder decoder_;
+  const int64_t call_;
   Rooms& rooms_;
   Part part_{};
-  const CompactHeader* header_ = nullptr;
-  const uint8_t* from_ = nullptr;
-  bf16* to_ = nullptr;
-  int64_t left_ = 0, per_step_ = 0;
+  bool prepared_ = false;
+  Value* to_ = nullptr;
+  int64_t done_ = 0, left_ = 0, per_step_ = 0;
 };
 
 // Blocks of a part; at each, what is to be prepared and what is to be written go a step on.

@@ -1,7 +1,9 @@
-// Matrix products on dense weights, in 16 bits a value or 12.
+// Matrix products on weights as values of x's type, whatever form these are stored in.
 #include "linear/amx.h"
 #include "linear/bf16.h"
+#include "linear/compact.h"
 #include "linear/groups.h"
+#include "linear/values.h"
 #include "base/table.h"
 
 #include <optional>
@@ -26,35 +28,54 @@ struct Choose<bf16> {
 };
 #endif
 
+// Where the kernel's values come from.
+enum class Origin { dense, compact, decoded };
+
+Origin origin_of(const Weight& weight) {
+  if (weight.format == Format::compact) return Origin::compact;
+  return weight.format == Format::dense && weight.stored == weight.dtype ? Origin::dense : Origin::decoded;
+}
+
 // A panel's product with a block of rows.
 template <typename Kernel, typename T>
-class DenseProduct {
+class ValueProduct {
  public:
-  DenseProduct(const LinearArgs& args, const Groups<Kernel, T>& x, const Block& block)
-      : a_(args), writer_(args), x_(x), block_(block), depth_(padded(args.weight.k)) {
+  ValueProduct(const LinearArgs& args, const Groups<Kernel, T>& x, const Block& block)
+      : a_(args), origin_(origin_of(args.weight)), writer_(args), x_(x), block_(block), depth_(padded(args.weight.k)) {
     if (block.rows <= kOnePass) return;
-    if (args.weight.format == Format::dense) {
-      many_dense_.emplace(args, depth_, x, block, writer_, DenseParts<T>(args, depth_, x.call()));
-    } else if constexpr (std::is_same_v<T, bf16>) {
-      many_compact_.emplace(args, depth_, x, block, writer_, Compact(args, depth_, x.call()));
+    switch (origin_) {
+      case Origin::dense: prepare_many(many_dense_); return;
+      case Origin::compact: prepare_many(many_compact_); return;
+      case Origin::decoded: prepare_many(many_decoded_); return;
     }
   }
 
   void operator()(int64_t panel) {
-    if (many_dense_) {
-      many_dense_->multiply(panel);
-    } else if (many_compact_) {
-      many_compact_->multiply(panel);
-    } else if (a_.weight.format == Format::dense) {
-      const int64_t bytes = Kernel::panel_bytes(depth_);
-      multiply_once(panel, DenseBlocks<T>(static_cast<const char*>(a_.weight.data) + panel * bytes));
-    } else if constexpr (std::is_same_v<T, bf16>) {
-      multiply_once(panel, CompactBlocks(a_.weight, panel, depth_));
-    }
+    if (many_dense_) return many_dense_->multiply(panel);
+    if (many_compact_) return many_compact_->multiply(panel);
+    if (many_decoded_) return many_decoded_->multiply(panel);
+    multiply_once(panel);
   }
 
  private:
+  // Compact weights are of bf16, which f16 does not hold.
+  using Compact = std::conditional_t<std::is_same_v<T, f16>, ValueDecoder<T>, CompactDecoder<T>>;
+
   static constexpr int64_t kOnePass = Kernel::kPairs ? 2 * Kernel::kRows : Kernel::kRows;  // rows
+
+  template <typename Parts>
+  void prepare_many(std::optional<GroupsProduct<Kernel, T, Parts>>& many) {
+    many.emplace(a_, depth_, x_, block_, writer_, Parts(a_, depth_, x_.call()));
+  }
+
+  void multiply_once(int64_t panel) const {
+    switch (origin_) {
+      case Origin::dense:
+        return multiply_once(panel, DenseBlocks<T>(static_cast<const char*>(a_.weight.data) + panel * Kernel::panel_bytes(depth_)));
+      case Origin::compact: return multiply_once(panel, DecodedBlocks<Compact>(a_.weight, panel, depth_));
+      case Origin::decoded: return multiply_once(panel, DecodedBlocks<ValueDecoder<T>>(a_.weight, panel, depth_));
+    }
+  }
 
   // One group of rows, or two: the panel passes by once.
   template <typename Blocks>
@@ -68,16 +89,15 @@ class DenseProduct {
     writer_({sums, block_.first_row, block_.rows, panel * kPanel});
   }
 
-  // Compact weights are of bf16; of other types there is no such product.
-  using Compact = std::conditional_t<std::is_same_v<T, bf16>, CompactParts, DenseParts<T>>;
-
   const LinearArgs& a_;
+  const Origin origin_;
   const PanelWriter<T> writer_;
   const Groups<Kernel, T>& x_;
   const Block block_;
   const int64_t depth_;
   std::optional<GroupsProduct<Kernel, T, DenseParts<T>>> many_dense_;
-  std::optional<GroupsProduct<Kernel, T, Compact>> many_compact_;
+  std::optional<GroupsProduct<Kernel, T, DecodedParts<Compact>>> many_compact_;
+  std::optional<GroupsProduct<Kernel, T, DecodedParts<ValueDecoder<T>>>> many_decoded_;
 };
 
 template <typename T>
@@ -90,21 +110,18 @@ void pack_column(const PackArgs& a, int64_t n, int64_t depth) {
   }
 }
 
-template <typename T>
+template <typename Stored, typename T>
 void unpack_dense_row(const Weight& weight, int64_t row, T* to) {
   const int64_t depth = padded(weight.k);
-  const T* from = static_cast<const T*>(weight.data);
-  for (int64_t k = 0; k < weight.k; k += kInterleaved<T>) {
-    const int64_t some = weight.k - k < kInterleaved<T> ? weight.k - k : kInterleaved<T>;
-    std::memcpy(to + k, from + packed_index<T>(row, k, depth), some * sizeof(T));
-  }
+  const Stored* from = static_cast<const Stored*>(weight.data);
+  for (int64_t k = 0; k < weight.k; ++k) to[k] = converted<T>(from[packed_index<Stored>(row, k, depth)]);
 }
 
 }  // namespace
 
 void linear(const LinearArgs& args) {
-  if (args.weight.format != Format::dense && args.weight.format != Format::compact) return linear_quantized(args);
-  OCTAVO_DISPATCH(args.dtype, T, multiply<DenseProduct, Choose<T>::Kernel, T>(args));
+  if (args.weight.integer) return linear_integer(args);
+  OCTAVO_DISPATCH(args.dtype, T, multiply<ValueProduct, Choose<T>::Kernel, T>(args));
 }
 
 void pack_linear(const PackArgs& args) {
@@ -139,8 +156,11 @@ int64_t compact_linear(const CompactArgs& a) {
 
 void unpack_row(const Weight& weight, int64_t row, void* out) {
   switch (weight.format) {
-    case Format::dense: OCTAVO_DISPATCH(weight.dtype, T, unpack_dense_row(weight, row, static_cast<T*>(out))); return;
-    case Format::compact: return decode_column(weight, row, static_cast<bf16*>(out));
+    case Format::dense:
+      OCTAVO_DISPATCH(weight.stored, Stored,
+                      OCTAVO_DISPATCH(weight.dtype, T, unpack_dense_row<Stored>(weight, row, static_cast<T*>(out))));
+      return;
+    case Format::compact: OCTAVO_DISPATCH(weight.dtype, T, decode_column(weight, row, static_cast<T*>(out))); return;
     case Format::int8: return unpack_int8_row(weight, row, out);
     default: return unpack_blocks_row(weight, row, out);
   }

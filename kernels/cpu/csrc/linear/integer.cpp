@@ -1,4 +1,4 @@
-// Matrix products on quantized weights.
+// Matrix products of integers: x is rounded to 8 bits.
 #include "linear/blocks.h"
 #include "linear/blocks_amx.h"
 #include "linear/groups.h"
@@ -122,6 +122,6 @@ void multiply_format(const LinearArgs& a) {
 
 }  // namespace
 
-void linear_quantized(const LinearArgs& args) { OCTAVO_DISPATCH(args.dtype, T, multiply_format<T>(args)); }
+void linear_integer(const LinearArgs& args) { OCTAVO_DISPATCH(args.dtype, T, multiply_format<T>(args)); }
 
 }  // namespace octavo::OCTAVO_ISA
