@@ -32,9 +32,7 @@ class DenseAttention {
       const T* q = static_cast<const T*>(a_.q) + tile.first_query * a_.q_stride[0] + tile.kv_head * p_.group * a_.q_stride[1];
       for (int64_t row = 0; row < tile.queries * p_.group; ++row) {
         const T* from = q + row / p_.group * a_.q_stride[0] + row % p_.group * a_.q_stride[1];
-        float* to = memory + row * width_;
-        for (int64_t d = 0; d < width_; ++d) to[d] = d < a_.head_dim ? to_float(from[d]) : 0.0f;
-        OCTAVO_DISPATCH(a_.cache_dtype, C, exchange_row<C>(to, a_.head_dim));
+        widen_row(from, memory + row * width_, a_.head_dim);
       }
     });
   }
@@ -83,7 +81,7 @@ class DenseAttention {
       }
       reduce_tile(tile, *now, last && !next_split.tile ? nullptr : next, m, part);
     }
-    finish<C>(part, tile.queries * p_.group);
+    for (int64_t row = 0; row < tile.queries * p_.group; ++row) part.maximum[row] *= kLn2;  // exponents of two -> natural units
   }
 
   void clear(const Partial& part, int64_t rows) const {
@@ -92,15 +90,6 @@ class DenseAttention {
       part.total[row] = 0.0f;
     }
     for (int64_t i = 0; i < rows * width_; i += kLanes) store(part.acc + i, Vec{});
-  }
-
-  // Maxima in natural units, sums in the head's order.
-  template <typename C>
-  void finish(const Partial& part, int64_t rows) const {
-    for (int64_t row = 0; row < rows; ++row) {
-      part.maximum[row] *= kLn2;
-      exchange_row<C>(part.acc + row * width_, a_.head_dim);
-    }
   }
 
   template <typename C>

@@ -131,14 +131,14 @@ OCTAVO_INLINE void score_keys(const float* q, int64_t q_stride, const C* const* 
   }
   const C *key0 = key[0], *key1 = key[1], *key2 = key[2], *key3 = key[3];
   for (int64_t d = 0; d < numbers; d += kChunk) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int part = 0; part < kChunkVecs; ++part) {
       Vec x[N];
 #pragma GCC unroll 4
       for (int n = 0; n < N; ++n) x[n] = load(q + n * q_stride + d + part * kLanes);
 #pragma GCC unroll 4
       for (int k = 0; k < kBlockKeys; ++k) {
-        const Vec y = load_part((k == 0 ? key0 : k == 1 ? key1 : k == 2 ? key2 : key3) + d, part);
+        const Vec y = load((k == 0 ? key0 : k == 1 ? key1 : k == 2 ? key2 : key3) + d + part * kLanes);
 #pragma GCC unroll 4
         for (int n = 0; n < N; ++n) total[n][k] = fmadd(x[n], y, total[n][k]);
       }

@@ -9,7 +9,7 @@ namespace octavo::OCTAVO_ISA {
 #if defined(__AVX512F__)
 constexpr int kValueRows = 4, kValueChunks = 4;  // 16 accumulators
 #else
-constexpr int kValueRows = 3, kValueChunks = 2;  // 12 accumulators
+constexpr int kValueRows = 3, kValueChunks = kLanes == 8 ? 2 : 1;  // 12 accumulators
 #endif
 
 // Adds N rows of weights [N, kTileKeys], keys first .. last - 1, times M chunks of the values from `column` on to rows of acc,
@@ -31,7 +31,7 @@ void add_values(const float* weights, const C* const* value, const C* const* ahe
     for (int n = 0; n < N; ++n) x[n] = splat(weights[n * kTileKeys + key]);
 #pragma GCC unroll 8
     for (int m = 0; m < kVecs; ++m) {
-      const Vec y = load_part(value[key] + column + m / kChunkVecs * kChunk, m % kChunkVecs);
+      const Vec y = load(value[key] + column + m * kLanes);
 #pragma GCC unroll 4
       for (int n = 0; n < N; ++n) total[n][m] = fmadd(x[n], y, total[n][m]);
     }
