@@ -210,6 +210,47 @@ def test_any_batch_of_halves(requests, group, head_dim, block_size, window, full
     same(case, case.run(cpu), case.run(reference))
 
 
+BORDERS = [(1, 3), (1, 63), (1, 64), (2, 65), (1, 255), (1, 256), (3, 257), (30, 70)]
+"""Contexts that end around the places where tiles of keys and splits do; decode steps, and rows enough to share a copy."""
+
+
+@pytest.mark.parametrize("head_shape", [(1, 32), (2, 64), (3, 64), (4, 128), (7, 128), (8, 96), (3, 80), (1, 24)])
+def test_groups_of_heads_at_borders(native, dtype, head_shape):
+    """As the reference, and each request alone, query by query, to the bit as in the batch."""
+    group, head_dim = head_shape
+    case = Case(BORDERS, heads=2 * group, kv_heads=2, head_dim=head_dim, dtype=dtype)
+    together = case.run(native)
+    same(case, together, case.run(reference))
+    for r, (n, _) in enumerate(case.requests):
+        mine = together[case.starts[r] : case.starts[r + 1]]
+        assert torch.equal(case.part(native, r, 0, n), mine), r
+        for i in {0, n // 2, n - 1}:
+            assert torch.equal(case.part(native, r, i, i + 1), mine[i : i + 1]), (r, i)
+
+
+@pytest.mark.parametrize("cache_dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("group", [1, 3, 7])
+def test_a_mixed_cache_is_bit_equal_in_chunks(native, cache_dtype, group):
+    """Queries of float32 over each type of cache, with a window that begins within a tile."""
+    case = Case([(60, 330), (1, 90)], heads=group, kv_heads=1, cache_dtype=cache_dtype, window=150, soft_cap=4.0)
+    together = case.run(native)
+    same(case, together, case.run(reference))
+    for chunk in (1, 2, 17):
+        for first in (0, 30, 60 - chunk):
+            alone = case.part(native, 0, first, first + chunk)
+            assert torch.equal(alone, together[first : first + chunk]), (chunk, first)
+
+
+def test_a_key_that_is_no_number_stays_with_those_who_see_it(native):
+    """Queries before it are as they were."""
+    case = Case([(90, 90)], heads=3, kv_heads=1, block_size=32)
+    clean = case.run(native)
+    case.caches[0][case.tables[0, 2].long(), 0, 80 - 64] = math.nan
+    out = case.run(native)
+    assert torch.equal(out[:80], clean[:80])
+    assert out[80:].isnan().all()
+
+
 @pytest.mark.parametrize("window", [0, 45])
 def test_alone_in_a_batch_and_in_chunks_is_bit_equal(native, dtype, window):
     requests = [(700, 700), (1, 1000), (300, 1400), (1, 3), (37, 37)]

@@ -1,60 +1,87 @@
-// Attention in float32 for every pair of types: keys and values are widened, tile after tile, and each split reduced with an
-// online softmax over its tiles of kTileKeys keys.
+// Attention in float32 for every pair of types: each split is reduced with an online softmax over its tiles of kTileKeys keys.
+//
+// Each row's result is a function of its own query and of the keys it sees, reduced in an order that key positions alone
+// fix; the rows beside it and masked keys add exact zeros. That makes attention independent of batching and chunking.
+//
+// A tile's rows are worked off in blocks: scores, weights and weighted sums of a block stay in registers or the nearest
+// cache. A few rows take keys and values as the KV cache has them, so that these pass through the processor once; more rows
+// share a widened copy.
 #pragma once
 
+#include <utility>
+
+#include "attention/keys.h"
 #include "attention/plan.h"
-#include "attention/tile.h"
+#include "attention/softmax.h"
+#include "attention/values.h"
 
 namespace octavo::OCTAVO_ISA {
 
 class DenseAttention {
  public:
   static constexpr int64_t kRowMultiple = 1;
-  static int64_t tile_rows(const Problem&) { return 32; }
+  static int64_t tile_rows(const Problem&) { return kTileRows; }
 
   DenseAttention(const Problem& problem, int64_t max_rows)
-      : p_(problem),
-        a_(problem.args),
-        width_(problem.width),
-        queries_size_(round(max_rows * a_.head_dim)),
-        scores_size_(round(max_rows * kTileKeys)),
-        scales_size_(round(max_rows)) {}
+      : p_(problem), a_(problem.args), width_(problem.width), queries_size_(max_rows * width_), tile_size_(kTileKeys * width_) {}
 
-  int64_t bytes() const {
-    return (queries_size_ + round(a_.head_dim * kTileKeys) + round(kTileKeys * width_) + scores_size_ + scales_size_) *
-           static_cast<int64_t>(sizeof(float));
-  }
+  int64_t bytes() const { return (queries_size_ + 2 * tile_size_ + kBlockRows * kTileKeys) * static_cast<int64_t>(sizeof(float)); }
 
   void load(const Tile& tile, float* memory) const {
     OCTAVO_DISPATCH(a_.dtype, T, {
       const T* q = static_cast<const T*>(a_.q) + tile.first_query * a_.q_stride[0] + tile.kv_head * p_.group * a_.q_stride[1];
       for (int64_t row = 0; row < tile.queries * p_.group; ++row) {
         const T* from = q + row / p_.group * a_.q_stride[0] + row % p_.group * a_.q_stride[1];
-        widen(from, memory + row * a_.head_dim, a_.head_dim, a_.head_dim);
+        widen_row(from, memory + row * width_, a_.head_dim);
       }
     });
   }
 
-  void reduce(const TileSplit& split, const TileSplit&, float* memory, const Partial& part) const {
-    OCTAVO_DISPATCH(a_.cache_dtype, C, reduce_of<C>(*split.tile, split.number, memory, part));
+  void reduce(const TileSplit& split, const TileSplit& next, float* memory, const Partial& part) const {
+    OCTAVO_DISPATCH(a_.cache_dtype, C, reduce_of<C>(split, next, memory, part));
   }
 
  private:
-  static int64_t round(int64_t floats) { return (floats + 15) / 16 * 16; }
+  static constexpr int64_t kTileRows = 32;
+  static constexpr int64_t kDirectRows = 6;  // rows that take keys and values of 16 bits as the cache has them
+
+  struct Memory {
+    float *queries, *keys, *values, *scores;
+  };
+
+  Memory divide(float* memory) const {
+    float* keys = memory + queries_size_;
+    return {memory, keys, keys + tile_size_, keys + 2 * tile_size_};
+  }
+
+  // Where the keys and values of one tile are: entries from .. to - 1. Elsewhere they repeat one of them, so that keys can be
+  // scored in fours; those scores are masked.
+  template <typename C>
+  struct Located {
+    const C *key[kTileKeys], *value[kTileKeys];
+    int64_t base;
+    int from, to;
+  };
 
   template <typename C>
-  void reduce_of(const Tile& tile, int64_t split, float* memory, const Partial& part) const {
-    const Keys keys = p_.seen_from(tile, split);
+  void reduce_of(const TileSplit& split, const TileSplit& next_split, float* memory, const Partial& part) const {
+    const Tile& tile = *split.tile;
+    const Memory m = divide(memory);
+    const Keys keys = p_.seen_from(tile, split.number);
     clear(part, tile.queries * p_.group);
-    Located<C> now, next;
-    int64_t base = keys.from / kTileKeys * kTileKeys;
-    locate(tile, base, keys, now);
-    for (; base < keys.to; base += kTileKeys, now = next) {
-      // Beyond the split too: this thread most likely goes on there.
-      locate(tile, base + kTileKeys, {base + kTileKeys, p_.seen_from(tile).to}, next);
-      prefetch(next);
-      reduce_tile<C>(tile, base, now, memory, part);
+    Located<C> located[2], *now = located, *next = located + 1;
+    locate(tile, keys.from / kTileKeys * kTileKeys, keys, *now);
+    for (bool last = false; !last; std::swap(now, next)) {
+      last = now->base + kTileKeys >= keys.to;
+      if (!last) {
+        locate(tile, now->base + kTileKeys, keys, *next);
+      } else if (next_split.tile) {
+        const Keys coming = p_.seen_from(*next_split.tile, next_split.number);
+        locate(*next_split.tile, coming.from / kTileKeys * kTileKeys, coming, *next);
+      }
+      reduce_tile(tile, *now, last && !next_split.tile ? nullptr : next, m, part);
     }
+    for (int64_t row = 0; row < tile.queries * p_.group; ++row) part.maximum[row] *= kLn2;  // exponents of two -> natural units
   }
 
   void clear(const Partial& part, int64_t rows) const {
@@ -62,110 +89,106 @@ class DenseAttention {
       part.maximum[row] = kMinusInfinity;
       part.total[row] = 0.0f;
     }
-    for (int64_t i = 0; i < rows * width_; ++i) part.acc[i] = 0.0f;
+    for (int64_t i = 0; i < rows * width_; i += kLanes) store(part.acc + i, Vec{});
   }
-
-  // Where the keys and values of one tile are: entries from .. to - 1. Elsewhere `key` repeats one of them, so that whole
-  // tiles can be scored; those scores are masked.
-  template <typename C>
-  struct Located {
-    const C *key[kTileKeys], *value[kTileKeys];
-    int from, to;
-  };
 
   template <typename C>
   void locate(const Tile& tile, int64_t base, const Keys& keys, Located<C>& at) const {
+    at.base = base;
     at.from = static_cast<int>(keys.from > base ? keys.from - base : 0);
-    at.to = static_cast<int>(keys.to - base < kTileKeys ? keys.to > base ? keys.to - base : 0 : kTileKeys);
-    if (at.from >= at.to) return;
+    at.to = static_cast<int>(keys.to - base < kTileKeys ? keys.to - base : kTileKeys);
     int64_t index = (base + at.from) / a_.block_size, offset = (base + at.from) % a_.block_size;
-    const C *key = nullptr, *value = nullptr;
-    for (int i = at.from; i < at.to; ++i) {
-      if (!key || offset == a_.block_size) {
-        if (key) ++index, offset = 0;
-        const int64_t block = p_.block_of(tile.request, index);
-        key = static_cast<const C*>(a_.k_cache) + block * a_.k_cache_stride[0] + tile.kv_head * a_.k_cache_stride[1];
-        value = static_cast<const C*>(a_.v_cache) + block * a_.v_cache_stride[0] + tile.kv_head * a_.v_cache_stride[1];
-      }
-      at.key[i] = key + offset * a_.k_cache_stride[2];
-      at.value[i] = value + offset * a_.v_cache_stride[2];
-      ++offset;
+    for (int i = at.from; i < at.to; ++index, offset = 0) {
+      const int64_t block = p_.block_of(tile.request, index), left = a_.block_size - offset;
+      const int end = at.to - i < left ? at.to : i + static_cast<int>(left);
+      const C* key = place(a_.k_cache, a_.k_cache_stride, block, tile.kv_head, offset, static_cast<C*>(nullptr));
+      const C* value = place(a_.v_cache, a_.v_cache_stride, block, tile.kv_head, offset, static_cast<C*>(nullptr));
+      for (; i < end; ++i, key += a_.k_cache_stride[2], value += a_.v_cache_stride[2]) at.key[i] = key, at.value[i] = value;
     }
-    for (int i = 0; i < at.from; ++i) at.key[i] = at.key[at.from];
-    for (int i = at.to; i < kTileKeys; ++i) at.key[i] = at.key[at.from];
+    for (int i = 0; i < at.from; ++i) at.key[i] = at.key[at.from], at.value[i] = at.value[at.from];
+    for (int i = at.to; i < kTileKeys; ++i) at.key[i] = at.key[at.from], at.value[i] = at.value[at.from];
   }
 
   template <typename C>
-  void prefetch(const Located<C>& at) const {
-    constexpr int64_t kLine = 64 / sizeof(C);
-    for (int i = at.from; i < at.to; ++i) {
-      for (int64_t d = 0; d < a_.head_dim; d += kLine) __builtin_prefetch(at.key[i] + d);
-    }
-    for (int i = at.from; i < at.to; ++i) {
-      for (int64_t d = 0; d < a_.head_dim; d += kLine) __builtin_prefetch(at.value[i] + d);
-    }
+  static const C* place(const void* cache, const int64_t* stride, int64_t block, int64_t head, int64_t offset, const C*) {
+    return static_cast<const C*>(cache) + block * stride[0] + head * stride[1] + offset * stride[2];
   }
 
   template <typename C>
-  void reduce_tile(const Tile& tile, int64_t base, const Located<C>& at, float* memory, const Partial& part) const {
+  bool direct(int64_t rows) const {
+    return a_.head_dim == width_ && (rows <= kDirectRows || (sizeof(C) == 4 && !kKeysInLanes));
+  }
+
+  // `ahead`: the tile that comes next, if one does.
+  template <typename C>
+  void reduce_tile(const Tile& tile, const Located<C>& at, const Located<C>* ahead, const Memory& m, const Partial& part) const {
+    const bool as_it_lies = direct<C>(tile.queries * p_.group);
+    if (ahead && (kKeysInLanes || !as_it_lies)) {
+      for (int i = at.from; i < at.to; ++i) prefetch_numbers(ahead->key[i], a_.head_dim);
+    }
+    if (kKeysInLanes || !as_it_lies) copy_keys(at.key, m.keys, a_.head_dim, at.from, at.to);
+    if (as_it_lies) return reduce_rows(tile, at, ahead, m, part);
+    Located<float> copy;
+    copy.base = at.base, copy.from = at.from, copy.to = at.to;
+    for (int i = 0; i < kTileKeys; ++i) copy.key[i] = m.keys + i * width_, copy.value[i] = m.values + i * width_;
+    for (int i = at.from; i < at.to; ++i) {
+      if (ahead) prefetch_numbers(ahead->value[i], a_.head_dim);
+      widen_row(at.value[i], m.values + i * width_, a_.head_dim);
+    }
+    reduce_rows(tile, copy, static_cast<const Located<float>*>(nullptr), m, part);
+  }
+
+  template <typename C>
+  void reduce_rows(const Tile& tile, const Located<C>& at, const Located<C>* ahead, const Memory& m, const Partial& part) const {
     const int64_t rows = tile.queries * p_.group;
-    float* keys = memory + queries_size_;
-    float* values = keys + round(a_.head_dim * kTileKeys);
-    float* scores = values + round(kTileKeys * width_);
-    float* scales = scores + scores_size_;
-    for (int i = 0; i < kTileKeys; i += kLanes) transpose_keys(at.key + i, keys + i, a_.head_dim);
-    for (int i = at.from; i < at.to; ++i) widen(at.value[i], values + i * width_, a_.head_dim, width_);
-    score(memory, keys, scores, rows);
-    softmax(tile, base, at.from, at.to, scores, scales, part);
-    accumulate(scores, values, scales, part.acc, rows, at.from, at.to);
-  }
-
-  void score(const float* queries, const float* keys, float* scores, int64_t rows) const {
-    int64_t row = 0;
-    for (; row + kScoreRows <= rows; row += kScoreRows) score_some<kScoreRows>(queries, keys, scores, row);
-    if constexpr (kScoreRows > 4) {
-      for (; row + 4 <= rows; row += 4) score_some<4>(queries, keys, scores, row);
-    }
-    if constexpr (kScoreRows > 3) {
-      for (; row + 3 <= rows; row += 3) score_some<3>(queries, keys, scores, row);
-    }
-    for (; row < rows; ++row) score_some<1>(queries, keys, scores, row);
-  }
-
-  template <int N>
-  void score_some(const float* queries, const float* keys, float* scores, int64_t row) const {
-    score_rows<N>(queries + row * a_.head_dim, keys, scores + row * kTileKeys, a_.head_dim);
-  }
-
-  void softmax(const Tile& tile, int64_t base, int from, int to, float* scores, float* scales, const Partial& part) const {
-    const ScoreRule rule{a_.scale, a_.soft_cap};
-    for (int64_t row = 0; row < tile.queries * p_.group; ++row) {
-      const Keys seen = p_.seen_by(tile, row / p_.group);
-      const int64_t start = seen.from - base, end = seen.to - base;
-      const int first = static_cast<int>(start > from ? start < kTileKeys ? start : kTileKeys : from);
-      const int last = static_cast<int>(end < to ? end > 0 ? end : 0 : to);
-      scales[row] = softmax_row(scores + row * kTileKeys, first, last, rule, part.maximum + row, part.total + row);
+    for (int64_t row = 0; row < rows; ahead = nullptr) {  // the first rows ask for what is read next
+      switch (rows_of_block(rows - row)) {
+#define OCTAVO_BLOCK(n) case n: reduce_block<n>(tile, at, ahead, row, m, part); row += n; break;
+        OCTAVO_ROWS(OCTAVO_BLOCK)
+#undef OCTAVO_BLOCK
+      }
     }
   }
 
-  void accumulate(const float* weights, const float* values, const float* scales, float* acc, int64_t rows, int from, int to) const {
-    int64_t row = 0;
-    for (; row + kValueRows <= rows; row += kValueRows) accumulate_some<kValueRows>(weights, values, scales, acc, row, from, to);
-    if constexpr (kValueRows > 3) {
-      for (; row + 3 <= rows; row += 3) accumulate_some<3>(weights, values, scales, acc, row, from, to);
+  template <int N, typename C>
+  void reduce_block(const Tile& tile, const Located<C>& at, const Located<C>* ahead, int64_t row, const Memory& m,
+                    const Partial& part) const {
+    const ScoreRow first = seen_row(tile, at, row), last = seen_row(tile, at, row + N - 1);
+    const int from = first.from, to = last.to;
+    if (from >= to) return;
+    score_block<N>(m.queries + row * width_, width_, m.keys, at.key, ahead ? ahead->key : nullptr, m.scores, a_.head_dim, from, to);
+    float scales[N];
+    for (int n = 0; n < N; ++n) scales[n] = weigh_one(seen_row(tile, at, row + n), m.scores + n * kTileKeys, from, to, part, row + n);
+    const C* const* coming = ahead ? ahead->value : nullptr;
+    constexpr int kSome = N < kValueRows ? N : kValueRows;
+    add_value_rows<kSome>(m.scores, at.value, coming, scales, part.acc + row * width_, width_, from, to);
+    if constexpr (N > kSome) {
+      add_value_rows<N - kSome>(m.scores + kSome * kTileKeys, at.value, static_cast<const C* const*>(nullptr), scales + kSome,
+                                part.acc + (row + kSome) * width_, width_, from, to);
     }
-    for (; row < rows; ++row) accumulate_some<1>(weights, values, scales, acc, row, from, to);
   }
 
-  template <int N>
-  void accumulate_some(const float* weights, const float* values, const float* scales, float* acc, int64_t row, int from,
-                       int to) const {
-    add_value_rows<N>(weights + row * kTileKeys, values, scales + row, acc + row * width_, width_, from, to);
+  // Keys of a tile that a row sees, as `from` and `to`.
+  template <typename C>
+  ScoreRow seen_row(const Tile& tile, const Located<C>& at, int64_t row) const {
+    const Keys seen = p_.seen_by(tile, row / p_.group);
+    const int64_t from = seen.from - at.base, to = seen.to - at.base;
+    return {nullptr, 0, 0, static_cast<int>(from > at.from ? from < kTileKeys ? from : kTileKeys : at.from),
+            static_cast<int>(to < at.to ? to > 0 ? to : 0 : at.to)};
+  }
+
+  float weigh_one(ScoreRow row, float* scores, int from, int to, const Partial& part, int64_t number) const {
+    row.scores = scores;
+    row.begin = from / kLanes * kLanes;
+    row.end = (to + kLanes - 1) / kLanes * kLanes;
+    if (row.from < row.to) return weigh_row(row, {a_.scale, a_.soft_cap}, part.maximum + number, part.total + number);
+    for (int i = row.begin; i < row.end; i += kLanes) store(scores + i, Vec{});
+    return 1.0f;
   }
 
   const Problem& p_;
   const AttentionArgs& a_;
-  const int64_t width_, queries_size_, scores_size_, scales_size_;
+  const int64_t width_, queries_size_, tile_size_;
 };
 
 }  // namespace octavo::OCTAVO_ISA

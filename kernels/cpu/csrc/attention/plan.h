@@ -7,6 +7,7 @@
 #include <atomic>
 #include <limits>
 
+#include "attention/chunk.h"
 #include "base/kernels.h"
 #include "base/simd.h"
 
@@ -51,7 +52,7 @@ class Problem {
   explicit Problem(const AttentionArgs& arguments)
       : args(arguments),
         group(arguments.num_heads / arguments.num_kv_heads),
-        width((arguments.head_dim + kLanes - 1) / kLanes * kLanes) {}
+        width(whole_chunks(arguments.head_dim)) {}
 
   // Keys that a tile's query sees.
   Keys seen_by(const Tile& tile, int64_t query) const {
