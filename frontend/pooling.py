@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ import numpy as np
 
 from octavo.config import ModelConfig
 from octavo.errors import ValidationError
+from octavo.frontend.cut_tokenization import PairForm, TokenPair, encode_within, encoded, pair_joiner
 from octavo.frontend.input_processor import InputProcessor, ProcessedInput, prompt_parts
 from octavo.frontend.tokenization import parse_tokenization
 from octavo.params import RequestOutputKind, SamplingParams
@@ -77,12 +79,12 @@ async def pooling_input(processor: InputProcessor, model: ModelConfig, prompt: A
     text = fields.get("prompt") if fields else prompt
     if isinstance(text, tuple) and len(text) == 2 and all(isinstance(one, str) for one in text):
         parts = prompt_parts({**fields, "prompt": text[0]})
-        ids, pair_types = await _encode(processor, text, params)
-        types = pair_types if types is None else types
+        pair = await _encode_pair(processor, text, params)
+        ids, types = pair.ids, pair.type_ids if types is None else types
     else:
         parts = prompt_parts(fields or prompt)
         if parts.token_ids is None:
-            ids, _ = await _encode(processor, (parts.text or "",), params)
+            ids = await _encode(processor, parts.text or "", params)
         else:
             ids = _cut(parts.token_ids, _limit(processor, params), params.truncation_side)
     processor.check_whole_prompt(ids)
@@ -145,19 +147,33 @@ def vector_size(model: ModelConfig) -> int:
     return int(text["hidden_size"]) * (len(config.kinds) if config is not None else 1)
 
 
-async def _encode(processor: InputProcessor, texts: Sequence[str], params: PoolingParams) -> tuple[list[int], list[int]]:
-    """Token ids and token types of a text or of a pair, cut as the parameters say."""
-    pool, limit = processor.texts, _limit(processor, params)
+async def _encode(processor: InputProcessor, text: str, params: PoolingParams) -> list[int]:
+    """Token ids of a text, cut as the parameters say."""
+    pool, limit, left = processor.texts, _limit(processor, params), params.truncation_side == "left"
+    if limit is None:
+        return await pool.encode(text)
+    cut = await pool.cut_to_fit(text, keep_end=left)
+    work = partial(encode_within, limit=limit, keep_end=left, add_special_tokens=True)
+    return await pool.run(len(cut), work, pool.need_tokenizer("prompt"), cut, "prompt")
+
+
+async def _encode_pair(processor: InputProcessor, texts: tuple[str, str], params: PoolingParams) -> TokenPair:
+    """Two texts as one prompt, cut as the parameters say."""
+    pool, form = processor.texts, PairForm(whole=_limit(processor, params), keep_ends=params.truncation_side == "left")
     tokenizer = pool.need_tokenizer("prompt")
-    left = params.truncation_side == "left"
-    if limit is not None:
-        texts = [await pool.cut_to_fit(text, keep_end=left) for text in texts]
-        return await pool.run(sum(map(len, texts)), tokenizer.encode_fitting, texts, limit, left)
-    if len(texts) == 1:
-        return await pool.encode(texts[0]), []
+    if form.whole is not None:
+        texts = (
+            await pool.cut_to_fit(texts[0], keep_end=form.keep_ends),
+            await pool.cut_to_fit(texts[1], keep_end=form.keep_ends),
+        )
     for text in texts:
         await pool.check_text(text)
-    return await pool.run(sum(map(len, texts)), tokenizer.encode_fitting, texts, None, left)
+
+    def joined() -> TokenPair:
+        first, second = (encoded(tokenizer, text, "prompt") for text in texts)
+        return pair_joiner(tokenizer, form)(first, second)
+
+    return await pool.run(sum(map(len, texts)), joined)
 
 
 def _limit(processor: InputProcessor, params: PoolingParams) -> int | None:

@@ -110,26 +110,6 @@ class Tokenizer:
         """A text's tokens without special ones, in the library's form, which can be cut and joined to prompts."""
         return self._backend.encode_batch_fast([text], add_special_tokens=False)[0]
 
-    def encode_fitting(self, texts: Sequence[str], limit: int | None, cut_left: bool = False) -> tuple[list[int], list[int]]:
-        """Token ids of one text, or of a pair, with the special tokens around them.
-
-        Args:
-            texts: one or two.
-            limit: tokens in all, at most; the longer of two texts is cut first. None = nothing is cut.
-            cut_left: texts lose their beginnings.
-
-        Returns:
-            The ids, and of each token the number of its text as the tokenizer counts it (its token type).
-        """
-        backend = self._backend
-        parts = [backend.encode(text, add_special_tokens=False) for text in texts]
-        if limit is not None:
-            room = max(0, limit - backend.num_special_tokens_to_add(len(parts) > 1))
-            for part, length in zip(parts, shares([len(part) for part in parts], room), strict=True):
-                part.truncate(length, direction="left" if cut_left else "right")
-        whole = backend.post_process(parts[0], parts[1] if len(parts) > 1 else None)
-        return (whole.ids, whole.type_ids) if limit is None else (whole.ids[:limit], whole.type_ids[:limit])
-
     def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = False) -> str:
         """Text of token ids; ids outside the vocabulary have none."""
         return self._backend.decode(list(token_ids), skip_special_tokens=skip_special_tokens)
