@@ -11,7 +11,6 @@ from typing import Any, NoReturn, TypeVar
 
 from octavo.errors import ValidationError
 
-_POOLING = "this version generates text; pooling models come with a later one"
 _BEAM = "this version has no beam search"
 _LORA = "this version has no LoRA adapters"
 _MEDIA = "the model takes text only"

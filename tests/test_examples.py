@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,12 @@ def test_async_engine(tiny_model_dir: Path) -> None:
 def test_openai_client(tiny_server: OctavoServer) -> None:
     pytest.importorskip("openai")
     assert "".join(run("openai_client.py", tiny_server.url + "/v1")).strip()
+
+
+def test_embeddings_client(serve: Callable[..., OctavoServer], tiny_bert: Callable[[int], Path]) -> None:
+    pytest.importorskip("openai")
+    first, *ranked = run("embeddings_client.py", serve(tiny_bert(0)).url + "/v1")
+    assert first.startswith("4 vectors of 64 numbers, ")
+    scores = [float(line.partition(" ")[0]) for line in ranked]
+    assert len(scores) == 3
+    assert scores == sorted(scores, reverse=True)

@@ -24,7 +24,7 @@ TOKEN_TYPES = "token_types"
 
 
 class Bert(Encoder):
-    """The body of BertModel, without a pooler."""
+    """BERT, which reads a text whole; its hidden states are pooled."""
 
     prefix: ClassVar[str] = ""
     """Of the weights' names."""
@@ -109,13 +109,13 @@ class BertLayer(Module):
 
 
 class BertForMaskedLM(Bert):
-    """The body under the names of a checkpoint that was trained to fill in words."""
+    """BERT that was trained to fill in words, without the head for that."""
 
     prefix = "bert."
 
 
 class BertForSequenceClassification(Bert):
-    """A classifier over the first token, behind the pooler."""
+    """BERT with a classifier over the first token, behind the pooler."""
 
     prefix = "bert."
     unused_weights = ("bert.embeddings.position_ids",)
@@ -132,7 +132,7 @@ class BertForSequenceClassification(Bert):
 
 
 class BertForTokenClassification(Bert):
-    """A classifier of each token."""
+    """BERT with a classifier of each token."""
 
     prefix = "bert."
     unused_weights = ("bert.embeddings.position_ids", "bert.pooler.")
@@ -147,7 +147,7 @@ class BertForTokenClassification(Bert):
 
 
 class Roberta(Bert):
-    """BERT's body, whose positions begin behind the padding token's, and count no padding tokens."""
+    """RoBERTa and XLM-R: BERT whose positions begin behind the padding token's, and count no padding tokens."""
 
     unused_weights = ("embeddings.position_ids", "pooler.", "roberta.embeddings.position_ids", "roberta.pooler.", "lm_head.")
 
@@ -168,13 +168,13 @@ def _counted(real: torch.Tensor, attn: AttentionMetadata) -> torch.Tensor:
 
 
 class RobertaForMaskedLM(Roberta):
-    """The body under the names of a checkpoint that was trained to fill in words."""
+    """RoBERTa or XLM-R that was trained to fill in words, without the head for that."""
 
     prefix = "roberta."
 
 
 class RobertaForSequenceClassification(Roberta):
-    """A classifier over the first token, with a layer of its own between."""
+    """RoBERTa or XLM-R with a classifier over the first token, and a layer of its own between."""
 
     prefix = "roberta."
 
@@ -190,7 +190,7 @@ class RobertaForSequenceClassification(Roberta):
 
 
 class RobertaForTokenClassification(Roberta):
-    """A classifier of each token."""
+    """RoBERTa or XLM-R with a classifier of each token."""
 
     prefix = "roberta."
 

@@ -23,7 +23,7 @@ _EPS = 1e-12
 
 
 class DistilBert(Encoder):
-    """The body of DistilBertModel: BERT's, without token types, under other names."""
+    """DistilBERT: BERT without token types, under other names."""
 
     prefix: ClassVar[str] = ""
     unused_weights: Sequence[str] = ("vocab_", "embeddings.position_ids", "distilbert.embeddings.position_ids")
@@ -74,13 +74,13 @@ class DistilBertLayer(Module):
 
 
 class DistilBertForMaskedLM(DistilBert):
-    """The body under the names of a checkpoint that was trained to fill in words."""
+    """DistilBERT that was trained to fill in words, without the head for that."""
 
     prefix = "distilbert."
 
 
 class DistilBertForSequenceClassification(DistilBert):
-    """A classifier over the first token, with a layer of its own between."""
+    """DistilBERT with a classifier over the first token, and a layer of its own between."""
 
     prefix = "distilbert."
 
@@ -96,7 +96,7 @@ class DistilBertForSequenceClassification(DistilBert):
 
 
 class DistilBertForTokenClassification(DistilBert):
-    """A classifier of each token."""
+    """DistilBERT with a classifier of each token."""
 
     prefix = "distilbert."
 

@@ -33,7 +33,7 @@ _SERVED = """
     chat-template-content-format default-chat-template-kwargs trust-request-chat-template response-role
     return-tokens-as-token-ids enable-prompt-tokens-details enable-force-include-usage enable-per-request-metrics
     enable-request-id-headers enable-tokenizer-info-endpoint disable-log-stats disable-uvicorn-access-log
-    sse-keep-alive-interval shutdown-timeout config io-processor-plugin
+    sse-keep-alive-interval shutdown-timeout config io-processor-plugin runner convert task pooler-config
 """
 SERVED_FLAGS = tuple(_SERVED.split())
 """vLLM's flags that do here what they do there."""

@@ -156,7 +156,7 @@ class TestVllm:
                 assert arg.why.startswith("this version has no "), "it names the capability that is missing"
 
     def test_no_flag_is_said_to_be_served_that_vllm_has_not(self) -> None:
-        assert set(SERVED_FLAGS) <= set(vllm.SERVE_FLAGS.split())
+        assert set(SERVED_FLAGS) <= set((vllm.SERVE_FLAGS + vllm.OLD_SERVE_FLAGS).split())
 
     def test_short_spellings(self) -> None:
         assert set(vllm.SHORT_SERVE_FLAGS.split()) <= set(PARSERS[0]._option_string_actions)

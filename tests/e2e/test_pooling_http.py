@@ -190,14 +190,18 @@ async def test_a_client_that_leaves_frees_everything(embedder: OctavoServer, ses
     assert len(answer["data"]) == 1
 
 
-async def test_small_queues_take_large_batches(serve: Callable[..., OctavoServer], tiny_bert: Callable[[int], Path]) -> None:
-    server = await asyncio.to_thread(serve, tiny_bert(0), [*FLAGS, "--max-num-seqs", "4", "--max-num-queued-reqs", "2"])
-    texts = [f"text {number}" for number in range(200)]
-    one, many = await asyncio.gather(
-        *(asyncio.to_thread(server.post, "/v1/embeddings", {"input": given}) for given in (texts[:1], texts))
-    )
-    assert many["data"][0] == one["data"][0]
+SMALL_QUEUES = ["--max-num-seqs", "4", "--max-num-queued-reqs", "2", "--max-num-queued-tokens", "24"]
+
+
+def test_small_queues_take_large_batches(serve: Callable[..., OctavoServer], tiny_bert: Callable[[int], Path]) -> None:
+    server = serve(tiny_bert(0), [*FLAGS, *SMALL_QUEUES])
+    texts = [f"text {number}" * (1 + number % 3) for number in range(200)]
+    many = server.post("/v1/embeddings", {"input": texts})
     assert len(many["data"]) == 200
+    for index in (0, 199):
+        [one] = server.post("/v1/embeddings", {"input": texts[index]})["data"]
+        assert one["embedding"] == pytest.approx(many["data"][index]["embedding"], abs=1e-6)
+    assert not any(gauges(server).values())
 
 
 # ---- any body at all ---------------------------------------------------------------------------------------------------

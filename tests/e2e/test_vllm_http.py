@@ -67,6 +67,11 @@ def ask(server: OctavoServer, method: str, path: str, body: Any = None) -> Answe
         return Answer(error.code, error.headers, error.read())
 
 
+POOLING_PATHS = {
+    "/v1/embeddings", "/v2/embed", "/pooling", "/classify", "/score", "/v1/score", "/rerank", "/v1/rerank", "/v2/rerank",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("route", ROUTES)
 def test_routes(plain_server: OctavoServer, route: str) -> None:
     method, path = route.split(" ")
@@ -81,6 +86,9 @@ def test_routes(plain_server: OctavoServer, route: str) -> None:
         assert answer.status == 404
         assert SENTENCE.search(answer.message)
         assert answer.json["error"]["type"] == "NotFoundError"
+    elif path in POOLING_PATHS:
+        assert answer.status == 501
+        assert "--runner pooling" in answer.message
     else:
         assert answer.status in (200, 400)
 

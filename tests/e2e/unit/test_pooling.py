@@ -463,6 +463,37 @@ async def test_what_the_model_is_not_for(server: LocalServer) -> None:
     assert (await server.post("/v1/completions", {"prompt": "a"}))[0] == 200
 
 
+VLLMS: dict[str, Any] = {
+    "truncate_prompt_tokens": -1, "padding": None, "truncation_side": None, "request_id": "r", "priority": 0, "mm_processor_kwargs": None,
+    "cache_salt": None, "add_special_tokens": True, "use_activation": None, "user": None,
+}  # fmt: skip
+CHATS = {
+    "add_generation_prompt": False,
+    "continue_final_message": False,
+    "chat_template": None,
+    "chat_template_kwargs": None,
+    "media_io_kwargs": None,
+}
+CODES = {"encoding_format": "float", "embed_dtype": "float32", "endianness": "native"}
+PAIRED = {"max_tokens_per_query": 0, "max_tokens_per_doc": 0, "instruction": None, "chat_template_kwargs": None}
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/embeddings", {"input": "Hi", "dimensions": None, **CHATS, **CODES}),
+        ("/pooling", {"input": "Hi", "task": None, "dimensions": None, **CHATS, **CODES}),
+        ("/classify", {"input": "Hi", **CHATS}),
+        ("/score", {"queries": "Hi", "documents": "you", **PAIRED}),
+        ("/rerank", {"query": "Hi", "documents": ["you"], "top_n": 0, **PAIRED}),
+    ],
+)
+async def test_vllms_fields_at_their_defaults_are_all_known(server: LocalServer, path: str, fields: dict[str, Any]) -> None:
+    async with server.client.post(server.url + path, json={"model": "tiny", **VLLMS, **fields}) as response:
+        assert response.status == 200, await response.text()
+        assert "X-Octavo-Warning" not in response.headers
+
+
 INPUT: dict[str, Any] = {"input": "Hi"}
 BAD_ANYWHERE: list[tuple[dict[str, Any], str]] = [
     ({"truncate_prompt_tokens": 0}, "truncate_prompt_tokens"),
