@@ -20,7 +20,14 @@ namespace octavo::OCTAVO_ISA {
 class DenseAttention {
  public:
   static constexpr int64_t kRowMultiple = 1;
-  static int64_t tile_rows(const Problem&) { return kTileRows; }
+
+  // Rows of a tile share copies of keys and values, as long as there are tiles enough for all threads.
+  static int64_t tile_rows(const Problem& problem) {
+    constexpr int64_t kTilesPerThread = 8, kMostRows = kKeysInLanes ? 32 : 120, kLeastRows = 32;
+    const AttentionArgs& a = problem.args;
+    const int64_t rows = a.query_starts[a.num_requests] * a.num_heads / (num_threads() * kTilesPerThread);
+    return rows > kMostRows ? kMostRows : rows < kLeastRows ? kLeastRows : rows;
+  }
 
   DenseAttention(const Problem& problem, int64_t max_rows)
       : p_(problem), a_(problem.args), width_(problem.width), queries_size_(max_rows * width_), tile_size_(kTileKeys * width_) {}
@@ -42,8 +49,7 @@ class DenseAttention {
   }
 
  private:
-  static constexpr int64_t kTileRows = 32;
-  static constexpr int64_t kDirectRows = 6;  // rows that take keys and values of 16 bits as the cache has them
+  static constexpr int64_t kDirectRows = kKeysInLanes ? 6 : 9;  // rows that take keys and values of 16 bits as the cache has them
 
   struct Memory {
     float *queries, *keys, *values, *scores;
