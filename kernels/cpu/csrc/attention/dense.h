@@ -20,7 +20,14 @@ namespace octavo::OCTAVO_ISA {
 class DenseAttention {
  public:
   static constexpr int64_t kRowMultiple = 1;
-  static int64_t tile_rows(const Problem&) { return kTileRows; }
+
+  // Rows of a tile share copies of keys and values, as long as there are tiles enough for all threads.
+  static int64_t tile_rows(const Problem& problem) {
+    constexpr int64_t kTilesPerThread = 8, kMostRows = kKeysInLanes ? 32 : 120, kLeastRows = 32;
+    const AttentionArgs& a = problem.args;
+    const int64_t rows = a.query_starts[a.num_requests] * a.num_heads / (num_threads() * kTilesPerThread);
+    return rows > kMostRows ? kMostRows : rows < kLeastRows ? kLeastRows : rows;
+  }
 
   DenseAttention(const Problem& problem, int64_t max_rows)
       : p_(problem), a_(problem.args), width_(problem.width), queries_size_(max_rows * width_), tile_size_(kTileKeys * width_) {}
@@ -42,8 +49,7 @@ class DenseAttention {
   }
 
  private:
-  static constexpr int64_t kTileRows = 32;
-  static constexpr int64_t kDirectRows = 6;  // rows that take keys and values of 16 bits as the cache has them
+  static constexpr int64_t kDirectRows = kKeysInLanes ? 6 : 9;  // rows that take keys and values of 16 bits as the cache has them
 
   struct Memory {
     float *queries, *keys, *values, *scores;
@@ -153,7 +159,7 @@ class DenseAttention {
   template <int N, typename C>
   void reduce_block(const Tile& tile, const Located<C>& at, const Located<C>* ahead, int64_t row, const Memory& m,
                     const Partial& part) const {
-    const ScoreRow first = seen_row(tile, at, row), last = seen_row(tile, at, row + N - 1);
+    const SeenScores first = seen_row(tile, at, row), last = seen_row(tile, at, row + N - 1);
     const int from = first.from, to = last.to;
     if (from >= to) return;
     score_block<N>(m.queries + row * width_, width_, m.keys, at.key, ahead ? ahead->key : nullptr, m.scores, a_.head_dim, from, to);
@@ -170,14 +176,14 @@ class DenseAttention {
 
   // Keys of a tile that a row sees, as `from` and `to`.
   template <typename C>
-  ScoreRow seen_row(const Tile& tile, const Located<C>& at, int64_t row) const {
+  SeenScores seen_row(const Tile& tile, const Located<C>& at, int64_t row) const {
     const Keys seen = p_.seen_by(tile, row / p_.group);
     const int64_t from = seen.from - at.base, to = seen.to - at.base;
     return {nullptr, 0, 0, static_cast<int>(from > at.from ? from < kTileKeys ? from : kTileKeys : at.from),
             static_cast<int>(to < at.to ? to > 0 ? to : 0 : at.to)};
   }
 
-  float weigh_one(ScoreRow row, float* scores, int from, int to, const Partial& part, int64_t number) const {
+  float weigh_one(SeenScores row, float* scores, int from, int to, const Partial& part, int64_t number) const {
     row.scores = scores;
     row.begin = from / kLanes * kLanes;
     row.end = (to + kLanes - 1) / kLanes * kLanes;

@@ -29,21 +29,21 @@ struct ScoreRule {
 };
 
 // A row's scores of the keys begin .. end - 1 (whole vectors), of which it sees the keys from .. to - 1 (at least one).
-struct ScoreRow {
+struct SeenScores {
   float* scores;
   int begin, end, from, to;
 };
 
-OCTAVO_INLINE Vec hide(Vec x, IVec key, const ScoreRow& row, Vec hidden) { return (key >= row.from) & (key < row.to) ? x : hidden; }
+OCTAVO_INLINE Vec hide(Vec x, IVec key, const SeenScores& row, Vec hidden) { return (key >= row.from) & (key < row.to) ? x : hidden; }
 
-inline void cap_scores(const ScoreRow& row, const ScoreRule& rule) {
+inline void cap_seen(const SeenScores& row, const ScoreRule& rule) {
   for (int i = row.begin; i < row.end; i += kLanes) {
     store(row.scores + i, tanh(load(row.scores + i) * splat(rule.scale / rule.soft_cap)) * splat(rule.soft_cap));
   }
 }
 
 template <bool kMasked>
-OCTAVO_INLINE float highest_score(const ScoreRow& row) {
+OCTAVO_INLINE float highest_seen(const SeenScores& row) {
   Vec top = splat(kMinusInfinity);
   for (int i = row.begin; i < row.end; i += kLanes) {
     const Vec score = load(row.scores + i);
@@ -54,7 +54,7 @@ OCTAVO_INLINE float highest_score(const ScoreRow& row) {
 
 // Scores -> 2^(score * factor - highest), 0 for hidden keys; returns their sum.
 template <bool kMasked>
-OCTAVO_INLINE float write_weights(const ScoreRow& row, float factor, float highest) {
+OCTAVO_INLINE float weigh_seen(const SeenScores& row, float factor, float highest) {
   const Vec scale = splat(factor), offset = splat(-highest);
   Vec sums{};
   for (int i = row.begin; i < row.end; i += kLanes) {
@@ -67,18 +67,18 @@ OCTAVO_INLINE float write_weights(const ScoreRow& row, float factor, float highe
 }
 
 template <bool kMasked>
-OCTAVO_INLINE float weigh(const ScoreRow& row, float factor, float* maximum, float* total) {
-  const float highest = highest_score<kMasked>(row) * factor, top = highest > *maximum ? highest : *maximum;
+OCTAVO_INLINE float weigh(const SeenScores& row, float factor, float* maximum, float* total) {
+  const float highest = highest_seen<kMasked>(row) * factor, top = highest > *maximum ? highest : *maximum;
   const float shrink = weight_of(splat(*maximum - top))[0];
-  *total = *total * shrink + write_weights<kMasked>(row, factor, top);
+  *total = *total * shrink + weigh_seen<kMasked>(row, factor, top);
   *maximum = top;
   return shrink;
 }
 
 // Turns scores into weights relative to the row's new maximum, an exponent of two. Updates maximum and sum, and returns what
 // the sums so far are to be scaled by.
-inline float weigh_row(const ScoreRow& row, const ScoreRule& rule, float* maximum, float* total) {
-  if (rule.soft_cap > 0) cap_scores(row, rule);
+inline float weigh_row(const SeenScores& row, const ScoreRule& rule, float* maximum, float* total) {
+  if (rule.soft_cap > 0) cap_seen(row, rule);
   const bool whole = row.from <= row.begin && row.to >= row.end;
   return whole ? weigh<false>(row, rule.factor(), maximum, total) : weigh<true>(row, rule.factor(), maximum, total);
 }
