@@ -107,7 +107,10 @@ def _open(config: EngineConfig, slots: list[Slot]) -> Checkpoint:
         if config.device.type == "cpu":
             keep_values(checkpoint, slots, dtype)
             # Products of integers round what they multiply to 8 bits, which a small model's answers can feel: only if asked for.
-            keep_blocks(checkpoint, slots, integer=model.quantization == "gguf")
+            integer = model.quantization == "gguf"
+            # 16-bit products are too fast to wait for blocks: there these are widened, and bfloat16 packed in 12 bits again.
+            if integer or dtype == torch.float32:
+                keep_blocks(checkpoint, slots, integer)
         return checkpoint
     if model.quantization == "gguf":
         raise ConfigError(

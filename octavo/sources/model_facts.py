@@ -83,11 +83,12 @@ def longest_context(config: EngineConfig, available: int) -> int:
 
 
 def weights_in_memory(config: EngineConfig, facts: ModelFacts) -> int:
-    """Bytes that the weights take once loaded: on a CPU no more than in their files."""
+    """Bytes that the weights take once loaded: where a CPU computes in float32, no more than in their files."""
     if config.model.quantization == "int8":
         return facts.parameters
     widened = facts.parameters * _ITEM_SIZES[config.model.dtype]
-    return min(facts.size, widened) if config.device.type == "cpu" else widened
+    stay = config.device.type == "cpu" and config.model.dtype == "float32"
+    return min(facts.size, widened) if stay or config.model.quantization == "gguf" else widened
 
 
 def scaled(count: int) -> str:

@@ -26,10 +26,20 @@ OCTAVO_INLINE IVec byte_of(IVec lanes, int i) {
 #endif
 }
 
-// bf16 bits of x, rounded, in the upper half of each lane.
-OCTAVO_INLINE IVec rounded_to_bf16(Vec x) {
-  const IVec bits = as_int(x);
-  return x == x ? bits + 0x7fff + ((bits >> 16) & 1) : bits | 0x400000;
+// Two numbers per lane as bf16, the first in its lower half.
+OCTAVO_INLINE IVec rounded_pairs(Vec first, Vec second) {
+#if defined(__AVX512BF16__)
+  alignas(64) static const uint16_t kInTurns[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                                    8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  const __m512i halves = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(second, first));
+  return reinterpret_cast<IVec>(_mm512_permutexvar_epi16(_mm512_load_si512(kInTurns), halves));
+#else
+  const auto rounded = [](Vec x) -> IVec {
+    const IVec bits = as_int(x);
+    return x == x ? bits + 0x7fff + ((bits >> 16) & 1) : bits | 0x400000;
+  };
+  return (rounded(first) >> 16 & 0xffff) | (rounded(second) & static_cast<int32_t>(0xffff0000u));
+#endif
 }
 
 // Two successive k of kLanes columns, from `column` of the block on.
@@ -42,8 +52,7 @@ OCTAVO_INLINE void store_two(Vec first, Vec second, int64_t k, int64_t column, f
   store(block + (k + 1) * kPanel + column, second);
 }
 OCTAVO_INLINE void store_two(Vec first, Vec second, int64_t k, int64_t column, bf16* block) {
-  const IVec low = rounded_to_bf16(first) >> 16 & 0xffff;
-  const IVec pairs = low | (rounded_to_bf16(second) & static_cast<int32_t>(0xffff0000u));
+  const IVec pairs = rounded_pairs(first, second);
   std::memcpy(block + column / kHalf * kHalfBlock + k * kHalf + column % kHalf * 2, &pairs, sizeof pairs);
 }
 
