@@ -52,6 +52,7 @@ def pack_linear(
     """See `ops.pack_linear`. The weight's memory is free as soon as the caller drops it."""
     dtype = weight.dtype if dtype is None else dtype
     check_weight(weight, bias, dtype)
+    weight = weight if decodes() else weight.to(dtype)
     n, k = weight.shape
     data = torch.empty(padded(n) * padded(k), dtype=weight.dtype)
     _native.pack_linear(type_code(weight), gated, data.data_ptr(), weight.data_ptr(), weight.stride(0), n, k)
@@ -59,6 +60,11 @@ def pack_linear(
     form, packed = (DENSE, data) if compact is None else (COMPACT, compact)
     kept = host_memory.empty_packed(packed.shape, packed.dtype).copy_(packed)
     return packed_linear(form, kept, (n, k), bias, gated, dtype, stored=weight.dtype)
+
+
+def decodes() -> bool:
+    """Whether decoding a weight on the way to every product costs less than reading it widened, at 16 rows too."""
+    return isa() != "portable"
 
 
 def check_weight(weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype) -> None:

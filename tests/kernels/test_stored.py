@@ -84,6 +84,9 @@ def test_rows_that_are_looked_up(kernels, form):
 
 def test_takes_no_more_bits_than_are_stored(native, form):
     stored, widened = both(native, form, torch.float32, 96, bias=False)
+    if native.isa() == "portable":  # where decoding takes longer than it saves
+        assert stored.data.nbytes == widened.data.nbytes
+        return
     bits = 16 if form in HALVES else BLOCK_KINDS[form].bytes * 8 / BLOCK_KINDS[form].values
     # Factors of 6 bits take 8.
     assert stored.data.nbytes <= widened.data.nbytes * (bits / 32) * 1.03
