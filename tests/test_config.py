@@ -40,6 +40,23 @@ def test_auto_computes_in_what_the_instruction_set_multiplies(
     assert (config.model.dtype, config.cache.dtype) == (dtype, dtype)
 
 
+@pytest.mark.parametrize(
+    ("isa", "saved", "dtype"),
+    [
+        ("amx", "bfloat16", "bfloat16"),
+        ("amx", "float32", "float32"),
+        ("avx512_bf16", "bfloat16", "float32"),
+        ("avx2", "float16", "float32"),
+    ],
+)
+def test_auto_pools_in_float32_unless_tiles_are_faster(
+    isa: str, saved: str, dtype: str, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCTAVO_CPU_ISA", isa)
+    args = EngineArgs(model=str(tiny_model_dir), device="cpu", runner="pooling", hf_overrides={"dtype": saved})
+    assert args.create_engine_config().model.dtype == dtype
+
+
 BAD_VALUES: list[tuple[str, Any]] = [
     ("gpu_memory_utilization", 0.0),
     ("gpu_memory_utilization", 1.01),

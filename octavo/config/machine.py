@@ -29,11 +29,20 @@ def cpu_has_bf16() -> bool:
     """Whether this processor multiplies bfloat16 natively, with the instruction set that OCTAVO_CPU_ISA names if it does."""
     if envs.CPU_ISA:
         return envs.CPU_ISA in ("avx512_bf16", "amx")
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
+    flags = _cpu_flags()
     return "avx512_bf16" in flags or "amx_bf16" in flags or " bf16" in flags
+
+
+def cpu_has_tiles() -> bool:
+    """Whether it does so with matrix tiles: only then are products of many rows faster than in float32."""
+    return envs.CPU_ISA == "amx" if envs.CPU_ISA else "amx_bf16" in _cpu_flags()
+
+
+def _cpu_flags() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""
 
 
 def torch_sees_cuda() -> bool:

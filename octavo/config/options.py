@@ -46,7 +46,7 @@ class EngineOptions:
     )
     dtype: str = option(
         "auto",
-        "Type of activations, and of weights that have no smaller form; auto = 16 bits where the processor computes in them. Where a CPU computes in float32, weights stay as the checkpoint has them (16 bits, GGUF blocks), to the bit.",
+        "Type of activations, and of weights that have no smaller form; auto = 16 bits where the processor computes in them (where a model pools: if it has 16 bits, and the processor matrix tiles). Where a CPU computes in float32, weights stay as the checkpoint has them (16 bits, GGUF blocks), to the bit.",
         choices=("auto", "float32", "bfloat16", "float16", "half", "float"),
     )
     quantization: str | None = option(

@@ -13,9 +13,9 @@ from octavo.checked import Fields
 from octavo.config import early_checks, foreign_envs
 from octavo.config.check import check
 from octavo.config.io_processors import io_processor_config
-from octavo.config.machine import available_cpus, cpu_has_bf16, torch_sees_cuda
+from octavo.config.machine import available_cpus, cpu_has_bf16, cpu_has_tiles, torch_sees_cuda
 from octavo.config.options import EngineOptions
-from octavo.config.pooling import pooling_config, work_of
+from octavo.config.pooling import Work, pooling_config, work_of
 from octavo.config.sizes import parse_bytes, parse_length
 from octavo.config.structs import CacheConfig, DeviceConfig, EngineConfig, ModelConfig, SchedulerConfig
 from octavo.errors import ConfigError
@@ -119,7 +119,7 @@ def _model_config(options: EngineOptions, files: ModelFiles, device: str) -> Mod
         format=files.format,
         hf_config=config,
         architecture=architecture,
-        dtype=_dtype(options, text, config, device),
+        dtype=_dtype(options, text, config, device, work),
         max_model_len=_max_model_len(options, text, architecture, text_length),
         fit_max_model_len=parse_length(options.max_model_len) is None,
         vocab_size=text["vocab_size"],
@@ -149,10 +149,13 @@ def _generation_config(options: EngineOptions, files: ModelFiles) -> dict[str, A
     return merged
 
 
-def _dtype(options: EngineOptions, text: Mapping[str, Any], config: dict[str, Any], device: str) -> str:
+def _dtype(options: EngineOptions, text: Mapping[str, Any], config: dict[str, Any], device: str, work: Work) -> str:
     if options.dtype != "auto":
         return {"half": "float16", "float": "float32"}.get(options.dtype, options.dtype)
     saved = text.get("dtype") or text.get("torch_dtype") or config.get("dtype") or config.get("torch_dtype") or "float32"
+    if device == "cpu" and work.runner == "pooling":
+        # Texts come many tokens at a time, and their vectors are compared with others that were made elsewhere.
+        return "bfloat16" if saved != "float32" and cpu_has_tiles() else "float32"
     if device == "cpu":
         return "bfloat16" if cpu_has_bf16() else "float32"
     return saved if saved in ("float16", "bfloat16") else "bfloat16"
