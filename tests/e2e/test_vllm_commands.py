@@ -124,7 +124,7 @@ LINES: dict[str, tuple[EngineArgs, ServerOptions] | str] = {
     "--speculative-draft-tensor-parallel-size=1": NOTHING,
     "--num-speculative-tokens 5": "has no speculative decoding",
     "--served-model-name one": (EngineArgs(served_model_name=["one"]), ServerOptions()),
-    "--task generate": NOTHING,
+    "--task generate": (EngineArgs(task="generate"), ServerOptions()),
     "--limit-mm-per-prompt image=2": NOTHING,
 }
 """Each flag line of the guide: what it makes of the options, or what its refusal says is missing."""

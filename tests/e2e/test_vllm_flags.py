@@ -9,12 +9,14 @@ import signal
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.client import HTTPMessage
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import transformers
 from servers import HANG_GUARD, OctavoServer, core_pid
 
 from octavo.config.foreign_args import FOREIGN_ARGS
@@ -52,6 +54,9 @@ ENGINE = {
     "--revision": "main",
     "--tokenizer-revision": "main",
     "--hf-token": "none",
+    "--runner": "generate",
+    "--convert": "none",
+    "--task": "generate",
 }
 SERVER = {
     "--api-key": "key-1 key-2",
@@ -276,7 +281,19 @@ ELSEWHERE = {
     "gpu-memory-utilization", "device-memory-utilization", "num-gpu-blocks-override", "skip-tokenizer-init", "uds", "config",
     "ssl-keyfile", "ssl-certfile", "ssl-ca-certs", "sse-keep-alive-interval",  # test_vllm_commands.py
     "io-processor-plugin",  # tests/plugins/test_server.py
+    "pooler-config",  # the test above
 }  # fmt: skip
+
+
+def test_a_decoder_that_embeds(tiny_model_dir: Path, serve: Callable[..., OctavoServer]) -> None:
+    ids = [5, 80, 3, 99, 42]
+    pooler = json.dumps({"pooling_type": "MEAN", "use_activation": False})
+    server = serve(tiny_model_dir, ["--task", "embed", "--pooler-config", pooler, "--dtype", "float32"])
+    found = ask(server, "/v1/embeddings", {"input": ids}).json["data"][0]["embedding"]
+    reference = transformers.LlamaModel.from_pretrained(tiny_model_dir).eval()
+    with torch.no_grad():
+        expected = reference(torch.tensor([ids])).last_hidden_state[0].mean(0)
+    torch.testing.assert_close(torch.tensor(found), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_every_served_flag_is_among_those_of_these_servers() -> None:
