@@ -9,7 +9,7 @@ namespace octavo::OCTAVO_ISA {
 constexpr int kPanelVecs = kPanel / kLanes;
 
 #if defined(__AVX512F__)
-constexpr int kDenseRows = 12;
+constexpr int kDenseRows = 8;
 #else
 constexpr int kDenseRows = 12 / kPanelVecs > 0 ? 12 / kPanelVecs : 1;
 #endif
