@@ -143,6 +143,10 @@ class InputProcessor:
         known = f"it reads {', '.join(self._row_inputs)}" if self._row_inputs else "the model takes text only"
         raise ValidationError(f"multi_modal_data holds {unknown!r:.80}; {known}.", parameter="multi_modal_data", value=unknown)
 
+    def reads(self, name: str) -> bool:
+        """Whether the model reads this beside tokens."""
+        return name in self._row_inputs
+
     def check_ids(self, parameter: str, token_ids: Sequence[Any]) -> None:
         """Refuse what is no id of the model's vocabulary.
 

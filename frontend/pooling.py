@@ -89,7 +89,8 @@ async def pooling_input(processor: InputProcessor, model: ModelConfig, prompt: A
         else:
             ids = _cut(parts.token_ids, _limit(processor, params), params.truncation_side)
     processor.check_whole_prompt(ids)
-    if types is not None:
+    # A tokenizer gives them for every pair; most models read none.
+    if types is not None and processor.reads(TOKEN_TYPES):
         inputs[TOKEN_TYPES] = _types(types, len(ids))
     return ProcessedInput(parts.text, ids, _PARAMS, _SPEC, parts.cache_salt, spec, inputs)
 

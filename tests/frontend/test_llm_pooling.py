@@ -10,6 +10,7 @@ import pytest
 import tiny_models
 import torch
 import transformers
+from parity import tiny_hf
 
 from octavo import LLM, PoolingParams, SamplingParams
 from octavo.errors import ConfigError, ValidationError
@@ -118,6 +119,16 @@ def test_a_classifier_of_pairs(tmp_path: Path) -> None:
         with torch.no_grad():
             logits = reference(torch.tensor([pair["input_ids"]]), token_type_ids=torch.tensor([types])).logits[0]
         assert output.outputs.score == pytest.approx(float(logits.sigmoid()), abs=1e-5)
+
+
+def test_a_classifier_of_pairs_that_reads_no_token_types(tmp_path: Path) -> None:
+    reference = tiny_hf.make(tmp_path, "LlamaForSequenceClassification", num_hidden_layers=1, vocab_size=576, num_labels=1)
+    tiny_models.make_tokenizer(tmp_path)
+    with LLM(str(tmp_path), dtype="float32") as llm:
+        [output] = llm.score(TEXTS[0], TEXTS[3], use_tqdm=False)
+    with torch.no_grad():
+        logits = reference(torch.tensor([output.prompt_token_ids])).logits[0]
+    assert output.outputs.score == pytest.approx(float(logits.sigmoid()), abs=1e-5)
 
 
 def test_a_decoder_embeds_and_its_cached_prefix_changes_nothing(tiny_model_dir: Path) -> None:
