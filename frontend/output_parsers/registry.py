@@ -1,0 +1,78 @@
+"""Parsers by the names their flags take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from octavo.errors import ConfigError
+from octavo.frontend.output_parsers.json_calls import call_array, mistral_calls, separated_calls, tagged_call
+from octavo.frontend.output_parsers.parser import Grammar, GrammarParser, MarkedCall, Parser, calls_in_text
+from octavo.frontend.output_parsers.reasoning import thinking
+from octavo.frontend.output_parsers.text_reader import Markers
+
+Tools = Sequence[Mapping[str, Any]]
+"""A request's tools as OpenAI writes them: {"type": "function", "function": {"name", "parameters"}}."""
+
+
+def _marked(call: MarkedCall, *markers: str, bare: str = "") -> Callable[[Tools], Grammar]:
+    grammar = partial(calls_in_text, markers=Markers(*markers), call=call, bare=bare)
+    return lambda _tools: grammar
+
+
+_HERMES = _marked(tagged_call("</tool_call>"), "<tool_call>")
+_LLAMA_JSON = _marked(separated_calls, "<|python_tag|>", bare="{")
+
+TOOL_PARSERS: dict[str, Callable[[Tools], Grammar]] = {
+    "granite": _marked(call_array, "<|tool_call|>", "<tool_call>"),
+    "hermes": _HERMES,
+    "llama3_json": _LLAMA_JSON,
+    "llama4_json": _LLAMA_JSON,
+    "mistral": _marked(mistral_calls, "[TOOL_CALLS]"),
+    "phi4_mini_json": _marked(call_array, "functools"),
+    "qwen3_json": _HERMES,
+}
+
+_THINK = (Markers("<think>"), Markers("</think>"))
+_GRANITE = (
+    Markers("Here is my thought process:", "Here's my thought process:"),
+    Markers("Here is my response:", "Here's my response:"),
+)
+
+REASONING_PARSERS: dict[str, Callable[[bool], Grammar]] = {
+    "deepseek_r1": lambda opened: thinking(*_THINK, opened),
+    "granite": lambda opened: thinking(*_GRANITE, opened),
+    "mistral": lambda opened: thinking(Markers("[THINK]"), Markers("[/THINK]"), opened),
+    "qwen3": lambda opened: thinking(*_THINK, opened, enders=Markers("<tool_call>")),
+}
+
+
+def tool_parser(name: str, tools: Tools = ()) -> Parser:
+    """A parser of one answer's tool calls.
+
+    Args:
+        name: as `--tool-call-parser` takes it.
+        tools: the request's; formats without types of their own read the arguments' types from their schemas.
+
+    Raises:
+        ConfigError: there is no parser of that name.
+    """
+    if name not in TOOL_PARSERS:
+        raise ConfigError(f"--tool-call-parser is {name!r}; there are {', '.join(sorted(TOOL_PARSERS))}")
+    return GrammarParser(TOOL_PARSERS[name](tools))
+
+
+def reasoning_parser(name: str, opened: bool = False) -> Parser:
+    """A parser of one answer's reasoning.
+
+    Args:
+        name: as `--reasoning-parser` takes it.
+        opened: the prompt ends within reasoning.
+
+    Raises:
+        ConfigError: there is no parser of that name.
+    """
+    if name not in REASONING_PARSERS:
+        raise ConfigError(f"--reasoning-parser is {name!r}; there are {', '.join(sorted(REASONING_PARSERS))}")
+    return GrammarParser(REASONING_PARSERS[name](opened))
