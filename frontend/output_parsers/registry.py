@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from octavo.errors import ConfigError
 from octavo.frontend.output_parsers.json_calls import call_array, mistral_calls, separated_calls, tagged_call
+from octavo.frontend.output_parsers.parameter_types import Tools, parameter_types
 from octavo.frontend.output_parsers.parser import Grammar, GrammarParser, MarkedCall, Parser, calls_in_text
+from octavo.frontend.output_parsers.pythonic_calls import pythonic_calls
 from octavo.frontend.output_parsers.reasoning import thinking
 from octavo.frontend.output_parsers.text_reader import Markers
-
-Tools = Sequence[Mapping[str, Any]]
-"""A request's tools as OpenAI writes them: {"type": "function", "function": {"name", "parameters"}}."""
+from octavo.frontend.output_parsers.xml_calls import parameter_tag_call
 
 
 def _marked(call: MarkedCall, *markers: str, bare: str = "") -> Callable[[Tools], Grammar]:
     grammar = partial(calls_in_text, markers=Markers(*markers), call=call, bare=bare)
     return lambda _tools: grammar
+
+
+def _parameter_tags(tools: Tools) -> Grammar:
+    call = parameter_tag_call(parameter_types(tools))
+    return partial(calls_in_text, markers=Markers("<tool_call>", "<function="), call=call)
 
 
 _HERMES = _marked(tagged_call("</tool_call>"), "<tool_call>")
@@ -31,7 +35,10 @@ TOOL_PARSERS: dict[str, Callable[[Tools], Grammar]] = {
     "llama4_json": _LLAMA_JSON,
     "mistral": _marked(mistral_calls, "[TOOL_CALLS]"),
     "phi4_mini_json": _marked(call_array, "functools"),
+    "pythonic": _marked(pythonic_calls, bare="["),
+    "qwen3_coder": _parameter_tags,
     "qwen3_json": _HERMES,
+    "qwen3_xml": _parameter_tags,
 }
 
 _THINK = (Markers("<think>"), Markers("</think>"))

@@ -68,11 +68,20 @@ class TextReader:
         self._record.clear()
         return text
 
+    def last_read_is(self, word: str) -> bool:
+        """The last word read, and not used, is this one."""
+        return bool(self._record) and self._record[-1] == word
+
     def peek(self) -> Steps[str]:
         """The next character, "" at the end."""
         while self._at == len(self._text) and not self._ended:
             yield
         return self._text[self._at : self._at + 1]
+
+    def take_one(self) -> Steps[str]:
+        """Read the next character; "" at the end."""
+        character = yield from self.peek()
+        return self._take(self._at + len(character))
 
     def space(self) -> Steps[None]:
         """Read white space, if any."""
@@ -111,14 +120,26 @@ class TextReader:
             raise MalformedTextError
         return "".join(taken)
 
-    def until(self, markers: Markers, emit: Callable[[str], None]) -> Steps[bool]:
-        """Hand text on as it comes, up to a marker (which stays unread) or the end. True = a marker comes next."""
+    def until(self, markers: Markers, emit: Callable[[str], None], *, whole: bool = True) -> Steps[bool]:
+        """Hand text on as it comes, up to a marker (which stays unread) or the end.
+
+        Args:
+            markers: where to stop.
+            emit: takes the text.
+            whole: at the end of the text hand on what may be the beginning of a marker too; else it stays unread.
+
+        Returns:
+            True if a marker comes next.
+        """
         while True:
             found = markers.find(self._text, self._at)
-            if found or self._ended:
-                emit(self._take(found.start() if found else len(self._text)))
-                return found is not None
-            emit(self._take(markers.safe_end(self._text, self._at)))
+            if found:
+                emit(self._take(found.start()))
+                return True
+            everything = self._ended and whole
+            emit(self._take(len(self._text) if everything else markers.safe_end(self._text, self._at)))
+            if self._ended:
+                return False
             yield
 
     def json(self, emit: Callable[[str], None]) -> Steps[None]:

@@ -35,6 +35,20 @@ def hermes(calls: list[Call]) -> str:
     return "\n".join(f"<tool_call>\n{as_json(call)}\n</tool_call>" for call in calls)
 
 
+def pythonic(calls: list[Call]) -> str:
+    texts = (f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})" for name, arguments in calls)
+    return f"[{', '.join(texts)}]"
+
+
+def parameter_tags(calls: list[Call]) -> str:
+    return "\n".join(f"<tool_call>\n<function={name}>\n{parameters(values)}</function>\n</tool_call>" for name, values in calls)
+
+
+def parameters(values: dict[str, Any]) -> str:
+    texts = ((key, value if isinstance(value, str) else json.dumps(value)) for key, value in values.items())
+    return "".join(f"<parameter={key}>\n{text}\n</parameter>\n" for key, text in texts)
+
+
 WRITERS: dict[str, Callable[[list[Call]], str]] = {
     "granite": lambda calls: "<|tool_call|> " + array(calls),
     "hermes": hermes,
@@ -42,10 +56,18 @@ WRITERS: dict[str, Callable[[list[Call]], str]] = {
     "llama4_json": lambda calls: "; ".join(as_json(call, "parameters") for call in calls),
     "mistral": lambda calls: "".join(f"[TOOL_CALLS]{name}[ARGS]{json.dumps(value)}" for name, value in calls),
     "phi4_mini_json": lambda calls: "functools" + array(calls),
+    "pythonic": pythonic,
+    "qwen3_coder": parameter_tags,
     "qwen3_json": lambda calls: hermes(calls).replace("\n", ""),
+    "qwen3_xml": lambda calls: parameter_tags(calls).replace("<tool_call>\n", "").replace("\n</tool_call>", ""),
 }
 
-TOOLS: list[dict[str, Any]] = []
+TYPES = {"n": "integer", "x": "number", "b": "boolean", "o": "object", "l": "array", "s": "string", "u": ["integer", "null"]}
+TOOL_NAMES = ["look", "go"]
+TOOLS: list[dict[str, Any]] = [
+    {"type": "function", "function": {"name": name, "parameters": {"properties": {k: {"type": t} for k, t in TYPES.items()}}}}
+    for name in TOOL_NAMES
+]
 
 names = st.from_regex(r"[a-z_]{1,6}", fullmatch=True)
 scalars = st.none() | st.booleans() | st.integers(-9, 9) | st.text("ab\"\\{}[]'\n<>/é,", max_size=8)
@@ -53,6 +75,26 @@ values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3), max_leaves=6
 )
 calls_lists = st.lists(st.tuples(names, st.dictionaries(names, values, max_size=3)), min_size=1, max_size=3)
+typed = st.fixed_dictionaries(
+    {},
+    optional={
+        "n": st.integers(),
+        "x": st.floats(allow_nan=False, allow_infinity=False),
+        "b": st.booleans(),
+        "o": st.dictionaries(names, values, max_size=2),
+        "l": st.lists(values, max_size=2),
+        "s": st.text('ab"\\{}\n<>/é1', max_size=8),
+        "u": st.none() | st.integers(),
+        "unknown": st.sampled_from(["12", "true", "a b", ""]),
+    },
+)
+typed_lists = st.lists(st.tuples(st.sampled_from(TOOL_NAMES), typed), min_size=1, max_size=3)
+XML = {"qwen3_coder", "qwen3_xml"}
+written = st.one_of(
+    st.tuples(st.sampled_from(sorted(set(WRITERS) - XML)), calls_lists),
+    st.tuples(st.sampled_from(sorted(XML)), typed_lists),
+)
+"""A format's name, and calls that it can write."""
 parser_names = st.sampled_from(sorted(WRITERS))
 cuts = st.lists(st.integers(0, 400), max_size=12)
 
@@ -86,18 +128,18 @@ def test_every_tool_parser_is_tested() -> None:
 
 
 @settings(max_examples=400, deadline=None)
-@given(parser_names, calls_lists, cuts)
-def test_calls_come_out_as_written(name: str, calls: list[Call], places: list[int]) -> None:
+@given(written, cuts)
+def test_calls_come_out_as_written(case: tuple[str, list[Call]], places: list[int]) -> None:
+    name, calls = case
     output = fold(run(make(name), WRITERS[name](calls), places))
     assert parsed(output) == calls
     assert output.content is None
 
 
 @settings(max_examples=300, deadline=None)
-@given(
-    parser_names, calls_lists, st.sampled_from(["Let me see. ", "a < b\n", "[x"]), st.sampled_from([" Done.", "<b>", "\nI\n"])
-)
-def test_text_before_and_after(name: str, calls: list[Call], before: str, after: str) -> None:
+@given(written, st.sampled_from(["Let me see. ", "a < b\n", "[x"]), st.sampled_from([" Done.", "<b>", "\nI\n"]))
+def test_text_before_and_after(case: tuple[str, list[Call]], before: str, after: str) -> None:
+    name, calls = case
     if name in BARE:
         before = ""
     output = whole(make(name), before + WRITERS[name](calls) + after)
@@ -110,8 +152,9 @@ BARE = {"llama4_json", "pythonic"}
 
 
 @settings(max_examples=400, deadline=None)
-@given(parser_names, calls_lists, st.integers(0, 400), st.sampled_from([SENTINEL, "}", '"', "<", "]", "(", ""]), cuts)
-def test_malformed_text(name: str, calls: list[Call], place: int, wrong: str, places: list[int]) -> None:
+@given(written, st.integers(0, 400), st.sampled_from([SENTINEL, "}", '"', "<", "]", "(", ""]), cuts)
+def test_malformed_text(case: tuple[str, list[Call]], place: int, wrong: str, places: list[int]) -> None:
+    name, calls = case
     text = WRITERS[name](calls)
     text = text[:place] + wrong + text[place + 1 :]
     output = fold(run(make(name), text, places))
@@ -168,7 +211,7 @@ def test_plain_text_goes_on_at_once(name: str) -> None:
     assert parser.feed("Hello, world") == [Content("Hello, world")]
 
 
-@pytest.mark.parametrize("name", ["hermes", "mistral", "llama3_json", "granite"])
+@pytest.mark.parametrize("name", ["hermes", "mistral", "llama3_json", "granite", "qwen3_coder"])
 def test_arguments_stream(name: str) -> None:
     parser = make(name)
     text = WRITERS[name]([("f", {"s": "x" * 500})])
@@ -186,6 +229,20 @@ def test_arguments_stream(name: str) -> None:
         ("mistral", '[TOOL_CALLS] [{"name": "f", "arguments": {"a": [1]}}]', [("f", {"a": [1]})]),
         ("mistral", '[TOOL_CALLS]f{"a": 1}[TOOL_CALLS]g{}', [("f", {"a": 1}), ("g", {})]),
         ("granite", '<tool_call>[{"name": "f", "arguments": {}}]', [("f", {})]),
+        (
+            "pythonic",
+            "[f(a=null, b=(1, -2.5), from='x\ny', c='\\d')]",
+            [("f", {"a": None, "b": [1, -2.5], "from": "x\ny", "c": "\\d"})],
+        ),
+        ("pythonic", "[a.b( ), g(x = {'k': true},)]", [("a.b", {}), ("g", {"x": {"k": True}})]),
+        ("pythonic", "[f(a=open('x'))]", []),
+        ("pythonic", "[see(1)]", []),
+        (
+            "qwen3_coder",
+            "<function=look><parameter=n>7</parameter><parameter=b>True</parameter></function>",
+            [("look", {"n": 7, "b": True})],
+        ),
+        ("qwen3_coder", "<function=look>\n<parameter=n>\nmany\n</parameter>\n</function>", [("look", {"n": "many"})]),
         ("llama3_json", '{"name": "Bob", "age": 3}', []),
         ("llama3_json", 'See: {"name": "f", "parameters": {}}', []),
     ],
