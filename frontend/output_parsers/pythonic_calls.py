@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
-import json
 from typing import Any
 
 from octavo.frontend.output_parsers.json_calls import is_name_character
+from octavo.frontend.output_parsers.json_text import json_text
 from octavo.frontend.output_parsers.parser import Parsing
 from octavo.frontend.output_parsers.text_reader import MalformedTextError, Steps
 
@@ -61,7 +61,7 @@ def _argument(parsing: Parsing) -> Steps[str]:
     yield from parsing.space()
     yield from parsing.expect("=")
     literal = yield from _literal(parsing)
-    return f"{json.dumps(key, ensure_ascii=False)}: {_as_json(literal)}"
+    return f"{json_text(key)}: {_as_json(literal)}"
 
 
 def _literal(parsing: Parsing) -> Steps[str]:
@@ -98,8 +98,7 @@ def _string(parsing: Parsing, quote: str) -> Steps[str]:
 
 def _as_json(literal: str) -> str:
     try:
-        value = _value(ast.parse(literal, mode="eval").body)
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+        return json_text(_value(ast.parse(literal, mode="eval").body))
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         raise MalformedTextError from error
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+from octavo.frontend.output_parsers.json_text import json_text
 from octavo.frontend.output_parsers.parameter_types import ParameterTypes, coerced
 from octavo.frontend.output_parsers.parser import MarkedCall, Parsing
 from octavo.frontend.output_parsers.text_reader import Markers, Steps
@@ -35,7 +34,7 @@ def _parameters(parsing: Parsing, types: dict[str, frozenset[str]]) -> Steps[Non
     while (yield from parsing.literal("<parameter=")):
         key = yield from _tag_name(parsing)
         yield from parsing.literal("\n")
-        start = f"{before}{json.dumps(key, ensure_ascii=False)}: "
+        start = f"{before}{json_text(key)}: "
         before = ", "
         allowed = types.get(key, frozenset())
         if allowed <= {"string"}:
@@ -56,7 +55,7 @@ def _string(parsing: Parsing, start: str) -> Steps[None]:
 
 
 def _escaped(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)[1:-1]
+    return json_text(text)[1:-1]
 
 
 def _typed(parsing: Parsing, start: str, allowed: frozenset[str]) -> Steps[None]:

@@ -235,6 +235,7 @@ def test_arguments_stream(name: str) -> None:
             [("f", {"a": None, "b": [1, -2.5], "from": "x\ny", "c": "\\d"})],
         ),
         ("pythonic", "[a.b( ), g(x = {'k': true},)]", [("a.b", {}), ("g", {"x": {"k": True}})]),
+        ("pythonic", "[f(a='é\\ud800')]", [("f", {"a": "é\ud800"})]),
         ("pythonic", "[f(a=open('x'))]", []),
         ("pythonic", "[see(1)]", []),
         (
@@ -282,6 +283,21 @@ def test_reasoning_then_calls(calls: list[Call], closing: str, places: list[int]
     output = fold(run(parser, "I call" + closing + hermes(calls), places))
     assert (output.content, output.reasoning) == (None, "I call")
     assert parsed(output) == calls
+
+
+@pytest.mark.parametrize(
+    "value", ["[" * 100_000, "-" * 100_000 + "1", "1+" * 100_000 + "1", "1e999", "{1, 2}", "{**x}", "b'x'"]
+)
+def test_values_that_are_no_json(value: str) -> None:
+    text = f"[f(a={value})]"
+    assert whole(make("pythonic"), text) == ParsedOutput(text, None, ())
+
+
+@pytest.mark.parametrize(
+    "text", ["<tool_call>" * 20_000, '<tool_call>{"name": "' + "a" * 200_000, '<tool_call>{"arguments": ' + '{"a":' * 40_000]
+)
+def test_long_malformed_text_comes_back(text: str) -> None:
+    assert fold(run(make("hermes"), text, list(range(0, len(text), 4)))) == ParsedOutput(text, None, ())
 
 
 def test_unknown_names() -> None:
