@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from octavo.frontend.output_parsers.parser import MarkedCall, Parsing
+from octavo.frontend.output_parsers.parser import Parsing
 from octavo.frontend.output_parsers.text_reader import MalformedTextError, Steps
 
 _ARGUMENTS = ("arguments", "parameters")
@@ -54,19 +54,6 @@ def call_array(parsing: Parsing) -> Steps[None]:
             break
     yield from parsing.expect("]")
     parsing.forget()
-
-
-def tagged_call(closing: str) -> MarkedCall:
-    """A call object, then a closing tag that may be missing."""
-
-    def read(parsing: Parsing) -> Steps[None]:
-        yield from parsing.space()
-        yield from call_object(parsing)
-        yield from parsing.space()
-        if (yield from parsing.literal(closing)):
-            parsing.forget()
-
-    return read
 
 
 def separated_calls(parsing: Parsing) -> Steps[None]:

@@ -101,6 +101,19 @@ def attempt(parsing: Parsing, call: MarkedCall) -> Steps[bool]:
     return True
 
 
+def closed(call: MarkedCall, closing: str) -> MarkedCall:
+    """White space and a call, then a closing tag, which may be missing or, if "", there is none."""
+
+    def read(parsing: Parsing) -> Steps[None]:
+        yield from parsing.space()
+        yield from call(parsing)
+        yield from parsing.space()
+        if closing and (yield from parsing.literal(closing)):
+            parsing.forget()
+
+    return read
+
+
 def calls_in_text(parsing: Parsing, markers: Markers, call: MarkedCall, bare: str = "") -> Steps[None]:
     """Text with calls in it. White space before a call goes unless content precedes it, and so does it at the end after one.
 

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from functools import partial
 
 from octavo.errors import ConfigError
-from octavo.frontend.output_parsers.json_calls import call_array, mistral_calls, separated_calls, tagged_call
+from octavo.frontend.output_parsers.deepseek_calls import CALLS_BEGIN, deepseek_calls
+from octavo.frontend.output_parsers.json_calls import call_array, call_object, mistral_calls, separated_calls
 from octavo.frontend.output_parsers.parameter_types import Tools, parameter_types
-from octavo.frontend.output_parsers.parser import Grammar, GrammarParser, MarkedCall, Parser, calls_in_text
+from octavo.frontend.output_parsers.parser import Grammar, GrammarParser, MarkedCall, Parser, calls_in_text, closed
 from octavo.frontend.output_parsers.pythonic_calls import pythonic_calls
 from octavo.frontend.output_parsers.reasoning import thinking
 from octavo.frontend.output_parsers.text_reader import Markers
@@ -25,14 +26,21 @@ def _parameter_tags(tools: Tools) -> Grammar:
     return partial(calls_in_text, markers=Markers("<tool_call>", "<function="), call=call)
 
 
-_HERMES = _marked(tagged_call("</tool_call>"), "<tool_call>")
+_HERMES = _marked(closed(call_object, "</tool_call>"), "<tool_call>")
 _LLAMA_JSON = _marked(separated_calls, "<|python_tag|>", bare="{")
 
 TOOL_PARSERS: dict[str, Callable[[Tools], Grammar]] = {
+    "deepseek_v3": _marked(deepseek_calls(fenced=True), CALLS_BEGIN),
+    "deepseek_v31": _marked(deepseek_calls(fenced=False), CALLS_BEGIN),
     "granite": _marked(call_array, "<|tool_call|>", "<tool_call>"),
+    "granite-20b-fc": _marked(closed(call_object, ""), "<function_call>"),
+    "granite4": _HERMES,
     "hermes": _HERMES,
+    "internlm": _marked(closed(call_object, "<|action_end|>"), "<|action_start|><|plugin|>"),
+    "jamba": _marked(closed(call_array, "</tool_calls>"), "<tool_calls>"),
     "llama3_json": _LLAMA_JSON,
     "llama4_json": _LLAMA_JSON,
+    "llama4_pythonic": _marked(closed(pythonic_calls, "<|python_end|>"), "<|python_start|>", bare="["),
     "mistral": _marked(mistral_calls, "[TOOL_CALLS]"),
     "phi4_mini_json": _marked(call_array, "functools"),
     "pythonic": _marked(pythonic_calls, bare="["),

@@ -49,7 +49,23 @@ def parameters(values: dict[str, Any]) -> str:
     return "".join(f"<parameter={key}>\n{text}\n</parameter>\n" for key, text in texts)
 
 
+def deepseek(before: str, after: str) -> Callable[[list[Call]], str]:
+    def write(calls: list[Call]) -> str:
+        texts = (f"{begin}{before.format(name)}{json.dumps(value)}{after}{end}" for name, value in calls)
+        return "<｜tool▁calls▁begin｜>" + "\n".join(texts) + "<｜tool▁calls▁end｜>"
+
+    begin, end = "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>"
+    return write
+
+
 WRITERS: dict[str, Callable[[list[Call]], str]] = {
+    "deepseek_v3": deepseek("function<｜tool▁sep｜>{}\n```json\n", "\n```"),
+    "deepseek_v31": deepseek("{}<｜tool▁sep｜>", ""),
+    "granite-20b-fc": lambda calls: "".join(f"<function_call> {as_json(call)}" for call in calls),
+    "granite4": hermes,
+    "internlm": lambda calls: "\n".join(f"<|action_start|><|plugin|>\n{as_json(c, 'parameters')}<|action_end|>" for c in calls),
+    "jamba": lambda calls: f"<tool_calls>{array(calls)}</tool_calls>",
+    "llama4_pythonic": lambda calls: f"<|python_start|>{pythonic(calls)}<|python_end|>",
     "granite": lambda calls: "<|tool_call|> " + array(calls),
     "hermes": hermes,
     "llama3_json": lambda calls: "<|python_tag|>" + "; ".join(as_json(call, "parameters") for call in calls),
@@ -238,6 +254,7 @@ def test_arguments_stream(name: str) -> None:
         ("pythonic", "[f(a='é\\ud800')]", [("f", {"a": "é\ud800"})]),
         ("pythonic", "[f(a=open('x'))]", []),
         ("pythonic", "[see(1)]", []),
+        ("llama4_pythonic", "[f(a=1)]", [("f", {"a": 1})]),
         (
             "qwen3_coder",
             "<function=look><parameter=n>7</parameter><parameter=b>True</parameter></function>",
