@@ -12,6 +12,7 @@ from typing import Any
 from octavo.cache_groups import BlockDemand, CacheGroup
 from octavo.config import EngineConfig
 from octavo.core.admission import RequestChecker
+from octavo.core.constraint import Constraint
 from octavo.core.control import CONTROL, RestState
 from octavo.core.core_io import Disconnected, Inbox, NotSent, Stop
 from octavo.core.drafter import Drafter
@@ -73,6 +74,7 @@ class EngineCore:
         inbox: (client identity, message) pairs; see `core_io`.
         send: hands a message to the output thread.
         drafter: proposes tokens that steps verify, if any.
+        constrain: what a request's output must keep to, if anything.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class EngineCore:
         inbox: Inbox,
         send: Callable[[bytes, CoreMessage], None],
         drafter: Drafter | None = None,
+        constrain: Callable[[EngineRequest], Constraint | None] | None = None,
     ) -> None:
         # fixed
         margin = 0 if drafter is None else drafter.max_drafts
@@ -90,6 +93,7 @@ class EngineCore:
         self.executor = executor
         self._inbox = inbox
         self._send = send
+        self._constrain = constrain
         self._by_priority = config.scheduler.policy == "priority"
         self.scheduler = Scheduler(config, executor.cache_groups, executor.num_blocks, self.max_model_len, drafter)
         self._checker = RequestChecker(config.model.vocab_size, self.max_model_len, self.scheduler.kv)
@@ -253,12 +257,20 @@ class EngineCore:
         try:
             fault = self._checker.fault(message)
             if fault is None:
-                self.scheduler.table.add(Request(message, client, self._next_sequence, self.max_model_len, self._by_priority))
-                self._next_sequence += 1
+                self.scheduler.table.add(self._request(client, message))
         except Exception as error:
             logger.error("request %s could not be queued", message.request_id, exc_info=error)
             return f"queueing the request failed: {_described(error)}"
         return fault
+
+    def _request(self, client: Client, message: EngineRequest) -> Request:
+        """Raises: ValueError: what it has generated so far does not keep to its constraint."""
+        request = Request(message, client, self._next_sequence, self.max_model_len, self._by_priority)
+        self._next_sequence += 1
+        request.constraint = None if self._constrain is None else self._constrain(message)
+        if request.constraint is not None and not all(map(request.constraint.accept, message.output_token_ids)):
+            raise ValueError("its output so far does not keep to its grammar")
+        return request
 
     def _make_up_for(self, client: Client, lost: NotSent) -> None:
         """Whoever waits for a message that could not be sent hears that instead."""
