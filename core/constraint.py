@@ -25,7 +25,7 @@ class Constraint(Protocol):
 
     @property
     def complete(self) -> bool:
-        """Whether nothing may follow: the output ends without a token that says so."""
+        """Whether the last token ended the output, although the request has its end tokens ignored."""
 
 
 def masks_of(constraints: Mapping[int, Constraint], vocab_size: int) -> Masks:
