@@ -17,11 +17,11 @@ from octavo.errors import ValidationError
 from octavo.wire.messages import EngineRequest, Vocabulary
 
 if TYPE_CHECKING:
-    from llguidance import LLMatcher, LLTokenizer
+    from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 logger = logging.getLogger(__name__)
 
-MAX_KEPT_GRAMMARS = 256
+MAX_KEPT_GRAMMARS = 64
 MAX_KEPT_CHARS = 16_000_000
 
 
@@ -114,7 +114,7 @@ class Grammars:
             raise ValidationError("no vocabulary came before the first grammar")
         if self._tokenizer is None:
             self._tokenizer = tokenizer_of(self._vocabulary, self._vocab_size)
-        matcher = LLMatcher(self._tokenizer, grammar, log_level=0)
+        matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=_limits())
         if not matcher.is_error():
             matcher.compute_bitmask()  # the first one is the dearest, and later ones build on what it found
         return matcher
@@ -145,3 +145,10 @@ class Grammars:
 
 def _first_line(text: str) -> str:
     return text.splitlines()[0][:500] if text else "unknown error"
+
+
+def _limits() -> LLParserLimits:
+    """Some 10 ms of work for one token, some 100 MB for one grammar; an object of 2,000 properties fits."""
+    from llguidance import LLParserLimits
+
+    return LLParserLimits(max_items_in_row=20_000, step_max_items=100_000, step_lexer_fuel=100_000, max_lexer_states=50_000)

@@ -6,6 +6,7 @@ import re
 import time
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 from core_configs import VOCAB_SIZE, make_config, make_request
 from harness import CLIENT, Harness, Received
@@ -116,6 +117,22 @@ def test_one_that_is_aborted_while_its_grammar_is_compiled_does_not_come_back() 
     after = harness.add(make_request("after", [3], 4, grammar=grammar))
     wait_for(harness, after)
     assert [name.split("#")[0] for name in harness.executor.ledger.joined] == ["after"]
+
+
+def test_a_grammar_with_thousands_of_alternatives_is_followed() -> None:
+    grammars = Grammars(VOCAB_SIZE)
+    grammars.set_vocabulary(VOCABULARY)
+    lark = "start: item+\n" + f"item: {' | '.join(f'word{n} word{n}' for n in range(3000))}\n"
+    lark += "\n".join(f'word{n}: "a{n}" "b"' for n in range(3000))
+    grammars.keep(lark, grammars.compiled(lark))
+    constraint = grammars.constraint(make_request("r", [3], 8, grammar=lark))
+    assert constraint is not None
+    bits = np.zeros(2, np.int32)
+    constraint.fill(bits)
+    assert bits.any()
+    assert constraint.accept(1)
+    constraint.fill(bits)
+    assert bits.any()
 
 
 def test_grammars_are_kept_the_last_ones_used() -> None:
