@@ -97,16 +97,23 @@ _GRAMMARS = {
 }
 
 
-def _schema(given: str | dict[str, Any] | bool | None) -> Any:
-    if not isinstance(given, str):
-        return given
+def _schema(given: str | dict[str, Any] | bool | None) -> dict[str, Any]:
+    return _object(_parsed(given) if isinstance(given, str) else given)
+
+
+def _parsed(given: str) -> Any:
     _check_length("json", given)
     try:
-        schema = json.loads(given)
+        return json.loads(given)
     except (ValueError, RecursionError) as error:
         raise _bad("json", f"is no JSON: {_shortened(str(error))}") from None
-    if not isinstance(schema, dict | bool):
-        raise _bad("json", "must be a schema: an object, true or false")
+
+
+def _object(schema: Any) -> dict[str, Any]:
+    if schema is True:
+        return {}
+    if not isinstance(schema, dict):
+        raise _bad("json", "must be a schema: an object, or true")
     return schema
 
 
