@@ -32,6 +32,7 @@ from octavo.wire.messages import (
     Hello,
     Progress,
     Ready,
+    Vocabulary,
 )
 
 logger = logging.getLogger(__name__)
@@ -219,6 +220,11 @@ class CoreClient:
         """Send a request. Raises: EngineDeadError."""
         self._check_alive()
         self._wire.send(request)
+
+    def teach(self, vocabulary: Vocabulary) -> None:
+        """Send what tokens are, before the first request with a grammar. Raises: EngineDeadError."""
+        self._check_alive()
+        self._wire.send(vocabulary)
 
     def abort(self, request_ids: list[str]) -> None:
         """Ask the core to forget these requests; no matter if it does not know them, or is gone."""

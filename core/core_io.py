@@ -9,14 +9,17 @@ import logging
 import queue
 import threading
 import time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import zmq
 
 from octavo.core.sender import RETRY_INTERVAL, Greet, Sender
 from octavo.core.transport import Addresses, WireError, client_decoder, make_socket, receive
 from octavo.core.unreadable import answer_to_client
-from octavo.wire.messages import WIRE_VERSION, ClientMessage, CoreMessage, Failed, Hello, Progress, Ready
+from octavo.wire.messages import WIRE_VERSION, ClientMessage, CoreMessage, EngineRequest, Failed, Hello, Progress, Ready
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +39,19 @@ class NotSent(NamedTuple):
     error: str
 
 
+class Compiled(NamedTuple):
+    """In the inbox: the grammar that this request waits for is compiled, or could not be."""
+
+    message: EngineRequest
+    matcher: LLMatcher | None
+    error: str
+
+
 class Stop(NamedTuple):
     """In the inbox: end the loop."""
 
 
-Inbox = queue.SimpleQueue[tuple[bytes, ClientMessage | Disconnected | NotSent | Stop]]
+Inbox = queue.SimpleQueue[tuple[bytes, ClientMessage | Compiled | Disconnected | NotSent | Stop]]
 
 
 class CoreIO:

@@ -12,9 +12,11 @@ from typing import Any
 from octavo.cache_groups import BlockDemand, CacheGroup
 from octavo.config import EngineConfig
 from octavo.core.admission import RequestChecker
+from octavo.core.constraint import Constraint
 from octavo.core.control import CONTROL, RestState
-from octavo.core.core_io import Disconnected, Inbox, NotSent, Stop
+from octavo.core.core_io import Compiled, Disconnected, Inbox, NotSent, Stop
 from octavo.core.drafter import Drafter
+from octavo.core.grammar_queue import GrammarQueue
 from octavo.core.request import Client, Request
 from octavo.core.scheduled_step import ScheduledStep
 from octavo.core.scheduler import Scheduler
@@ -32,6 +34,7 @@ from octavo.wire.messages import (
     EngineRequest,
     Failed,
     Hello,
+    Vocabulary,
 )
 
 logger = logging.getLogger(__name__)
@@ -73,6 +76,7 @@ class EngineCore:
         inbox: (client identity, message) pairs; see `core_io`.
         send: hands a message to the output thread.
         drafter: proposes tokens that steps verify, if any.
+        constrain: what a request's output must keep to, if not its grammar.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class EngineCore:
         inbox: Inbox,
         send: Callable[[bytes, CoreMessage], None],
         drafter: Drafter | None = None,
+        constrain: Callable[[EngineRequest], Constraint | None] | None = None,
     ) -> None:
         # fixed
         margin = 0 if drafter is None else drafter.max_drafts
@@ -90,6 +95,8 @@ class EngineCore:
         self.executor = executor
         self._inbox = inbox
         self._send = send
+        self._grammars = GrammarQueue(config.model.vocab_size, inbox)
+        self._constrain = constrain or self._grammars.constraint
         self._by_priority = config.scheduler.policy == "priority"
         self.scheduler = Scheduler(config, executor.cache_groups, executor.num_blocks, self.max_model_len, drafter)
         self._checker = RequestChecker(config.model.vocab_size, self.max_model_len, self.scheduler.kv)
@@ -212,7 +219,7 @@ class EngineCore:
         while not self._inbox.empty():
             self._handle(*self._inbox.get())
 
-    def _handle(self, identity: bytes, message: ClientMessage | Disconnected | NotSent | Stop) -> None:
+    def _handle(self, identity: bytes, message: ClientMessage | Compiled | Disconnected | NotSent | Stop) -> None:
         client = self._clients.get(identity)
         if isinstance(message, Stop):
             self._stopping = True
@@ -221,8 +228,13 @@ class EngineCore:
         elif client is None:
             self._tell_lost(identity, message)
         elif isinstance(message, EngineRequest):
-            self._add(client, message)
+            self._add_when_compiled(client, message)
+        elif isinstance(message, Compiled):
+            self._take_compiled(client, message)
+        elif isinstance(message, Vocabulary):
+            self._grammars.set_vocabulary(message)
         elif isinstance(message, AbortRequests):
+            self._grammars.forget(identity, message.request_ids)
             self.scheduler.abort([client.requests[i] for i in message.request_ids if i in client.requests])
         elif isinstance(message, ControlCall):
             self._send(identity, self._control(message))
@@ -231,11 +243,23 @@ class EngineCore:
         else:
             self._disconnect(client)
 
-    def _tell_lost(self, identity: bytes, message: ClientMessage | Disconnected | NotSent) -> None:
+    def _tell_lost(self, identity: bytes, message: ClientMessage | Compiled | Disconnected | NotSent) -> None:
         """A client that was given up speaks on, so it lives and waits for requests that have been aborted: it must know."""
         if isinstance(message, EngineRequest | AbortRequests | ControlCall):
             logger.error("client %s, which was lost, sent %s", identity.hex(), type(message).__name__)
             self._send(identity, Failed("the connection to this client was lost, and its requests were aborted"))
+
+    def _add_when_compiled(self, client: Client, message: EngineRequest) -> None:
+        if not self._grammars.keeps(client.identity, message):
+            self._add(client, message)
+
+    def _take_compiled(self, client: Client, compiled: Compiled) -> None:
+        if not self._grammars.wants(client.identity, compiled):
+            return
+        if compiled.matcher is None:
+            self._send(client.identity, failed_requests([compiled.message.request_id], compiled.error))
+        else:
+            self._add_when_compiled(client, compiled.message)
 
     def _add(self, client: Client, message: EngineRequest) -> None:
         twin = client.requests.get(message.request_id)
@@ -253,12 +277,20 @@ class EngineCore:
         try:
             fault = self._checker.fault(message)
             if fault is None:
-                self.scheduler.table.add(Request(message, client, self._next_sequence, self.max_model_len, self._by_priority))
-                self._next_sequence += 1
+                self.scheduler.table.add(self._request(client, message))
         except Exception as error:
             logger.error("request %s could not be queued", message.request_id, exc_info=error)
             return f"queueing the request failed: {_described(error)}"
         return fault
+
+    def _request(self, client: Client, message: EngineRequest) -> Request:
+        """Raises: ValueError: what it has generated so far does not keep to its constraint."""
+        request = Request(message, client, self._next_sequence, self.max_model_len, self._by_priority)
+        self._next_sequence += 1
+        request.constraint = None if self._constrain is None else self._constrain(message)
+        if request.constraint is not None and not all(map(request.constraint.accept, message.output_token_ids)):
+            raise ValueError("its output so far does not keep to its grammar")
+        return request
 
     def _make_up_for(self, client: Client, lost: NotSent) -> None:
         """Whoever waits for a message that could not be sent hears that instead."""
@@ -273,6 +305,7 @@ class EngineCore:
     def _disconnect(self, client: Client) -> None:
         logger.info("client %s disconnected; %d requests aborted", client.name, len(client.requests))
         self.scheduler.abort(list(client.requests.values()))
+        self._grammars.forget(client.identity)
         del self._clients[client.identity]
 
     def _flush(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 
+from octavo.core.constraint import Constraint
 from octavo.core.kv_cache.hashing import ExtraKey
 from octavo.core.repetition import RepetitionWatch
 from octavo.core.stats import Counters
@@ -54,8 +55,8 @@ class Request:
     """
 
     __slots__ = (
-        "arrival_time", "block_hashes", "block_ids", "cache_keys", "cache_salt", "client", "drafts", "events", "first_held",
-        "hash_generation", "inputs", "max_total", "num_cached_tokens", "num_computed", "num_encoded", "num_encoder_tokens",
+        "arrival_time", "block_hashes", "block_ids", "cache_keys", "cache_salt", "client", "constraint", "drafts", "events",
+        "first_held", "hash_generation", "inputs", "max_total", "num_cached_tokens", "num_computed", "num_encoded", "num_encoder_tokens",
         "num_expected", "num_held", "num_preemptions", "num_prompt_logprobs", "num_prompt_tokens", "num_published", "num_slots",
         "order", "pooling", "repetition", "request_id", "row", "sampling", "sequence_id", "status", "stop_ids", "token_ids",
     )  # fmt: skip
@@ -96,6 +97,8 @@ class Request:
         self.repetition: RepetitionWatch | None = None
         if detection is not None and detection.max_pattern_size > 0:
             self.repetition = RepetitionWatch(detection, self.max_total - self.num_prompt_tokens)
+        self.constraint: Constraint | None = None
+        """What it may sample next. Set: it is in no step while one in flight samples for it, for the mask is not known."""
         self.num_encoder_tokens = 0
         """Length of its encoder's output, for models whose decoder attends to one."""
         self.num_encoded = 0
@@ -129,6 +132,8 @@ class Request:
     @property
     def plain(self) -> bool:
         """Whether its next tokens depend on nothing but its tokens, its seed and what it is drawn with: drafts can be verified."""
+        if self.constraint is not None:
+            return False
         s = self.sampling
         changed = s.presence_penalty or s.frequency_penalty or s.repetition_penalty != 1.0 or s.min_tokens or s.logit_bias
         limited = s.allowed_token_ids is not None or s.bad_token_sequences

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from octavo.core.constraint import Constraint
 from octavo.core.request import Request
 from octavo.executor.step import Drafts, StepInput, ints
 
@@ -25,6 +26,8 @@ class ScheduledStep:
     """By row the first prompt position scored, for requests that want prompt logprobs."""
     drafts: dict[int, list[int]] = field(default_factory=dict)
     """By row the proposed tokens that it verifies."""
+    constraints: dict[int, Constraint] = field(default_factory=dict)
+    """By row what those keep to that sample in it and may not sample every token."""
     preempted: bool = False
 
     @property

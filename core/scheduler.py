@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from octavo.cache_groups import CacheGroup
 from octavo.config import EngineConfig
 from octavo.core.admission import GrowthReserve
+from octavo.core.constraint import masks_of
 from octavo.core.drafter import Drafter
 from octavo.core.kv_cache.manager import KVCacheManager
 from octavo.core.kv_cache.prefix import Prefix
@@ -54,6 +55,7 @@ class Scheduler:
         self._token_budget = limits.max_num_batched_tokens
         self._chunked = limits.enable_chunked_prefill
         self._threshold = limits.long_prefill_token_threshold or self._token_budget
+        self._vocab_size = config.model.vocab_size
         self._next_step_id = 0
         self.counters = Counters()
         self._drafter = drafter
@@ -96,6 +98,8 @@ class Scheduler:
             return None
         scheduled.seal()
         self._next_step_id += 1
+        if scheduled.constraints:
+            step.masks = masks_of(scheduled.constraints, self._vocab_size)
         step.left = self.table.take_left()
         step.total_num_tokens = self._token_budget - budget
         self.counters.num_steps += 1
@@ -151,6 +155,8 @@ class Scheduler:
                 continue  # nothing more will come, or drafts are in flight, or a result that is pooled
             if self._drafter is not None and request.num_pending and request.plain:
                 continue  # what follows tokens that nobody knows yet cannot be guessed
+            if request.constraint is not None and request.num_pending:
+                continue  # nor can what may follow them
             if count > 1 or computed < request.num_prompt_tokens:
                 count = self._chunk(request, count, budget - (len(running) - index))
                 if computed + count > request.num_slots and not self._grow(request, computed + count, scheduled):
@@ -164,6 +170,8 @@ class Scheduler:
                 requests.append(request)
                 request.num_computed = expected
                 request.num_expected = expected + 1
+                if request.constraint is not None:
+                    scheduled.constraints[request.row] = request.constraint
                 if self._drafter is not None:
                     count += self._draft(self._drafter, request, scheduled, budget - 1 - (len(running) - index))
             budget -= count
@@ -288,3 +296,5 @@ class Scheduler:
             scheduled.inside.add(place)
         elif request.pooling is None:
             request.num_expected += 1
+            if request.constraint is not None:
+                scheduled.constraints[request.row] = request.constraint

@@ -36,9 +36,17 @@ class StepResults:
                 token_ids += runs[row]
             if request.drafts:
                 _settle_drafts(request)
+            constraint = request.constraint
+            if constraint is not None and token not in request.stop_ids and not constraint.accept(token):
+                self._fail(request, f"its grammar does not allow token {token}, which it sampled")
+                continue
             several = runs is not None and len(runs[row]) > 1
             may_end = (
-                several or token in request.stop_ids or len(token_ids) >= request.max_total or request.repetition is not None
+                several
+                or token in request.stop_ids
+                or len(token_ids) >= request.max_total
+                or request.repetition is not None
+                or constraint is not None
             )
             if nothing_scored and not may_end and not request.events:
                 news = request.client.tokens

@@ -1,4 +1,4 @@
-"""When a sequence ends: EOS, stop token ids, length, repetition - in this order."""
+"""When a sequence ends: EOS, stop token ids, a grammar's end, length, repetition - in this order."""
 
 from __future__ import annotations
 
@@ -35,6 +35,8 @@ def _check_token(request: Request, end: int) -> tuple[FinishReason, int | None] 
         if token in sampling.eos_token_ids:
             return FinishReason.STOP, None
         return FinishReason.STOP, token
+    if request.constraint is not None and request.constraint.complete:
+        return FinishReason.STOP, None
     if end >= request.max_total:
         return FinishReason.LENGTH, None
     if enough and repeats:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from octavo.config import EngineConfig, ModelConfig
@@ -21,10 +22,14 @@ from octavo.inputs import PromptType
 from octavo.not_served import PROMPT_KEYS, refusal
 from octavo.params import MAX_BAD_WORDS, SamplingParams
 from octavo.sources.generation_config import sampling_defaults
+from octavo.structured_outputs import StructuredOutputsParams
+from octavo.wire.messages import Vocabulary
 from octavo.wire.pooling_spec import PoolingSpec
 from octavo.wire.sampling_spec import SamplingSpec
 
 MAX_BAD_WORD_SEQUENCES = MAX_BAD_WORDS
+_GRAMMAR_SIZE = 1_000_000
+"""Work on a grammar is never for the event loop."""
 
 
 def default_sampling_fields(config: EngineConfig) -> dict[str, Any]:
@@ -72,6 +77,7 @@ class InputProcessor:
 
     Attributes:
         texts: the way from text to token ids and back, for everybody.
+        vocabulary: what the core must know before a request with a grammar; made with the first one.
     """
 
     def __init__(
@@ -82,6 +88,7 @@ class InputProcessor:
         self.max_model_len = max_model_len
         self._eos_token_ids = _eos_token_ids(config.model, tokenizer)
         self._row_inputs = tuple(row_inputs)
+        self.vocabulary: Vocabulary | None = None
 
     async def process(self, prompt: PromptType, params: SamplingParams) -> ProcessedInput:
         """Check and convert one request.
@@ -100,6 +107,8 @@ class InputProcessor:
         self._check_prompt(token_ids)
         bad_token_sequences = await self._bad_token_sequences(params.bad_words)
         spec = await self.texts.run(_size_of_lists(params), self._spec, params, len(token_ids), bad_token_sequences)
+        if params.structured_outputs is not None:
+            spec = await self.texts.run(_GRAMMAR_SIZE, self._constrained, spec, params.structured_outputs)
         return ProcessedInput(parts.text, token_ids, params, spec, parts.cache_salt)
 
     async def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
@@ -187,6 +196,15 @@ class InputProcessor:
             skip_reading_prefix_cache=wants_prompt_logprobs if skip_cache is None else skip_cache,
             repetition_detection=params.repetition_detection,
         )
+
+    def _constrained(self, spec: SamplingSpec, wanted: StructuredOutputsParams) -> SamplingSpec:
+        from octavo.frontend.grammars import grammar_of, vocabulary_of
+
+        tokenizer = self.texts.need_tokenizer("structured_outputs")
+        grammar = grammar_of(wanted)
+        if self.vocabulary is None:
+            self.vocabulary = vocabulary_of(tokenizer, self._eos_token_ids, self._model.vocab_size)
+        return msgspec.structs.replace(spec, grammar=grammar)
 
     def _check_ids_of(self, params: SamplingParams) -> None:
         for name in ("stop_token_ids", "allowed_token_ids", "logprob_token_ids", "logit_bias"):

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from octavo.pooling_outputs import ScoringOutput as ScoringOutput
     from octavo.pooling_outputs import ScoringRequestOutput as ScoringRequestOutput
     from octavo.pooling_params import PoolingParams as PoolingParams
+    from octavo.structured_outputs import GuidedDecodingParams as GuidedDecodingParams
+    from octavo.structured_outputs import StructuredOutputsParams as StructuredOutputsParams
 
     AsyncEngineArgs = EngineArgs
     AsyncLLMEngine = AsyncLLM
@@ -51,6 +53,7 @@ _HOMES = {
     "EmbeddingRequestOutput": ("octavo.pooling_outputs", "EmbeddingRequestOutput"),
     "EngineArgs": ("octavo.config", "EngineArgs"),
     "FlatLogprobs": ("octavo.flat_logprobs", "FlatLogprobs"),
+    "GuidedDecodingParams": ("octavo.structured_outputs", "GuidedDecodingParams"),
     "LLM": ("octavo.frontend.llm", "LLM"),
     "LLMEngine": ("octavo.frontend.llm_engine", "LLMEngine"),
     "Logprob": ("octavo.outputs", "Logprob"),
@@ -64,6 +67,7 @@ _HOMES = {
     "SamplingParams": ("octavo.params", "SamplingParams"),
     "ScoringOutput": ("octavo.pooling_outputs", "ScoringOutput"),
     "ScoringRequestOutput": ("octavo.pooling_outputs", "ScoringRequestOutput"),
+    "StructuredOutputsParams": ("octavo.structured_outputs", "StructuredOutputsParams"),
     "TextPrompt": ("octavo.inputs", "TextPrompt"),
     "TokensPrompt": ("octavo.inputs", "TokensPrompt"),
 }

@@ -16,7 +16,6 @@ _LORA = "this version has no LoRA adapters"
 _MEDIA = "the model takes text only"
 _EMBEDS = "this version takes text and token ids only"
 _WEIGHTS = "weights cannot be exchanged while the engine runs; close it and start it with the new ones"
-_GRAMMAR = "this version does not constrain outputs to a grammar"
 _RESPONSES = "this version has chat completions and text completions; /v1/responses comes with a later one"
 _ANTHROPIC = "this version speaks OpenAI's API only"
 _SPEECH = "this version has no speech models"
@@ -37,8 +36,6 @@ _WEIGHT_UPDATE = dict.fromkeys(
 
 NAMES: dict[str, str] = {
     "BeamSearchParams": _BEAM,
-    "StructuredOutputsParams": _GRAMMAR,
-    "GuidedDecodingParams": _GRAMMAR,
     "LoRARequest": _LORA,
     "EmbedsPrompt": _EMBEDS,
     "ExplicitEncoderDecoderPrompt": "this version has no encoder-decoder models",
@@ -74,7 +71,6 @@ ARGUMENTS: dict[str, str] = {
 """Arguments of `generate` and its kind that must stay unset."""
 
 SAMPLING_FIELDS: dict[str, str] = {
-    "structured_outputs": _GRAMMAR,
     **dict.fromkeys(("prompt_logprob_token_ids", "prompt_logprob_start"), "prompt_logprobs are of the most likely tokens"),
     "thinking_token_budget": "this version has no reasoning parser",
     "trace_decode_token_ids": "outputs cannot be forced; send them as the prompt and ask for prompt_logprobs",

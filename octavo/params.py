@@ -12,6 +12,7 @@ import msgspec
 
 from octavo.errors import ValidationError
 from octavo.not_served import SAMPLING_FIELDS, refusal
+from octavo.structured_outputs import GuidedDecodingParams, StructuredOutputsParams, resolved
 
 MAX_INT = 2**31 - 1
 """No count or id here is larger."""
@@ -104,7 +105,10 @@ class SamplingParams(msgspec.Struct, kw_only=True):
     stream_interval: int | None = None
     """Tokens to gather before an item is yielded; at least 1."""
     skip_clone: bool = False
-    structured_outputs: Any = None
+    structured_outputs: StructuredOutputsParams | None = None
+    """What the output must be: JSON of a schema, a pattern, one of some choices, a grammar's sentence."""
+    guided_decoding: GuidedDecodingParams | None = None
+    """An older name and form of `structured_outputs`, which it becomes."""
     logit_bias: dict[int, float] | None = None
     allowed_token_ids: list[int] | None = None
     bad_words: list[str] | None = None
@@ -156,6 +160,8 @@ class SamplingParams(msgspec.Struct, kw_only=True):
         if self.top_k == -1 and isinstance(self.top_k, int):
             self.top_k = 0
         self.output_kind = _checked_kind(self.output_kind)
+        self.structured_outputs = resolved(self.structured_outputs, self.guided_decoding)
+        self.guided_decoding = None
 
     def _check_unserved(self) -> None:
         for name in SAMPLING_FIELDS:

@@ -6,8 +6,9 @@ from typing import Any
 
 from octavo.not_served import NAMES, refusal
 from octavo.params import RequestOutputKind, SamplingParams
+from octavo.structured_outputs import GuidedDecodingParams, StructuredOutputsParams
 
-__all__ = ["RequestOutputKind", "SamplingParams"]
+__all__ = ["GuidedDecodingParams", "RequestOutputKind", "SamplingParams", "StructuredOutputsParams"]
 
 
 def __getattr__(name: str) -> Any:

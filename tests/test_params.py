@@ -55,7 +55,7 @@ REFUSED: list[tuple[str, Any]] = [
     *[("seed", -1.0), ("top_k", -1.0), ("routed_experts_prompt_start", False)],
     ("repetition_detection", RepetitionDetection(max_pattern_size=2, min_pattern_size=3, min_count=2)),
     ("repetition_detection", RepetitionDetection(max_pattern_size=2, min_pattern_size=1, min_count=1)),
-    ("structured_outputs", {"json": {}}),
+    ("structured_outputs", {"json": {}, "regex": "a"}),
     ("thinking_token_budget", 5),
     ("routed_experts_prompt_start", 1),
 ]

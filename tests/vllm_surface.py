@@ -177,7 +177,6 @@ REMOVED_SAMPLING_FIELDS = [
     "length_penalty",
     "early_stopping",
     "logits_processors",
-    "guided_decoding",
 ]
 
 REQUEST_OUTPUT = [

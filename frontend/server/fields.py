@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -61,19 +61,19 @@ class GenerationFields(msgspec.Struct, kw_only=True):
     """Seconds until the request is ended with 504; the server's --request-timeout still holds."""
     return_token_ids: bool | None = None
     return_tokens_as_token_ids: bool | None = None
+    response_format: dict[str, Any] | None = None
+    structured_outputs: dict[str, Any] | None = None
+    guided_json: str | dict[str, Any] | bool | None = None
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
+    guided_whitespace_pattern: str | None = None
 
 
-_GRAMMAR = "this version does not constrain outputs to a grammar"
 _BEAM = "this version has no beam search"
 _TRANSFER = "this version does not move KV blocks between servers"
 
 REFUSED: dict[str, Refused] = {
-    "response_format": Refused(_GRAMMAR, (None, {"type": "text"})),
-    "structured_outputs": Refused(_GRAMMAR),
-    "guided_json": Refused(_GRAMMAR),
-    "guided_regex": Refused(_GRAMMAR),
-    "guided_choice": Refused(_GRAMMAR),
-    "guided_grammar": Refused(_GRAMMAR),
     "use_beam_search": Refused(_BEAM, (None, False, 0)),
     "length_penalty": Refused(_BEAM, (None, 1, 1.0)),
     "early_stopping": Refused(_BEAM, (None, False, 0)),
@@ -93,7 +93,7 @@ WITHOUT_EFFECT = frozenset(
     {
         "user", "store", "metadata", "service_tier", "session_id", "prompt_cache_key", "prompt_cache_retention",
         "safety_identifier",
-        "guided_decoding_backend", "guided_whitespace_pattern",
+        "guided_decoding_backend",
     }
 )  # fmt: skip
 """Fields that only label a request, or tune a field of REFUSED."""

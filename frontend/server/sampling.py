@@ -9,6 +9,7 @@ from typing import Any
 from octavo.config import EngineConfig
 from octavo.errors import ValidationError
 from octavo.frontend.input_processor import default_sampling_fields
+from octavo.frontend.server.constraints import constraint
 from octavo.frontend.server.fields import GenerationFields
 from octavo.params import RequestOutputKind, SamplingParams
 
@@ -40,6 +41,7 @@ def sampling_params(
     fields.update({name: value for name in _COPIED if (value := getattr(body, name)) is not None})
     if max_tokens is not None:
         fields["max_tokens"] = max_tokens
+    fields["structured_outputs"] = constraint(body)
     kind = RequestOutputKind.DELTA if body.stream else RequestOutputKind.FINAL_ONLY
     return SamplingParams.from_optional(**{**fields, "logprobs": logprobs, "output_kind": kind, **changes})
 

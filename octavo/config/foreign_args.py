@@ -56,7 +56,7 @@ _NO_LORA = "this version has no LoRA adapters"
 _NO_DRAFTS = "this version has no speculative decoding"
 _NO_OFFLOAD = "this version has no offloading (weights and KV cache stay where they are)"
 NO_PARSERS = "this version has no parsers of tool calls or reasoning"
-_NO_GRAMMAR = "this version has no structured outputs (nothing constrains them to a grammar)"
+_NO_GRAMMAR = "there is one backend, and requests say the rest"
 
 FOREIGN_ARGS: dict[str, ForeignArg] = {
     **accepted("Octavo runs no code from a model's repository", "trust_remote_code", switch=True),

@@ -44,7 +44,7 @@ WITHOUT_EFFECT: dict[str, str] = {
     "VLLM_ATTENTION_BACKEND": "kernels are chosen by the processor (OCTAVO_KERNELS, OCTAVO_CPU_ISA)",
     "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "a longer context needs --hf-overrides",
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "this version has no LoRA adapters",
-    "VLLM_REGEX_COMPILATION_TIMEOUT_S": "this version has no structured outputs",
+    "VLLM_REGEX_COMPILATION_TIMEOUT_S": "patterns are compiled within limits of size",
     **dict.fromkeys(
         ("VLLM_MAX_STOP_STRINGS", "VLLM_MAX_N_SEQUENCES", "VLLM_MAX_COMPLETION_PROMPTS"), "the limits of requests are fixed"
     ),

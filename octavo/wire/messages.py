@@ -86,7 +86,17 @@ class ControlCall(msgspec.Struct, tag="call", array_like=True):
     args: list[Any] = []
 
 
-ClientMessage = Hello | EngineRequest | AbortRequests | ControlCall
+class Vocabulary(msgspec.Struct, tag="vocabulary", array_like=True):
+    """What tokens are, for grammars: comes before the first request that has one."""
+
+    tokens: list[bytes]
+    """By id; those of a padded vocabulary's end may be missing."""
+    special_ids: list[int]
+    """Tokens that are no text."""
+    eos_id: int
+
+
+ClientMessage = Hello | Vocabulary | EngineRequest | AbortRequests | ControlCall
 
 
 # ---- core -> frontend ------------------------------------------------------------------------------------------------

@@ -43,6 +43,8 @@ class SamplingSpec(msgspec.Struct, frozen=True, array_like=True, omit_defaults=T
     """Instead of the top k, exactly these ids."""
     skip_reading_prefix_cache: bool = False
     repetition_detection: RepetitionDetection | None = None
+    grammar: str | None = None
+    """What the output keeps to, in llguidance's form; the executor sees its masks only."""
 
     @property
     def greedy(self) -> bool:

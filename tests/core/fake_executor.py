@@ -13,11 +13,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 from core_configs import FULL
 
 from octavo.cache_groups import CacheGroup
@@ -47,6 +48,11 @@ def expected_tokens(prompt: list[int], count: int, seed: int, vocab_size: int) -
         tokens.append(next_token(content, seed, vocab_size))
         content = chain(content, tokens[-1])
     return tokens
+
+
+def next_allowed(token: int, allowed: Sequence[int], vocab_size: int) -> int:
+    """The first allowed token from this one on, and round to 0."""
+    return min(allowed, key=lambda other: (other - token) % vocab_size)
 
 
 @dataclass
@@ -118,6 +124,8 @@ class FakeExecutor(Executor):
         """(block, offset) -> (group, content): groups share their blocks."""
         self._rows: dict[int, Row] = {}
         self._queue: list[tuple[StepInput, LazyFuture]] = []
+        self._allowed: dict[int, npt.NDArray[np.int32]] = {}
+        """Masks of the step that runs, by row."""
         self.last_step = -1
         self.released: set[str] = set()
 
@@ -201,6 +209,7 @@ class FakeExecutor(Executor):
         output = StepOutput(step.step_id, ints(), ints(), ints() if step.drafts else None)
         failing = step.rows[: self.fail_rows.get(step.step_id, 0)]
         drafts = step.drafts.by_row() if step.drafts else {}
+        self._allowed = {} if step.masks is None else dict(zip(step.masks.rows, step.masks.bits, strict=True))
         for row, count in zip(step.rows, step.num_tokens, strict=True):
             # One that fails has written its keys and values all the same.
             mine = StepOutput(step.step_id, ints(), ints()) if row in failing else output
@@ -277,7 +286,7 @@ class FakeExecutor(Executor):
         """The next token, or where there are drafts as many as these foresee, and one more."""
         new = []
         for content, draft in zip(contents, [*drafts, None], strict=True):
-            new.append(next_token(content, row.seed, self.config.model.vocab_size))
+            new.append(self._choose(number, next_token(content, row.seed, self.config.model.vocab_size)))
             if new[-1] != draft:
                 break
         row.tokens[known:] = new
@@ -290,6 +299,14 @@ class FakeExecutor(Executor):
             output.counts.append(len(new))
         if row.logprobs:
             output.logprobs[number] = _logprobs(new, [known])
+
+    def _choose(self, number: int, token: int) -> int:
+        """The token, or the next one that the row's mask allows."""
+        if number not in self._allowed:
+            return token
+        vocab_size = self.config.model.vocab_size
+        allowed = np.unpackbits(self._allowed[number].view(np.uint8), bitorder="little")[:vocab_size]
+        return next_allowed(token, np.flatnonzero(allowed).tolist(), vocab_size)
 
     def _read_context(self, key: str, row: Row, length: int) -> int:
         """Hash of the first `length` tokens as the cache has it, every slot that the next one sees compared with what it should

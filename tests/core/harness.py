@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from core_configs import FULL
@@ -10,6 +11,7 @@ from fake_executor import FakeExecutor, expected_tokens
 
 from octavo.cache_groups import CacheGroup
 from octavo.config import EngineConfig
+from octavo.core.constraint import Constraint
 from octavo.core.core_io import Inbox
 from octavo.core.drafter import Drafter
 from octavo.core.engine_core import EngineCore
@@ -76,11 +78,12 @@ class Harness:
         max_in_flight: int | None = None,
         groups: tuple[CacheGroup, ...] = FULL,
         drafter: Drafter | None = None,
+        constrain: Callable[[EngineRequest], Constraint | None] | None = None,
     ) -> None:
         self.config = config
         self.executor = FakeExecutor(config, groups=groups)
         self.inbox: Inbox = queue.SimpleQueue()
-        self.core = EngineCore(config, self.executor, self.inbox, self._receive, drafter)
+        self.core = EngineCore(config, self.executor, self.inbox, self._receive, drafter, constrain)
         self.core.max_in_flight = max_in_flight or self.core.max_in_flight
         self.received: dict[str, Received] = {}
         self.aborted: set[str] = set()

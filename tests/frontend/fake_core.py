@@ -14,7 +14,17 @@ from octavo.errors import EngineDeadError
 from octavo.frontend.async_llm import AsyncLLM
 from octavo.frontend.tokenizer import Tokenizer
 from octavo.wire.logprobs import TokenLogprobs
-from octavo.wire.messages import CoreOutputs, EngineRequest, Event, EventKind, FinishReason, NewTokens, Ready, RequestUpdate
+from octavo.wire.messages import (
+    CoreOutputs,
+    EngineRequest,
+    Event,
+    EventKind,
+    FinishReason,
+    NewTokens,
+    Ready,
+    RequestUpdate,
+    Vocabulary,
+)
 
 Script = Callable[[EngineRequest], Iterable[int]]
 """Token ids that the core "generates" for a request; it ends with max_tokens, or an EOS or stop id."""
@@ -94,6 +104,7 @@ class FakeCoreClient:
         self._waiting: list[EngineRequest] = []
         self._running: dict[str, tuple[EngineRequest, list[int], list[int]]] = {}
         self._wake = asyncio.Event()
+        self.taught: list[Vocabulary] = []
 
     def add(self, request: EngineRequest) -> None:
         if self.dead:
@@ -101,6 +112,9 @@ class FakeCoreClient:
         self.added.append(request)
         self._waiting.append(request)
         self._wake.set()
+
+    def teach(self, vocabulary: Vocabulary) -> None:
+        self.taught.append(vocabulary)
 
     def abort(self, request_ids: list[str]) -> None:
         self.aborted += request_ids
