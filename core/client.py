@@ -67,6 +67,8 @@ class CoreClient:
         self.config = config
         self._owner = Owner()
         self.ready: Ready | None = None
+        self._taught: Ready | None = None
+        """Of the core that knows the vocabulary."""
         self.failure: str | None = None
         # the core
         self._process: CoreProcess | None = None
@@ -216,15 +218,13 @@ class CoreClient:
         """Whether `outputs` would return at once."""
         return bool(self._received)
 
-    def add(self, request: EngineRequest) -> None:
-        """Send a request. Raises: EngineDeadError."""
+    def add(self, request: EngineRequest, vocabulary: Vocabulary | None = None) -> None:
+        """Send a request, and before the first one with a grammar what tokens are. Raises: EngineDeadError."""
         self._check_alive()
+        if request.sampling.grammar is not None and vocabulary is not None and self._taught is not self.ready:
+            self._wire.send(vocabulary)
+            self._taught = self.ready
         self._wire.send(request)
-
-    def teach(self, vocabulary: Vocabulary) -> None:
-        """Send what tokens are, before the first request with a grammar. Raises: EngineDeadError."""
-        self._check_alive()
-        self._wire.send(vocabulary)
 
     def abort(self, request_ids: list[str]) -> None:
         """Ask the core to forget these requests; no matter if it does not know them, or is gone."""

@@ -9,6 +9,7 @@ from octavo.core.kv_cache.hashing import ExtraKey
 from octavo.core.repetition import RepetitionWatch
 from octavo.core.stats import Counters
 from octavo.wire.messages import EngineRequest, Event, EventKind, NewTokens, RequestUpdate
+from octavo.wire.sampling_spec import SamplingSpec
 
 
 class RequestStatus(enum.IntEnum):
@@ -93,10 +94,7 @@ class Request:
         self.drafts: list[int] = []
         """Proposed tokens that a step in flight verifies: until it is processed nobody knows how many tokens there are."""
         self.stop_ids = frozenset(sampling.eos_token_ids + sampling.stop_token_ids)
-        detection = sampling.repetition_detection
-        self.repetition: RepetitionWatch | None = None
-        if detection is not None and detection.max_pattern_size > 0:
-            self.repetition = RepetitionWatch(detection, self.max_total - self.num_prompt_tokens)
+        self.repetition = _repetition_watch(sampling, self.max_total - self.num_prompt_tokens)
         self.constraint: Constraint | None = None
         """What it may sample next. Set: it is in no step while one in flight samples for it, for the mask is not known."""
         self.num_encoder_tokens = 0
@@ -161,3 +159,8 @@ class Request:
     def note(self, kind: EventKind, timestamp: float) -> None:
         """Add an event to the next update."""
         self.events.append(Event(kind, timestamp))
+
+
+def _repetition_watch(sampling: SamplingSpec, most: int) -> RepetitionWatch | None:
+    detection = sampling.repetition_detection
+    return RepetitionWatch(detection, most) if detection is not None and detection.max_pattern_size > 0 else None

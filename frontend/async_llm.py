@@ -114,8 +114,6 @@ class AsyncLLM(EnginePooling, EngineControl):
         self._pump: asyncio.Task[None] | None = None
         # Why no request can be served any more. Not the exception: its traceback would keep this object alive.
         self._death: str | None = None
-        self._taught = 0
-        """The process id of the core that knows the vocabulary."""
         self._closed = False
         self._owner = Owner()
 
@@ -425,20 +423,11 @@ class AsyncLLM(EnginePooling, EngineControl):
     def _give(self, request: EngineRequest) -> None:
         """Give the core a request, or keep it for the next core. Raises: Exception: it cannot be sent."""
         try:
-            if request.sampling.grammar is not None:
-                self._teach()
-            self._client.add(request)
+            self._client.add(request, self.input_processor.vocabulary)
         except EngineDeadError:
             if not self._supervisor.may_restart:
                 raise
             self._recovery.hold_back(request.request_id)
-
-    def _teach(self) -> None:
-        """Tell each core once what its tokens are. Raises: EngineDeadError."""
-        vocabulary = self.input_processor.vocabulary
-        if vocabulary is not None and self._taught != self.ready.pid:
-            self._client.teach(vocabulary)
-            self._taught = self.ready.pid
 
     def _not_sent(self, state: RequestState, error: Exception) -> OctavoError:
         """What a request is told whose submission failed."""

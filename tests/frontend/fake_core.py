@@ -104,17 +104,13 @@ class FakeCoreClient:
         self._waiting: list[EngineRequest] = []
         self._running: dict[str, tuple[EngineRequest, list[int], list[int]]] = {}
         self._wake = asyncio.Event()
-        self.taught: list[Vocabulary] = []
 
-    def add(self, request: EngineRequest) -> None:
+    def add(self, request: EngineRequest, vocabulary: Vocabulary | None = None) -> None:
         if self.dead:
             raise EngineDeadError
         self.added.append(request)
         self._waiting.append(request)
         self._wake.set()
-
-    def teach(self, vocabulary: Vocabulary) -> None:
-        self.taught.append(vocabulary)
 
     def abort(self, request_ids: list[str]) -> None:
         self.aborted += request_ids

@@ -22,7 +22,7 @@ from octavo.frontend.sequence_output import SequenceOutput
 from octavo.frontend.tokenizer import Tokenizer
 from octavo.outputs import RequestOutput
 from octavo.params import RepetitionDetection, RequestOutputKind, SamplingParams
-from octavo.wire.messages import EngineRequest
+from octavo.wire.messages import EngineRequest, Vocabulary
 
 PARAMS = SamplingParams(n=5, seed=1, max_tokens=3, output_kind=RequestOutputKind.FINAL_ONLY)
 WINDOW = 3
@@ -35,7 +35,7 @@ class EncodingClient(FakeCoreClient):
         super().__init__(lambda _: [100] * 50)
         self.encoder = MessageEncoder()
 
-    def add(self, request: EngineRequest) -> None:
+    def add(self, request: EngineRequest, vocabulary: Vocabulary | None = None) -> None:
         self.encoder.encode(request)
         super().add(request)
 
