@@ -143,7 +143,7 @@ async def test_what_cannot_be_encoded_fails_alone(engine: AsyncLLM, client: Enco
 async def test_a_core_that_dies_between_two_sequences_leaves_nothing_counted(
     engine: AsyncLLM, client: EncodingClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def add(request: EngineRequest) -> None:
+    def add(request: EngineRequest, vocabulary: Vocabulary | None = None) -> None:
         if len(client.added) == 2:
             client.kill()
         FakeCoreClient.add(client, request)

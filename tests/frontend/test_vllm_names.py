@@ -21,6 +21,7 @@ from octavo.frontend.llm_engine import LLMEngine
 from octavo.frontend.tokenizer import Tokenizer
 from octavo.outputs import CompletionOutput, RequestMetrics, RequestOutput
 from octavo.params import RequestOutputKind, SamplingParams
+from octavo.structured_outputs import StructuredOutputsParams
 
 SENTENCE = r"is not supported: [a-z].*[^.]\.$"
 
@@ -140,6 +141,7 @@ def test_fields_of_sampling_params(name: str) -> None:
         with pytest.raises(ValidationError, match="must be 0"):
             SamplingParams(**{name: asking})
     else:
+        asking = StructuredOutputsParams(**asking) if name == "structured_outputs" else asking
         assert getattr(SamplingParams(**{name: asking}), name) == asking
 
 
