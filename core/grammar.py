@@ -42,8 +42,7 @@ class Words:
 
 def tokenizer_of(vocabulary: Vocabulary, vocab_size: int) -> LLTokenizer:
     """Raises: ValueError: llguidance cannot take the vocabulary."""
-    from llguidance import LLTokenizer
-    from llguidance._tokenizer import TokenizerWrapper
+    from llguidance import LLTokenizer, TokenizerWrapper
 
     words = Words(vocabulary, vocab_size)
     tokenizer = LLTokenizer(TokenizerWrapper(words), n_vocab=vocab_size)
@@ -61,7 +60,7 @@ class GrammarConstraint:
         self.complete = False
 
     def fill(self, bits: npt.NDArray[np.int32]) -> None:
-        """The grammar's own end token stands for all that end the request.
+        """The grammar's own end token stands for all that end the request, which are no words: none ends it anywhere else.
 
         Where the grammar has grown beyond llguidance's limits nothing is allowed, and the sampler fails this row alone.
         """
@@ -70,17 +69,17 @@ class GrammarConstraint:
             logger.warning("a grammar cannot be followed further: %s", _first_line(self._matcher.get_error()))
             bits[:] = 0
             return
-        words = bits.view(np.uint32)
-        end = np.uint32(1) << np.uint32(self._eos_id % 32)
-        if not words[self._eos_id // 32] & end:
-            return
-        words[self._eos_id // 32] &= ~end
-        for token_id in self._stop_ids:
-            words[token_id // 32] |= np.uint32(1) << np.uint32(token_id % 32)
+        octets = bits.view(np.uint8)
+        may_end = bool(octets[self._eos_id // 8] >> self._eos_id % 8 & 1)
+        for token_id in (self._eos_id, *self._stop_ids):
+            octets[token_id // 8] &= ~(1 << token_id % 8) & 0xFF
+        for token_id in self._stop_ids if may_end else ():
+            octets[token_id // 8] |= 1 << token_id % 8
 
     def accept(self, token_id: int) -> bool:
-        self.complete = token_id == self._eos_id
-        return bool(self._matcher.consume_token(token_id))
+        accepted = bool(self._matcher.consume_token(token_id))
+        self.complete = accepted and token_id == self._eos_id
+        return accepted
 
 
 class Grammars:

@@ -46,7 +46,7 @@ class StepResults:
                 or token in request.stop_ids
                 or len(token_ids) >= request.max_total
                 or request.repetition is not None
-                or constraint is not None
+                or (constraint is not None and constraint.complete)
             )
             if nothing_scored and not may_end and not request.events:
                 news = request.client.tokens

@@ -6,9 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from octavo.errors import ValidationError
 from octavo.frontend.tokenizer import Tokenizer
-from octavo.structured_outputs import StructuredOutputsParams
+from octavo.structured_outputs import StructuredOutputsParams, unfit
 from octavo.wire.messages import Vocabulary
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def grammar_of(wanted: StructuredOutputsParams) -> str:
     grammar = _GRAMMARS[wanted.kind](wanted)
     fault = LLMatcher.validate_grammar(grammar, None)
     if fault:
-        raise _bad(wanted.kind, f"cannot be enforced: {_shortened(fault)}")
+        raise unfit(wanted.kind, f"cannot be enforced: {_shortened(fault)}")
     return grammar
 
 
@@ -42,7 +41,7 @@ def vocabulary_of(tokenizer: Tokenizer, eos_token_ids: Sequence[int], vocab_size
         ValidationError: the model names no token that ends an output.
     """
     if not eos_token_ids:
-        raise _bad("", "needs a model that names its end-of-sequence token")
+        raise unfit("", "needs a model that names its end-of-sequence token")
     words = [tokenizer.token_bytes(token_id) for token_id in range(min(vocab_size, tokenizer.vocab_size))]
     return Vocabulary(words, sorted({*tokenizer.all_special_ids, *eos_token_ids}), eos_token_ids[0])
 
@@ -55,6 +54,7 @@ def _from_json(wanted: StructuredOutputsParams) -> str:
     text = json.dumps(schema)
     _check_length("json", text)
     whitespace = wanted.whitespace_pattern or WHITESPACE
+    _check_length("whitespace_pattern", whitespace)
     options: JsonCompileOptions = {"lenient": False, "coerce_one_of": False, "whitespace_pattern": whitespace}
     if wanted.disable_any_whitespace:
         options = {"lenient": False, "coerce_one_of": False, "whitespace_flexible": False}
@@ -85,7 +85,7 @@ def _from_grammar(wanted: StructuredOutputsParams) -> str:
     try:
         return str(grammar_from("grammar", text))
     except ValueError as error:
-        raise _bad("grammar", f"cannot be read: {_shortened(str(error))}") from None
+        raise unfit("grammar", f"cannot be read: {_shortened(str(error))}") from None
 
 
 _GRAMMARS = {
@@ -106,14 +106,14 @@ def _parsed(given: str) -> Any:
     try:
         return json.loads(given)
     except (ValueError, RecursionError) as error:
-        raise _bad("json", f"is no JSON: {_shortened(str(error))}") from None
+        raise unfit("json", f"is no JSON: {_shortened(str(error))}") from None
 
 
 def _object(schema: Any) -> dict[str, Any]:
     if schema is True:
         return {}
     if not isinstance(schema, dict):
-        raise _bad("json", "must be a schema: an object, or true")
+        raise unfit("json", "must be a schema: an object, or true")
     return schema
 
 
@@ -122,21 +122,16 @@ def _check_depth(schema: Any) -> None:
     while level:
         depth += 1
         if depth > MAX_DEPTH:
-            raise _bad("json", f"is nested deeper than {MAX_DEPTH} levels")
+            raise unfit("json", f"is nested deeper than {MAX_DEPTH} levels")
         nested = [value for value in level if isinstance(value, dict | list)]
         level = [inner for value in nested for inner in (value.values() if isinstance(value, dict) else value)]
 
 
 def _check_length(name: str, text: str) -> None:
     if len(text) > MAX_CHARS:
-        raise _bad(name, f"may have at most {MAX_CHARS} characters, got {len(text)}")
+        raise unfit(name, f"may have at most {MAX_CHARS} characters, got {len(text)}")
 
 
 def _shortened(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= 300 else line[:297] + "..."
-
-
-def _bad(name: str, rule: str) -> ValidationError:
-    where = f"structured_outputs.{name}" if name else "structured_outputs"
-    return ValidationError(f"{where} {rule}.", parameter="structured_outputs")

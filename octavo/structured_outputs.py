@@ -40,10 +40,10 @@ class StructuredOutputsParams:
     def __post_init__(self) -> None:
         for name in _NOT_HONOURED:
             if getattr(self, name):
-                raise _bad(name, "is not supported")
+                raise unfit(name, "is not supported")
         given = [name for name in KINDS if getattr(self, name) is not None]
         if len(given) != 1:
-            raise _bad("", f"must have exactly one of {', '.join(KINDS)}, got {' and '.join(given) or 'none'}")
+            raise unfit("", f"must have exactly one of {', '.join(KINDS)}, got {' and '.join(given) or 'none'}")
         as_schema = getattr(self.json, "model_json_schema", None)
         if callable(as_schema):
             self.json = as_schema()
@@ -55,19 +55,19 @@ class StructuredOutputsParams:
 
     def _check_types(self) -> None:
         if not isinstance(self.json, str | dict | bool | None):
-            raise _bad("json", "must be a schema as text or dict, or a pydantic model's class")
+            raise unfit("json", "must be a schema as text or dict, or a pydantic model's class")
         for name in ("regex", "grammar", "whitespace_pattern"):
             if not isinstance(getattr(self, name), str | None):
-                raise _bad(name, "must be a string")
+                raise unfit(name, "must be a string")
         if self.json_object is not None and self.json_object is not True:
-            raise _bad("json_object", "must be true, or be left out")
+            raise unfit("json_object", "must be true, or be left out")
         if not isinstance(self.disable_any_whitespace, bool):
-            raise _bad("disable_any_whitespace", "must be true or false")
+            raise unfit("disable_any_whitespace", "must be true or false")
         if isinstance(self.grammar, str) and not self.grammar.strip():
-            raise _bad("grammar", "must not be blank")
+            raise unfit("grammar", "must not be blank")
         choice = self.choice
         if choice is not None and not (isinstance(choice, list) and choice and all(isinstance(one, str) for one in choice)):
-            raise _bad("choice", "must be a list of at least one string")
+            raise unfit("choice", "must be a list of at least one string")
 
 
 @dataclass
@@ -105,11 +105,11 @@ def resolved(structured: Any, guided: Any) -> StructuredOutputsParams | None:
         ValidationError: both are set, or one is of another type.
     """
     if structured is not None and guided is not None:
-        raise _bad("", "and guided_decoding cannot both be set")
+        raise unfit("", "and guided_decoding cannot both be set")
     if isinstance(structured, dict):
         structured = from_fields(structured)
     if not isinstance(structured, StructuredOutputsParams | None):
-        raise _bad("", "must be StructuredOutputsParams")
+        raise unfit("", "must be StructuredOutputsParams")
     if not isinstance(guided, GuidedDecodingParams | None):
         raise ValidationError("guided_decoding must be GuidedDecodingParams.", parameter="guided_decoding")
     return structured if guided is None else guided.resolved()
@@ -124,10 +124,11 @@ def from_fields(fields: dict[str, Any]) -> StructuredOutputsParams:
     unknown = fields.keys() - StructuredOutputsParams.__dataclass_fields__.keys()
     if unknown:
         known = ", ".join(StructuredOutputsParams.__dataclass_fields__)
-        raise _bad("", f"has fields {known}; got {', '.join(sorted(map(str, unknown)))[:200]}")
+        raise unfit("", f"has fields {known}; got {', '.join(sorted(map(str, unknown)))[:200]}")
     return StructuredOutputsParams(**{name: value for name, value in fields.items() if value is not None})
 
 
-def _bad(name: str, rule: str) -> ValidationError:
+def unfit(name: str, rule: str) -> ValidationError:
+    """The error that says what is wrong with a field of the parameters, or with all of them where the name is empty."""
     where = f"structured_outputs.{name}" if name else "structured_outputs"
     return ValidationError(f"{where} {rule}.", parameter="structured_outputs")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from octavo.frontend.output_parsers.parser import Parsing
+from octavo.frontend.output_parsers.parser import Parsing, listed, separated
 from octavo.frontend.output_parsers.text_reader import MalformedTextError, Steps
 
 _ARGUMENTS = ("arguments", "parameters")
@@ -45,25 +45,12 @@ def call_object(parsing: Parsing) -> Steps[None]:
 def call_array(parsing: Parsing) -> Steps[None]:
     """`[{..}, {..}]` of call objects."""
     yield from parsing.space()
-    yield from parsing.expect("[")
-    while True:
-        yield from parsing.space()
-        yield from call_object(parsing)
-        yield from parsing.space()
-        if not (yield from parsing.literal(",")):
-            break
-    yield from parsing.expect("]")
-    parsing.forget()
+    yield from listed(parsing, call_object)
 
 
 def separated_calls(parsing: Parsing) -> Steps[None]:
     """Call objects with `;` between them."""
-    while True:
-        yield from parsing.space()
-        yield from call_object(parsing)
-        yield from parsing.space()
-        if not (yield from parsing.literal(";")):
-            return
+    yield from separated(parsing, call_object, ";")
 
 
 def mistral_calls(parsing: Parsing) -> Steps[None]:

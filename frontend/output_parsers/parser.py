@@ -114,6 +114,24 @@ def closed(call: MarkedCall, closing: str) -> MarkedCall:
     return read
 
 
+def separated(parsing: Parsing, call: MarkedCall, separator: str) -> Steps[None]:
+    """Calls, one or more, with white space around them and a separator between."""
+    while True:
+        yield from parsing.space()
+        yield from call(parsing)
+        yield from parsing.space()
+        if not (yield from parsing.literal(separator)):
+            return
+
+
+def listed(parsing: Parsing, call: MarkedCall) -> Steps[None]:
+    """Calls, one or more, in brackets and with commas between."""
+    yield from parsing.expect("[")
+    yield from separated(parsing, call, ",")
+    yield from parsing.expect("]")
+    parsing.forget()
+
+
 def calls_in_text(parsing: Parsing, markers: Markers, call: MarkedCall, bare: str = "") -> Steps[None]:
     """Text with calls in it. White space before a call goes unless content precedes it, and so does it at the end after one.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from octavo.frontend.output_parsers.json_calls import is_name_character
 from octavo.frontend.output_parsers.json_text import json_text
-from octavo.frontend.output_parsers.parser import Parsing
+from octavo.frontend.output_parsers.parser import Parsing, listed
 from octavo.frontend.output_parsers.text_reader import MalformedTextError, Steps
 
 _WORDS = {"null": None, "true": True, "false": False}
@@ -17,15 +17,7 @@ _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 def pythonic_calls(parsing: Parsing) -> Steps[None]:
     """A list of calls with keyword arguments; each argument goes out once its value is complete."""
-    yield from parsing.expect("[")
-    while True:
-        yield from parsing.space()
-        yield from _call(parsing)
-        yield from parsing.space()
-        if not (yield from parsing.literal(",")):
-            break
-    yield from parsing.expect("]")
-    parsing.forget()
+    yield from listed(parsing, _call)
 
 
 def _call(parsing: Parsing) -> Steps[None]:

@@ -83,6 +83,16 @@ def test_all_stop_tokens_may_end_it_and_only_where_it_may_end() -> None:
     assert {text_of(received).removesuffix("3") for received in requests} == {"aaaa"}
 
 
+def test_a_stop_token_that_is_a_word_of_the_grammar_ends_nothing_before_its_end() -> None:
+    harness = taught()
+    grammar = LLMatcher.grammar_from_regex("[3a]{4}")
+    requests = [
+        harness.add(make_request(f"r{seed}", [3], 8, seed=seed, stop_token_ids=(30,), grammar=grammar)) for seed in range(20)
+    ]
+    wait_for(harness, *requests)
+    assert {(text_of(received), received.finish_reason) for received in requests} == {("aaaa3", FinishReason.STOP)}
+
+
 def test_it_ends_where_end_tokens_are_ignored() -> None:
     harness = taught()
     received = harness.add(make_request("r", [3], 8, grammar=LLMatcher.grammar_from_regex("ab")))

@@ -53,6 +53,7 @@ def test_what_can_be_enforced_is_a_grammar(fields: dict[str, Any]) -> None:
         ({"json": "{"}, "no JSON"),
         ({"json": "[" * 100_000}, "no JSON"),
         ({"json": {"enum": ["x" * 1_000_001]}}, "1000000 characters"),
+        ({"json": {}, "whitespace_pattern": "a" * 1_000_001}, "1000000 characters"),
         ({"regex": "a(?!b)"}, "look-ahead"),
         ({"regex": "("}, "regex"),
         ({"grammar": "start: missing"}, "missing"),
